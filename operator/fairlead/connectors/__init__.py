@@ -1,0 +1,1 @@
+"""How systems are read and written. `base` is the contract; everything else keeps it."""

@@ -1,0 +1,46 @@
+"""What a record is made of, in the words of the design."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from decimal import Decimal
+from typing import TypeAlias
+
+import msgspec
+
+Value: TypeAlias = "bool | int | Decimal | str | list[Value] | dict[str, Value] | None"
+"""A canonical value. Dates and times are ISO 8601 strings, binary is base64, `None` is "no value".
+
+Numbers are `int` when integral and `Decimal` otherwise, so no system's float can round another's money.
+"""
+
+Native: TypeAlias = "dict[str, object]"
+"""A record as its system gave it: parsed JSON of an API, or column → text of a database row."""
+
+
+class Missing:
+    """The type of `MISSING`: the record has no such attribute (which is not the same as null)."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "MISSING"
+
+
+MISSING = Missing()
+
+
+class Record(msgspec.Struct, frozen=True):
+    """One system's copy of a record, mapped to canonical fields.
+
+    Attributes:
+        key: the native id in that system, as text.
+        values: canonical field → value; only the fields that this system maps.
+        version: what a conditional write sends back (ETag, row version); None where the system has none.
+        modified: the system's own modification time (aware, UTC); None where it has none.
+    """
+
+    key: str
+    values: dict[str, Value]
+    version: str | None = None
+    modified: datetime | None = None

@@ -1,0 +1,1 @@
+"""What a policy remembers between runs. `base` is the contract."""

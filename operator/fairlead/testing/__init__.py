@@ -1,0 +1,1 @@
+"""Conformance suites that other connectors and stores can run."""

@@ -1,0 +1,1 @@
+"""What every connector needs from HTTP and TLS: auth, limits, retry, failures."""

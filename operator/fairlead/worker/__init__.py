@@ -1,0 +1,1 @@
+"""The data plane: read, decide, write, commit."""
