@@ -54,7 +54,7 @@ class Page(Protocol):
         ...
 
     def columns(self, indices: Sequence[int], paths: Sequence[str]) -> list[list[object]]:
-        """One list per path with its native value at each index; `model.record.MISSING` where there is no such attribute.
+        """One list per path with its native value at each index; `model.record.MISSING` where it is not there.
 
         Native values are None, bool, int, float, Decimal, str, bytes, date, datetime, list or dict.
         """

@@ -1,0 +1,240 @@
+"""Canonical values: what two systems mean when they say the same thing differently.
+
+A field's JSON Schema decides how native values are compared: `"12.50"`, `12.5` and `Decimal("12.5")` are one number,
+`2026-01-01T01:00:00+01:00` and `2026-01-01T00:00:00Z` one time. A value that cannot be what the schema says is a
+`ContractError`; its message names the expectation, never the value.
+"""
+
+from __future__ import annotations
+
+import base64
+import unicodedata
+from collections.abc import Callable, Sequence
+from datetime import UTC, date, datetime
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+import msgspec
+import orjson
+
+from fairlead.model.record import MISSING, Value
+
+Convert = Callable[[Any], Value]
+Encode = Callable[[Any], bytes]
+
+NULL = b"\x00null"
+"""Encoding of "no value"; no text can equal it, since PostgreSQL, JSON keys and XML all refuse NUL in text."""
+
+_TRUE = frozenset({"true", "t", "yes", "y", "1", "on"})
+_FALSE = frozenset({"false", "f", "no", "n", "0", "off"})
+_NOISE = Decimal("1e-9")
+
+
+class ContractError(ValueError):
+    """A value or record breaks the policy's schema."""
+
+
+class Kind(msgspec.Struct, frozen=True):
+    """How values of one field are converted and encoded.
+
+    Attributes:
+        name: the JSON Schema type, for messages.
+        convert: native → canonical; raises ContractError. Never sees None or MISSING.
+        encode: canonical → bytes, equal exactly when the values are; never sees None.
+        plain: types whose instances convert to themselves, so that a column of them is not converted.
+    """
+
+    name: str
+    convert: Convert
+    encode: Encode
+    plain: type | None = None
+
+    def canonical(self, native: Any) -> Value:
+        """The canonical form of one native value; missing and null are both "no value"."""
+        return None if native is None or native is MISSING else self.convert(native)
+
+    def canonical_column(self, column: Sequence[Any]) -> list[Value]:
+        """`canonical` of every value; quick when the column is already canonical."""
+        kinds = set(map(type, column))
+        kinds.discard(type(None))
+        if self.plain is not None and kinds <= {self.plain} and (self.plain is not str or all(map(_is_ascii, column))):
+            return list(column)
+        convert = self.convert
+        return [None if v is None or v is MISSING else convert(v) for v in column]
+
+    def print_bytes(self, value: Value) -> bytes:
+        """The bytes that a fingerprint is taken of."""
+        return NULL if value is None else self.encode(value)
+
+
+def _is_ascii(text: str | None) -> bool:
+    return text is None or text.isascii()
+
+
+def is_empty(value: Value) -> bool:
+    """Whether a value says nothing: no value, an empty text, list or object."""
+    return value is None or value in ("", [], {})
+
+
+def kind_of(schema: dict[str, Any]) -> Kind:
+    """The kind that a property's JSON Schema declares."""
+    types = schema.get("type", ())
+    names = [t for t in ([types] if isinstance(types, str) else types) if t != "null"]
+    name = names[0] if len(names) == 1 else "any"
+    if name == "string":
+        return _STRINGS.get(schema.get("format", ""), _STRING)
+    if name == "number":
+        return _number(schema.get("multipleOf"))
+    if name == "array":
+        return _array(kind_of(schema.get("items", {})), unique=bool(schema.get("uniqueItems")))
+    if name == "object":
+        return _object({key: kind_of(sub) for key, sub in schema.get("properties", {}).items()})
+    return {"integer": _INTEGER, "boolean": _BOOLEAN}.get(name, _ANY)
+
+
+def _text(native: Any) -> str:
+    if isinstance(native, str):
+        return native if native.isascii() else unicodedata.normalize("NFC", native)
+    if isinstance(native, bool):
+        return "true" if native else "false"
+    if isinstance(native, float | Decimal):
+        return _digits(_decimal(native))
+    if isinstance(native, int):
+        return str(native)
+    if isinstance(native, bytes):
+        return base64.b64encode(native).decode()
+    if isinstance(native, date):
+        return native.isoformat()
+    raise ContractError(f"must be text, not {_name(native)}")
+
+
+def _integer(native: Any) -> int:
+    if type(native) is int:
+        return native
+    number = _decimal(native)
+    if number != number.to_integral_value():
+        raise ContractError("must be a whole number")
+    return int(number)
+
+
+def _decimal(native: Any) -> Decimal:
+    if isinstance(native, bool) or not isinstance(native, int | float | Decimal | str):
+        raise ContractError(f"must be a number, not {_name(native)}")
+    if isinstance(native, float):
+        native = repr(native)
+    try:
+        number = Decimal(native.strip() if isinstance(native, str) else native)
+    except InvalidOperation:
+        raise ContractError("must be a number") from None
+    if not number.is_finite():
+        raise ContractError("must be a finite number")
+    return number
+
+
+def _shorten(number: Decimal) -> int | Decimal:
+    return int(number) if number == number.to_integral_value() else number.normalize()
+
+
+def _digits(number: int | Decimal) -> str:
+    return format(number, "f")
+
+
+def _number(multiple_of: float | None) -> Kind:
+    step = Decimal(repr(multiple_of)) if multiple_of else None
+
+    def convert(native: Any) -> Value:
+        if type(native) is int:
+            return native
+        number = _decimal(native)
+        if step is not None:
+            rounded = (number / step).to_integral_value() * step
+            if abs(rounded - number) < _NOISE:  # a float's noise, not a finer amount: that breaks the contract
+                number = rounded
+        return _shorten(number)
+
+    return Kind("number", convert, lambda v: _digits(v).encode())
+
+
+def _boolean(native: Any) -> bool:
+    if isinstance(native, bool):
+        return native
+    word = str(native).strip().lower() if isinstance(native, str | int) else ""
+    if word in _TRUE:
+        return True
+    if word in _FALSE:
+        return False
+    raise ContractError("must be true or false")
+
+
+def _instant(native: Any) -> str:
+    """RFC 3339 in UTC; a time without zone is taken as UTC."""
+    moment = native
+    if isinstance(native, str):
+        try:
+            moment = datetime.fromisoformat(native.strip())
+        except ValueError:
+            raise ContractError("must be a date-time such as 2026-01-31T12:00:00Z (RFC 3339)") from None
+    if not isinstance(moment, datetime):
+        raise ContractError(f"must be a date-time, not {_name(native)}")
+    moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    return moment.isoformat().replace("+00:00", "Z")
+
+
+def _day(native: Any) -> str:
+    if isinstance(native, datetime):
+        return native.date().isoformat()
+    if isinstance(native, date):
+        return native.isoformat()
+    try:
+        return date.fromisoformat(native.strip()[:10]).isoformat()
+    except (ValueError, AttributeError):
+        raise ContractError("must be a date such as 2026-01-31") from None
+
+
+def _array(item: Kind, *, unique: bool) -> Kind:
+    def convert(native: Any) -> Value:
+        if not isinstance(native, list | tuple):
+            raise ContractError(f"must be a list, not {_name(native)}")
+        items = [item.canonical(v) for v in native]
+        if not unique:
+            return items
+        return [v for _, v in sorted({item.print_bytes(v): v for v in items}.items())]
+
+    return Kind("array", convert, _json)
+
+
+def _object(properties: dict[str, Kind]) -> Kind:
+    def convert(native: Any) -> Value:
+        if not isinstance(native, dict):
+            raise ContractError(f"must be an object, not {_name(native)}")
+        return {str(k): properties.get(str(k), _ANY).canonical(v) for k, v in native.items()}
+
+    return Kind("object", convert, _json)
+
+
+def _any(native: Any) -> Value:
+    if isinstance(native, list | tuple):
+        return [_ANY.canonical(v) for v in native]
+    if isinstance(native, dict):
+        return {str(k): _ANY.canonical(v) for k, v in native.items()}
+    if isinstance(native, bool | int):
+        return native
+    if isinstance(native, float | Decimal):
+        return _shorten(_decimal(native))
+    return _instant(native) if isinstance(native, datetime) else _text(native)
+
+
+def _json(value: Value) -> bytes:
+    return orjson.dumps(value, default=lambda number: orjson.Fragment(_digits(number)), option=orjson.OPT_SORT_KEYS)
+
+
+def _name(native: Any) -> str:
+    names = {dict: "an object", list: "a list", tuple: "a list", bool: "true or false", str: "text"}
+    return names.get(type(native), "a number" if isinstance(native, int | float | Decimal) else "what it is")
+
+
+_STRING = Kind("string", _text, str.encode, str)
+_STRINGS = {"date-time": Kind("date-time", _instant, str.encode), "date": Kind("date", _day, str.encode)}
+_INTEGER = Kind("integer", _integer, lambda v: b"%d" % v, int)
+_BOOLEAN = Kind("boolean", _boolean, lambda v: b"t" if v else b"f", bool)
+_ANY = Kind("any", _any, _json)

@@ -1,0 +1,145 @@
+"""What a decision is made of, and what it is: plain data in, plain data out."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+
+import msgspec
+
+from fairlead.model.record import Record, Value
+
+
+class Operation(StrEnum):
+    """What a write does to a record in a system."""
+
+    CREATE = "Create"
+    UPDATE = "Update"
+    DELETE = "Delete"
+
+
+class Side(msgspec.Struct, frozen=True):
+    """What is remembered of one record in one system.
+
+    Attributes:
+        key: native id.
+        row: fingerprint of the native row last read or written; None when it must be looked at again.
+        prints: fingerprints of all the policy's fields; UNSEEN where this system has none.
+        version: what a conditional write sends back.
+    """
+
+    key: str
+    row: int | None
+    prints: bytes
+    version: str | None = None
+
+
+class Observation(msgspec.Struct, frozen=True):
+    """One system's record as it was just read."""
+
+    record: Record
+    prints: bytes
+    row: int | None
+
+    def side(self) -> Side:
+        """What to remember of it."""
+        return Side(self.record.key, self.row, self.prints, self.record.version)
+
+
+class Write(msgspec.Struct, frozen=True):
+    """One record to be written to one system: an intent until it is settled.
+
+    Attributes:
+        values: canonical values; all that the system maps for a create, what changes for an update.
+        origins: field → the system whose value this is. A decision that meets an undelivered write weighs it as
+            that system's change.
+        modified: when the origin says the record changed, for LatestWins.
+        guarded: field names whose filled value a first meeting overwrites; they count against the guard, as deletes do.
+    """
+
+    operation: Operation
+    values: dict[str, Value] = {}
+    origins: dict[str, str] = {}
+    modified: datetime | None = None
+    guarded: tuple[str, ...] = ()
+
+    @property
+    def halts(self) -> bool:
+        """Whether the guard counts this write before it may go out."""
+        return self.operation is Operation.DELETE or bool(self.guarded)
+
+
+class FindingKind(StrEnum):
+    """What a person may want to know of a decision."""
+
+    CONFLICT = "Conflict"
+    REVERTED = "Reverted"
+    OVERWRITTEN = "Overwritten"
+    FROZEN = "Frozen"
+    RESOLVED = "Resolved"
+    REPAIRED = "Repaired"
+    KEPT = "Kept"
+    DELETED = "Deleted"
+    DELETE_NOT_SPREAD = "DeleteNotSpread"
+    RECREATED = "Recreated"
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """Why a value stands: for `explain` and the audit.
+
+    Attributes:
+        field: the field, or empty for the whole record.
+        rule: the rule that decided, in the words of the CRD.
+        winner: the system whose value stands; empty when nobody's does yet.
+        values: what each system said, where it was read.
+    """
+
+    kind: FindingKind
+    field: str
+    rule: str
+    winner: str
+    values: dict[str, Value] = {}
+
+
+class Case(msgspec.Struct):
+    """One record, as remembered and as it reads now.
+
+    Attributes:
+        sides: what is remembered, by system.
+        away: systems where the record was deleted or left the filter: nothing flows there.
+        pending: undelivered writes, by system.
+        frozen: fields that wait for a person.
+        observed: what was read now, by system.
+        deleted: systems where the record is gone now.
+        create_in: systems that are to get the record if they have it not.
+        read_at: when this was read (aware, UTC).
+    """
+
+    sides: dict[str, Side]
+    observed: dict[str, Observation]
+    read_at: datetime
+    away: frozenset[str] = frozenset()
+    pending: dict[str, Write] = {}
+    frozen: frozenset[str] = frozenset()
+    deleted: frozenset[str] = frozenset()
+    create_in: frozenset[str] = frozenset()
+
+
+class Decision(msgspec.Struct):
+    """What is to be remembered and written.
+
+    Attributes:
+        needs: systems that must be read first; when there are any, nothing else is decided.
+        sides: what to remember from now on.
+        away: as in Case, from now on.
+        writes: every write that is to be undelivered from now on, those still pending included.
+        frozen: field → the competing values, for every field that waits for a person from now on.
+        findings: why.
+    """
+
+    sides: dict[str, Side] = {}
+    away: frozenset[str] = frozenset()
+    writes: dict[str, Write] = {}
+    frozen: dict[str, dict[str, Value]] = {}
+    findings: tuple[Finding, ...] = ()
+    needs: frozenset[str] = frozenset()

@@ -1,0 +1,66 @@
+"""CEL expressions: compiled once, evaluated per record. They cannot run code, reach a network or loop for ever."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import date, datetime
+from decimal import Decimal
+from typing import Any
+
+import cel
+from cel.stdlib import add_stdlib_to_context
+
+_MACRO_VARIABLE = re.compile(r"\.(?:all|exists|exists_one|map|filter)\(\s*(\w+)\s*,")
+
+MAX_LENGTH = 2048
+"""Longest expression accepted, as in the CRDs."""
+
+
+class ExpressionError(ValueError):
+    """An expression does not compile, or failed on a record; the message holds no value."""
+
+
+class Expression:
+    """A compiled CEL expression with the strings, lists, math, sets and encoders extension libraries."""
+
+    def __init__(self, source: str) -> None:
+        if len(source) > MAX_LENGTH:
+            raise ExpressionError(f"the expression is longer than {MAX_LENGTH} characters")
+        try:
+            self._program = cel.compile(source)
+        except ValueError as error:
+            raise ExpressionError(f"{source!r} is not CEL: {_first_line(error)}") from None
+        self.source = source
+        self._context = cel.Context()
+        add_stdlib_to_context(self._context)  # five times the cost of an evaluation, so once
+        self.variables = frozenset(self._program.variables()) - frozenset(_MACRO_VARIABLE.findall(source))
+        """The names that the expression reads, without those that its own macros bind."""
+
+    def evaluate(self, variables: Mapping[str, Any]) -> Any:
+        """The result for one record.
+
+        Raises:
+            ExpressionError: it failed, for example on a field that is not there; use `has(a.b)` to guard.
+        """
+        self._context.update({name: _to_cel(variables.get(name)) for name in self.variables})
+        try:
+            return self._program.execute(self._context)
+        except (RuntimeError, ValueError, TypeError, OverflowError) as error:
+            raise ExpressionError(f"{self.source!r} failed: {_first_line(error)}") from None
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).splitlines()
+    return lines[0][:200] if lines else type(error).__name__
+
+
+def _to_cel(native: Any) -> Any:
+    """CEL has no decimal: an amount becomes a double inside expressions, and dates become text."""
+    if isinstance(native, Decimal):
+        return float(native)
+    if isinstance(native, datetime | date):
+        return native.isoformat()
+    if isinstance(native, dict):
+        return {k: _to_cel(v) for k, v in native.items()}
+    return [_to_cel(v) for v in native] if isinstance(native, list | tuple) else native

@@ -1,0 +1,191 @@
+"""Mapping: one system's native attributes ↔ the policy's canonical fields."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping as MappingType
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import msgspec
+
+from fairlead.engine.canonical import ContractError, Kind
+from fairlead.engine.expression import Expression, ExpressionError
+from fairlead.model.record import MISSING, Native, Value
+from fairlead.model.syncpolicy import ExpressionMapping, PathMapping, SystemSpec
+
+
+class Rows(Protocol):
+    """What a mapping needs of a page (see `connectors.base.Page`)."""
+
+    def rows(self, indices: Sequence[int]) -> list[Native]:
+        """Decoded records."""
+        ...
+
+    def columns(self, indices: Sequence[int], paths: Sequence[str]) -> list[list[object]]:
+        """Decoded attributes."""
+        ...
+
+
+class Field(msgspec.Struct, frozen=True):
+    """A canonical field of a policy: its name, its slot among the fingerprints, and its kind."""
+
+    name: str
+    slot: int
+    kind: Kind
+
+
+class _Path(msgspec.Struct, frozen=True):
+    field: Field
+    path: str
+    split: str | None
+    read: dict[str, str] | None
+    write: dict[str, str] | None
+
+
+class _Computed(msgspec.Struct, frozen=True):
+    field: Field
+    read: Expression
+    write: dict[str, Expression]
+
+
+class Mapping:
+    """Reads and writes the canonical fields of one system. `fields` are those it maps, in slot order."""
+
+    def __init__(self, system: SystemSpec, fields: MappingType[str, Field]) -> None:
+        declared = {name: spec for name, spec in system.mappings().items() if name in fields}
+        self.fields = tuple(sorted((fields[name] for name in declared), key=lambda field: field.slot))
+        self.filter = Expression(system.filter) if system.filter else None
+        self._paths = [_path(fields[n], m) for n, m in declared.items() if isinstance(m, PathMapping)]
+        self._computed = [_computed(fields[n], m) for n, m in declared.items() if isinstance(m, ExpressionMapping)]
+        self._declared = repr(sorted(system.fields.items(), key=str)) + repr(system.filter)
+        self.writable = frozenset(
+            [item.field.name for item in self._paths] + [item.field.name for item in self._computed if item.write]
+        )
+        """Fields that can be written; a computed field without `write` is only read."""
+
+    @property
+    def declaration(self) -> str:
+        """Text that changes when what is declared does."""
+        return self._declared
+
+    def field_declaration(self, name: str) -> str:
+        """Text that changes when the mapping of one field does."""
+        for item in self._paths:
+            if item.field.name == name:
+                return repr((item.path, item.split, item.read))
+        return repr([item.read.source for item in self._computed if item.field.name == name])
+
+    @property
+    def paths(self) -> list[str]:
+        """Native attributes that the mapping reads, for connectors to select. Stable order."""
+        computed = {name for item in self._computed for name in item.read.variables}
+        filtered = self.filter.variables if self.filter else frozenset()
+        return sorted({item.path for item in self._paths} | computed | filtered)
+
+    @property
+    def written_paths(self) -> list[str]:
+        """Native attributes that the mapping writes."""
+        return sorted({item.path for item in self._paths} | {p for item in self._computed for p in item.write})
+
+    def path_of(self, field: str) -> str | None:
+        """The native path of a field that is one attribute; None for a computed one."""
+        return next((item.path for item in self._paths if item.field.name == field), None)
+
+    def passing(self, page: Rows, indices: Sequence[int]) -> list[int]:
+        """Those of `indices` whose record passes the system's filter. A filter that fails on a record excludes it."""
+        if self.filter is None:
+            return list(indices)
+        return [i for i, row in zip(indices, page.rows(indices), strict=True) if self._passes(row)]
+
+    def _passes(self, row: Native) -> bool:
+        assert self.filter is not None
+        try:
+            return self.filter.evaluate(row) is True
+        except ExpressionError:
+            return False
+
+    def read(self, page: Rows, indices: Sequence[int]) -> list[list[Value]]:
+        """Canonical columns, one per item of `fields`, for the records at `indices`.
+
+        Raises:
+            ContractError: some record has a value that cannot be canonical; read them one by one to find it.
+        """
+        columns: dict[str, list[Value]] = {}
+        natives = page.columns(indices, [item.path for item in self._paths])
+        for item, native in zip(self._paths, natives, strict=True):
+            columns[item.field.name] = _convert(item.field, _unpack(item, native))
+        if self._computed:
+            rows = page.rows(indices)
+            for computed in self._computed:
+                columns[computed.field.name] = _convert(computed.field, [_evaluate(computed, row) for row in rows])
+        return [columns[field.name] for field in self.fields]
+
+    def write(self, values: MappingType[str, Value]) -> dict[str, object]:
+        """Native attributes for canonical values; fields that this system does not map or write are left out.
+
+        Raises:
+            ContractError: a write expression failed.
+        """
+        native: dict[str, object] = {
+            item.path: _pack(item, values[item.field.name]) for item in self._paths if item.field.name in values
+        }
+        for computed in self._computed:
+            if computed.field.name in values:
+                native |= _write_computed(computed, values)
+        return native
+
+
+def _path(field: Field, mapping: PathMapping) -> _Path:
+    read = mapping.values
+    write = {canonical: native for native, canonical in read.items()} if read else None
+    return _Path(field, mapping.path, mapping.split, read, write)
+
+
+def _computed(field: Field, mapping: ExpressionMapping) -> _Computed:
+    return _Computed(
+        field, Expression(mapping.read), {path: Expression(source) for path, source in mapping.write.items()}
+    )
+
+
+def _unpack(item: _Path, column: list[Any]) -> list[Any]:
+    if item.split is not None:
+        column = [_parts(value, item.split) for value in column]
+    if item.read is not None:
+        read = item.read
+        column = [v if v is None or v is MISSING else read.get(str(v), v) for v in column]
+    return column
+
+
+def _parts(value: Any, separator: str) -> Any:
+    if not isinstance(value, str):
+        return value
+    return [part.strip() for part in value.split(separator) if part.strip()]
+
+
+def _pack(item: _Path, value: Value) -> object:
+    if item.write is not None and value is not None:
+        value = item.write.get(str(value), value)
+    if item.split is not None and isinstance(value, list):
+        return item.split.join(str(part) for part in value)
+    return value
+
+
+def _convert(field: Field, column: list[Any]) -> list[Value]:
+    try:
+        return field.kind.canonical_column(column)
+    except ContractError as error:
+        raise ContractError(f"field {field.name} {error}") from None
+
+
+def _evaluate(computed: _Computed, row: Native) -> Any:
+    try:
+        return computed.read.evaluate(row)
+    except ExpressionError as error:
+        raise ContractError(f"field {computed.field.name}: {error}") from None
+
+
+def _write_computed(computed: _Computed, values: MappingType[str, Value]) -> dict[str, object]:
+    try:
+        return {path: expression.evaluate(values) for path, expression in computed.write.items()}
+    except ExpressionError as error:
+        raise ContractError(f"field {computed.field.name}: {error}") from None

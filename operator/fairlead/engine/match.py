@@ -1,0 +1,64 @@
+"""Matching: how records that meet for the first time are recognised as the same."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from fairlead.engine.canonical import is_empty
+from fairlead.engine.fingerprint import Fingerprints
+from fairlead.engine.mapping import Field
+from fairlead.model.record import Value
+from fairlead.model.syncpolicy import Match, Normalize
+
+_SEED = 1 << 20
+"""Match keys are fingerprinted apart from fields, so that neither can be compared with the other."""
+
+
+def normalized(text: str, steps: Sequence[Normalize]) -> str:
+    """`text` after each step, in order."""
+    for step in steps:
+        if step is Normalize.TRIM:
+            text = text.strip()
+        elif step is Normalize.LOWERCASE:
+            text = text.casefold()
+        else:
+            text = "".join(character for character in text if character.isdigit())
+    return text
+
+
+class MatchRules:
+    """The policy's match rules: a record has one match key per rule whose fields all have values."""
+
+    def __init__(self, rules: Sequence[Match], fields: Mapping[str, Field]) -> None:
+        self._rules = tuple(rules)
+        self._fields = fields
+
+    def __bool__(self) -> bool:
+        return bool(self._rules)
+
+    @property
+    def rules(self) -> tuple[Match, ...]:
+        """As declared, most trusted first."""
+        return self._rules
+
+    def keys(self, records: Sequence[Mapping[str, Value]], prints: Fingerprints) -> list[list[int]]:
+        """For each record, the fingerprints of its match keys, in the order of the rules."""
+        found: list[list[int]] = [[] for _ in records]
+        for number, rule in enumerate(self._rules):
+            encoded = [self._encode(rule, record) for record in records]
+            present = [i for i, value in enumerate(encoded) if value is not None]
+            values = [encoded[i] or b"" for i in present]
+            for i, key in zip(present, prints.many(values, _SEED + number), strict=True):
+                found[i].append(key)
+        return found
+
+    def _encode(self, rule: Match, record: Mapping[str, Value]) -> bytes | None:
+        parts = []
+        for name in rule.fields:
+            value = record.get(name)
+            if isinstance(value, str):
+                value = normalized(value, rule.normalize)
+            if is_empty(value):
+                return None
+            parts.append(self._fields[name].kind.print_bytes(value))
+        return b"\x00".join(parts)

@@ -1,0 +1,131 @@
+"""A SyncPolicy, compiled: what the engine decides by."""
+
+from __future__ import annotations
+
+import msgspec
+
+from fairlead.engine.canonical import kind_of
+from fairlead.engine.contract import Contract
+from fairlead.engine.mapping import Field, Mapping
+from fairlead.engine.match import MatchRules
+from fairlead.model.syncpolicy import (
+    ConflictRule,
+    Deletes,
+    Edits,
+    FieldRuleSpec,
+    FirstSync,
+    OnLeave,
+    Propagate,
+    SyncPolicySpec,
+    SystemSpec,
+    WhenEmpty,
+)
+
+
+class FieldRule(msgspec.Struct, frozen=True):
+    """Everything that decides about one field; nothing is left to a default here."""
+
+    field: Field
+    system_of_record: str
+    on_conflict: ConflictRule
+    edits: Edits
+    when_empty: WhenEmpty
+    priority: tuple[str, ...]
+    """Every system, most important first."""
+
+
+class SystemRule(msgspec.Struct, frozen=True):
+    """What a policy may do with one system."""
+
+    name: str
+    reads: bool
+    writes: bool
+    creates: bool
+    deletes: bool
+    on_leave: OnLeave
+    mapping: Mapping
+    writable: frozenset[str]
+    """Fields that may be written there."""
+
+    def maps(self, field: str) -> bool:
+        """Whether the system has the field."""
+        return field in self.readable
+
+    @property
+    def readable(self) -> frozenset[str]:
+        """Fields that the system has."""
+        return frozenset(f.name for f in self.mapping.fields)
+
+
+class Rules(msgspec.Struct, frozen=True):
+    """One policy's rules. Fields and systems keep their declared order; slots are positions in `fields`."""
+
+    fields: dict[str, FieldRule]
+    systems: dict[str, SystemRule]
+    system_of_record: str
+    priority: tuple[str, ...]
+    first_sync: FirstSync
+    deletes: Deletes
+    match: MatchRules
+    contract: Contract
+
+    def deletes_spread_from(self, system: str) -> bool:
+        """Whether a delete in `system` is to be repeated elsewhere."""
+        propagate = self.deletes.propagate
+        return propagate is Propagate.FROM_ANY or (
+            propagate is Propagate.FROM_SYSTEM_OF_RECORD and system == self.system_of_record
+        )
+
+
+def compile_rules(spec: SyncPolicySpec) -> Rules:
+    """The rules of a valid spec (`model.check` finds what is invalid).
+
+    Raises:
+        ValueError: an expression or mapping does not compile.
+    """
+    properties = spec.schema.get("properties", {})
+    fields = {name: Field(name, slot, kind_of(schema)) for slot, (name, schema) in enumerate(properties.items())}
+    priority = _order(spec.system_of_record, spec.priority, spec.systems)
+    return Rules(
+        fields={name: _field_rule(field, spec) for name, field in fields.items()},
+        systems={system.name: _system_rule(system, fields) for system in spec.systems},
+        system_of_record=spec.system_of_record,
+        priority=priority,
+        first_sync=spec.first_sync,
+        deletes=spec.deletes,
+        match=MatchRules(spec.match, fields),
+        contract=Contract(spec.schema),
+    )
+
+
+def _order(first: str, priority: tuple[str, ...], systems: tuple[SystemSpec, ...]) -> tuple[str, ...]:
+    """The declared priority, else the system of record and then the declared order; every system once."""
+    names = [*priority] if priority else [first]
+    return tuple(dict.fromkeys([*names, *(system.name for system in systems)]))
+
+
+def _field_rule(field: Field, spec: SyncPolicySpec) -> FieldRule:
+    rule = spec.fields.get(field.name, FieldRuleSpec())
+    owner = rule.system_of_record or spec.system_of_record
+    return FieldRule(
+        field=field,
+        system_of_record=owner,
+        on_conflict=rule.on_conflict or spec.on_conflict,
+        edits=rule.edits or spec.edits,
+        when_empty=rule.when_empty or spec.when_empty,
+        priority=_order(owner, rule.priority or spec.priority, spec.systems),
+    )
+
+
+def _system_rule(system: SystemSpec, fields: dict[str, Field]) -> SystemRule:
+    mapping = Mapping(system, fields)
+    return SystemRule(
+        name=system.name,
+        reads=system.reads,
+        writes=system.writes,
+        creates=system.writes,
+        deletes=system.writes,
+        on_leave=system.on_leave,
+        mapping=mapping,
+        writable=mapping.writable if system.writes else frozenset(),
+    )
