@@ -1,0 +1,326 @@
+"""The contract of a policy's memory between runs. `fairlead.testing.store` is its conformance suite.
+
+A store belongs to one policy and one writer. Every change goes through `commit`, which is one transaction: after a
+crash either all of a `Commit` happened or nothing of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Protocol
+
+import msgspec
+
+from fairlead.engine.case import Side, Write
+from fairlead.model.record import Value
+
+
+class StateError(Exception):
+    """The state cannot be used; the message says what to do. Nothing was written to any system."""
+
+    reason = "StateUnavailable"
+
+
+class StateLocked(StateError):
+    """Another worker holds this state."""
+
+    reason = "StateLocked"
+
+
+class StateCorrupted(StateError):
+    """The store is damaged."""
+
+    reason = "StateCorrupted"
+
+
+class StateFull(StateError):
+    """There is no space left for the store."""
+
+    reason = "StateFull"
+
+
+class StateNewer(StateError):
+    """The store was written by a newer version."""
+
+    reason = "StateNewer"
+
+
+class SystemLayout(msgspec.Struct, frozen=True):
+    """What of a system's declaration the remembered fingerprints depend on.
+
+    Attributes:
+        identity: which object of which Connection it is; another one makes all that is remembered of it void.
+        fields: field → text that changes when its mapping does.
+    """
+
+    identity: str
+    fields: dict[str, str]
+
+
+class Layout(msgspec.Struct, frozen=True):
+    """The shape of remembered fingerprints: fields in slot order, and the systems."""
+
+    fields: tuple[str, ...]
+    systems: dict[str, SystemLayout]
+
+
+class Found(msgspec.Struct, frozen=True):
+    """A key that is known: its record, and the fingerprint of the row last read."""
+
+    record: int
+    row: int | None
+
+
+class Undelivered(msgspec.Struct, frozen=True):
+    """A write that has not reached its system, and why.
+
+    Attributes:
+        since: epoch seconds of the first attempt or of the halt.
+        not_before: epoch seconds; not tried again earlier.
+        error: class of the last failure, empty before the first.
+        dead: a dead letter: only a change of the record, or a resync, tries it again.
+        held: waits for the guard.
+    """
+
+    record: int
+    system: str
+    write: Write
+    since: float
+    not_before: float = 0.0
+    attempts: int = 0
+    error: str = ""
+    message: str = ""
+    dead: bool = False
+    held: bool = False
+
+
+class DeadLetter(msgspec.Struct, frozen=True):
+    """A record that could not be taken in: it broke the contract, or its match is ambiguous."""
+
+    system: str
+    key: str
+    reason: str
+    message: str
+    since: float
+
+
+class Conflict(msgspec.Struct, frozen=True):
+    """A field that waits for a person, with what each system says."""
+
+    record: int
+    field: str
+    values: dict[str, Value]
+    since: float
+
+
+class Recollection(msgspec.Struct):
+    """All that is remembered of one record."""
+
+    record: int
+    sides: dict[str, Side]
+    away: frozenset[str] = frozenset()
+    pending: dict[str, Undelivered] = {}
+    frozen: dict[str, Conflict] = {}
+
+
+class Intent(msgspec.Struct, frozen=True):
+    """One write of a batch that is about to be sent."""
+
+    record: int
+    system: str
+    write: Write
+
+
+class AuditEntry(msgspec.Struct, frozen=True):
+    """Why a value stands, or what was lost; never rewritten."""
+
+    at: float
+    run: str
+    record: int
+    field: str
+    kind: str
+    rule: str
+    winner: str
+    values: dict[str, Value]
+
+
+class RunRecord(msgspec.Struct, frozen=True):
+    """One run, for the history: times are epoch seconds."""
+
+    id: str
+    kind: str
+    started: float
+    ended: float
+    outcome: str
+    message: str
+    counts: dict[str, int]
+
+
+class Counts(msgspec.Struct, frozen=True):
+    """What the store holds."""
+
+    records: int
+    pending: int
+    held: int
+    dead: int
+    conflicts: int
+
+
+class Commit(msgspec.Struct):
+    """One transaction. Empty lists change nothing.
+
+    Attributes:
+        records: whole recollections of sides and away; each replaces what was remembered.
+        forget: records that exist nowhere any more.
+        matches: (match key, record) pairs to be added.
+        tombstones: (system, key, record) of what was deleted.
+        revived: (system, key) whose tombstone ends.
+        journal: batches about to be sent, by journal id.
+        settled: journal ids of batches whose every write is accounted for.
+        pending, delivered: undelivered writes that begin or go on, and those that ended.
+        frozen, thawed: conflicts that begin or go on, and those that ended.
+        dead, alive: dead letters by (system, key), and those that ended.
+        waiting, arrived: keys to be read again by id, and those that were.
+        checkpoints: system → cursor; None forgets it.
+        audit: entries to append.
+        meta: small facts by name; None removes one.
+    """
+
+    records: list[Recollection] = []
+    forget: list[int] = []
+    matches: list[tuple[int, int]] = []
+    tombstones: list[tuple[str, str, int]] = []
+    revived: list[tuple[str, str]] = []
+    journal: dict[int, list[Intent]] = {}
+    settled: list[int] = []
+    pending: list[Undelivered] = []
+    delivered: list[tuple[int, str]] = []
+    frozen: list[Conflict] = []
+    thawed: list[tuple[int, str]] = []
+    dead: list[DeadLetter] = []
+    alive: list[tuple[str, str]] = []
+    waiting: list[tuple[str, str]] = []
+    arrived: list[tuple[str, str]] = []
+    checkpoints: dict[str, str | None] = {}
+    audit: list[AuditEntry] = []
+    meta: dict[str, str | None] = {}
+
+
+AMBIGUOUS = 0
+"""The record number under which a match key is marked as belonging to several records of one system."""
+
+
+class Store(Protocol):
+    """One policy's memory. Calls are made one at a time."""
+
+    @property
+    def key(self) -> bytes:
+        """The policy's fingerprint key, made when the store was."""
+        ...
+
+    async def open(self, layout: Layout) -> frozenset[str]:
+        """Opens or creates the store for this layout and locks it.
+
+        What a changed layout makes void is dropped in one transaction: a new or remapped field is unseen.
+
+        Returns:
+            The systems that must be scanned before anything is created in them.
+
+        Raises:
+            StateError: one of its subclasses.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Releases the lock."""
+        ...
+
+    async def lookup(self, system: str, keys: Sequence[str]) -> list[Found | None]:
+        """What is known of each key, in order."""
+        ...
+
+    async def recall(self, records: Sequence[int]) -> dict[int, Recollection]:
+        """Everything remembered of these records; those that do not exist are left out."""
+        ...
+
+    async def candidates(self, matches: Sequence[int]) -> dict[int, list[int]]:
+        """Match key → the records that have it (`AMBIGUOUS` among them where it is marked)."""
+        ...
+
+    async def match_keys(self, records: Sequence[int]) -> dict[int, list[int]]:
+        """Record → its match keys."""
+        ...
+
+    async def tombstones(self, system: str, keys: Sequence[str]) -> dict[str, int]:
+        """Those of `keys` that were deleted, with their old record."""
+        ...
+
+    async def checkpoint(self, system: str) -> str | None:
+        """The cursor to go on from."""
+        ...
+
+    async def next_record(self) -> int:
+        """The first record number that was never used. Numbers are taken by the caller, counting up."""
+        ...
+
+    async def journal(self) -> dict[int, list[Intent]]:
+        """Batches that were about to be sent when the last writer stopped."""
+        ...
+
+    async def undelivered(
+        self, *, due: float | None = None, held: bool = False, limit: int = 1000
+    ) -> list[Undelivered]:
+        """Undelivered writes, oldest first: those due at a time and not dead, or those held by the guard."""
+        ...
+
+    def lacking(self, system: str) -> AsyncIterator[list[int]]:
+        """Records that the system has not and from which it is not away, in pages."""
+        ...
+
+    def unmarked(self, system: str, marks: bytearray) -> AsyncIterator[list[tuple[int, str]]]:
+        """(record, key) of the system's records whose bit is not set in `marks` (bit n of byte n // 8), in pages."""
+        ...
+
+    async def waiting(self, system: str) -> list[str]:
+        """Keys to be read again by id."""
+        ...
+
+    async def dead_letters(self) -> list[DeadLetter]:
+        """All dead letters of records that could not be taken in, oldest first (at most 10,000)."""
+        ...
+
+    async def conflicts(self) -> list[Conflict]:
+        """All conflicts that wait for a person, oldest first (at most 10,000)."""
+        ...
+
+    async def known(self, system: str) -> int:
+        """How many records the system has."""
+        ...
+
+    async def counts(self) -> Counts:
+        """What the store holds."""
+        ...
+
+    async def meta(self, name: str) -> str | None:
+        """A small fact, as `Commit.meta` stored it."""
+        ...
+
+    async def clear_ambiguity(self) -> None:
+        """Forgets which match keys are ambiguous and the dead letters that came of it: a scan finds them again."""
+        ...
+
+    async def history(self, limit: int) -> list[RunRecord]:
+        """The last runs, newest first."""
+        ...
+
+    async def record_run(self, run: RunRecord) -> None:
+        """Adds a run to the history, and drops the oldest beyond a hundred."""
+        ...
+
+    async def commit(self, commit: Commit) -> None:
+        """Applies everything, or nothing.
+
+        Raises:
+            StateError: nothing was applied.
+        """
+        ...

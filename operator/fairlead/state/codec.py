@@ -1,0 +1,44 @@
+"""How values are written into a store: JSON, in which a decimal keeps every digit."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+import orjson
+
+from fairlead.engine.case import Operation, Write
+
+_DECIMAL = "\x00decimal"
+
+
+def _default(value: Any) -> Any:
+    if isinstance(value, Decimal):
+        return {_DECIMAL: str(value)}
+    if isinstance(value, Write):
+        return (value.operation, value.values, value.origins, value.modified, value.guarded)
+    raise TypeError(f"{type(value).__name__} cannot be stored")
+
+
+def dump(value: Any) -> bytes:
+    """Values, and `Write`s inside lists or tuples, as bytes."""
+    return orjson.dumps(value, default=_default)
+
+
+def load(data: bytes) -> Any:
+    """What `dump` was given; tuples come back as lists, and a `Write` as the list that `to_write` takes."""
+    return _restore(orjson.loads(data))
+
+
+def _restore(value: Any) -> Any:
+    if isinstance(value, dict):
+        return Decimal(value[_DECIMAL]) if _DECIMAL in value else {k: _restore(v) for k, v in value.items()}
+    return [_restore(v) for v in value] if isinstance(value, list) else value
+
+
+def to_write(parts: list[Any]) -> Write:
+    """The `Write` that `dump` wrote."""
+    operation, values, origins, modified, guarded = parts
+    moment = datetime.fromisoformat(modified) if modified else None
+    return Write(Operation(operation), values, origins, moment, tuple(guarded))

@@ -1,0 +1,64 @@
+"""How fingerprints lie in a row: one shared string per record, and one per system only where it differs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from fairlead.engine.case import Side
+from fairlead.engine.fingerprint import UNSEEN, WIDTH, field, replaced
+from fairlead.state.base import Layout
+
+
+class Folding:
+    """Folds the fingerprints of a record's sides into one string, and unfolds them.
+
+    In a healthy sync every system agrees, so a record costs one string however many systems it has.
+    """
+
+    def __init__(self, layout: Layout) -> None:
+        self._width = len(layout.fields)
+        self._full = (1 << (8 * WIDTH * self._width)) - 1
+        self._masks = {name: self._mask(layout, frozenset(system.fields)) for name, system in layout.systems.items()}
+
+    def _mask(self, layout: Layout, mapped: frozenset[str]) -> int:
+        ones = b"\xff" * WIDTH
+        return int.from_bytes(b"".join(ones if name in mapped else UNSEEN for name in layout.fields), "big")
+
+    def fold(self, sides: Mapping[str, Side]) -> tuple[bytes, dict[str, bytes | None]]:
+        """The shared string, and per system its own where it differs (else None)."""
+        shared, covered = 0, 0
+        numbers = {name: int.from_bytes(side.prints, "big") for name, side in sides.items()}
+        for name, number in numbers.items():
+            mask = self._masks[name] & ~covered
+            shared |= number & mask
+            covered |= mask
+            if covered == self._full:
+                break
+        own = {
+            name: None if not (number ^ shared) & self._masks[name] else sides[name].prints
+            for name, number in numbers.items()
+        }
+        return shared.to_bytes(WIDTH * self._width, "big"), own
+
+    def unfold(self, system: str, shared: bytes, own: bytes | None) -> bytes:
+        """The fingerprints of one side."""
+        if own is not None:
+            return own
+        mask = self._masks[system]
+        if mask == self._full:
+            return shared
+        return (int.from_bytes(shared, "big") & mask).to_bytes(WIDTH * self._width, "big")
+
+
+def converted(side: Side, system: str, old: Layout, new: Layout) -> Side:
+    """`side` in another layout: fields that are new or mapped otherwise are unseen, and the row is read anew."""
+    before, after = old.systems[system].fields, new.systems[system].fields
+    slots = {name: slot for slot, name in enumerate(old.fields)}
+    kept = {
+        slot: field(side.prints, slots[name])
+        for slot, name in enumerate(new.fields)
+        if name in after and name in slots and before.get(name) == after[name]
+    }
+    return msgspec.structs.replace(side, row=None, prints=replaced(b"", kept, len(new.fields)))
