@@ -49,6 +49,10 @@ class Decider:
             if ended is not None:
                 return ended
             case = self._without_deleted(case)
+        elif any(write.operation is Operation.DELETE for write in case.pending.values()):
+            if not self._update_wins(case):
+                return self._doomed(case)
+            case = self._reprieved(case)
         verdicts = self._verdicts(case)
         needs = frozenset(v.needs for v in verdicts.values() if v.needs)
         if needs:
@@ -92,6 +96,19 @@ class Decider:
             away=(case.away | case.deleted) - back,
             pending=_except(case.pending, case.deleted),
             create_in=(case.create_in - case.deleted) | back,
+        )
+
+    def _doomed(self, case: Case) -> Decision:
+        """The record waits for its delete; what was read meanwhile is only remembered."""
+        sides = {**case.sides, **{name: _merged(case.sides.get(name), o) for name, o in case.observed.items()}}
+        return Decision(sides=sides, away=case.away, writes=dict(case.pending))
+
+    def _reprieved(self, case: Case) -> Case:
+        """An update came before the delete was carried out: the record comes back where it was deleted."""
+        back = frozenset(s for s in case.away if self.rules.deletes_spread_from(s) and self.rules.systems[s].creates)
+        pending = {name: write for name, write in case.pending.items() if write.operation is not Operation.DELETE}
+        return msgspec.structs.replace(
+            case, pending=pending, deleted=back, away=case.away - back, create_in=case.create_in | back
         )
 
     # --- fields ---

@@ -268,9 +268,9 @@ class Store(Protocol):
         ...
 
     async def undelivered(
-        self, *, due: float | None = None, held: bool = False, limit: int = 1000
+        self, *, due: float | None = None, dead: bool = False, held: bool = False, limit: int = 1000
     ) -> list[Undelivered]:
-        """Undelivered writes, oldest first: those due at a time and not dead, or those held by the guard."""
+        """Undelivered writes, oldest first: those due at a time (and dead letters too), or those held by the guard."""
         ...
 
     def lacking(self, system: str) -> AsyncIterator[list[int]]:

@@ -318,20 +318,19 @@ class SQLiteStore:
         return {n: [Intent(r, s, codec.to_write(w)) for r, s, w in codec.load(body)] for n, body in rows}
 
     async def undelivered(
-        self, *, due: float | None = None, held: bool = False, limit: int = 1000
+        self, *, due: float | None = None, dead: bool = False, held: bool = False, limit: int = 1000
     ) -> list[Undelivered]:
         """See `Store.undelivered`."""
         if held:
             return await self._run(self._undelivered, f"held = 1 ORDER BY since, record LIMIT {limit}", ())
+        where = "held = 0 AND (dead = 1 OR not_before <= ?)" if dead else "held = 0 AND dead = 0 AND not_before <= ?"
         return await self._run(
-            self._undelivered,
-            f"held = 0 AND dead = 0 AND not_before <= ? ORDER BY not_before, record LIMIT {limit}",
-            (due,),
+            self._undelivered, f"{where} ORDER BY attempts, not_before, record LIMIT {limit}", (due,)
         )
 
     def _undelivered(self, where: str, values: Sequence[Any]) -> list[Undelivered]:
         rows = self._db.execute(
-            "SELECT record, system, body, since, not_before, attempts, error, message, dead, held "  # noqa: S608
+            "SELECT record, system, body, since, not_before, attempts, error, message, dead, held "
             f"FROM pending WHERE {where}",
             values,
         )

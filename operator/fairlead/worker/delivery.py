@@ -1,0 +1,348 @@
+"""Delivery: intents become native writes, and what came of them becomes the next transaction.
+
+Every write is conditional. An update or delete is judged on the record as it is just before (`_check`); a create is
+preceded by a look for the record, unless the system was read from end to end in this very run. So a batch may be sent
+again after a crash: what was already done is recognised, and nothing is done twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import random
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+
+import msgspec
+
+from fairlead.connectors.base import NativeWrite, Outcome, Verdict
+from fairlead.connectors.base import Operation as NativeOperation
+from fairlead.engine.canonical import ContractError
+from fairlead.engine.case import Observation, Operation, Side, Write
+from fairlead.engine.fingerprint import field, replaced
+from fairlead.model.connector import ErrorClass
+from fairlead.model.record import MISSING, Native, Value
+from fairlead.state.base import Intent, Recollection, Undelivered
+from fairlead.transport.failure import Failure
+from fairlead.worker.reading import StoredPage
+from fairlead.worker.session import Session
+from fairlead.worker.tally import Tally
+
+BATCH = 1000
+"""Most writes handed to a connector at once."""
+
+_FIRST_BACKOFF = 5.0
+_LONGEST_BACKOFF = 600.0
+_LOST_FOREVER = (ErrorClass.INVALID, ErrorClass.CONFLICT)
+
+
+class Settlement(msgspec.Struct):
+    """What came of a batch.
+
+    Attributes:
+        sides: record → system → what is remembered now; None where the record was deleted.
+        delivered: (record, system) of writes that are done.
+        undelivered: writes that must be tried again, or are dead letters.
+        reread: record → system → the record as it is now: to be decided again.
+        missing: record → systems where the record turned out to be gone.
+    """
+
+    sides: dict[int, dict[str, Side | None]] = {}
+    delivered: list[tuple[int, str]] = []
+    undelivered: list[Undelivered] = []
+    reread: dict[int, dict[str, Observation]] = {}
+    missing: dict[int, set[str]] = {}
+
+
+class Delivery:
+    """Sends one batch of intents, systems side by side.
+
+    Args:
+        session: the policy.
+        tally: counts what is done.
+        memories: what is remembered of every record of the batch.
+        scanned: the systems read from end to end in this run.
+        down: systems that failed as a whole in this run, to which nothing more is sent; added to.
+        recovering: the batch may have been sent before.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        tally: Tally,
+        memories: Mapping[int, Recollection],
+        *,
+        scanned: AbstractSet[str] = frozenset(),
+        down: dict[str, Failure],
+        recovering: bool = False,
+    ) -> None:
+        self._session = session
+        self._tally = tally
+        self._memories = memories
+        self._scanned = scanned
+        self._down = down
+        self._recovering = recovering
+        self._settlement = Settlement()
+
+    async def send(self, intents: Sequence[Intent]) -> Settlement:
+        """Sends the intents and says what came of each."""
+        groups: dict[str, list[Intent]] = {}
+        for intent in intents:
+            groups.setdefault(intent.system, []).append(intent)
+        async with asyncio.TaskGroup() as tasks:
+            for system, group in groups.items():
+                tasks.create_task(self._send_to(system, group))
+        return self._settlement
+
+    async def _send_to(self, system: str, intents: Sequence[Intent]) -> None:
+        for operation in Operation:
+            chosen = [intent for intent in intents if intent.write.operation is operation]
+            for start in range(0, len(chosen), BATCH):
+                batch = chosen[start : start + BATCH]
+                try:
+                    await self._send_batch(system, operation, batch)
+                except Failure as failure:
+                    self._down[system] = failure
+                    self._fail(batch, failure.error, failure.message, failure.retry_after)
+
+    async def _send_batch(self, system: str, operation: Operation, batch: Sequence[Intent]) -> None:
+        if system in self._down:
+            raise self._down[system]
+        if operation is Operation.CREATE and (self._recovering or system not in self._scanned):
+            batch = await self._not_there_yet(system, batch)
+        sendable, writes = [], []
+        for intent in batch:
+            try:
+                writes.append(self._native(intent, self._memories[intent.record]))
+                sendable.append(intent)
+            except ContractError as error:
+                self._fail([intent], ErrorClass.INVALID, str(error))
+        if not writes:
+            return
+        outcomes = await self._session.systems[system].write(writes)
+        self._settle(system, operation, sendable, outcomes)
+
+    # --- before the write ---
+
+    def _native(self, intent: Intent, memory: Recollection) -> NativeWrite:
+        write, side = intent.write, memory.sides.get(intent.system)
+        values = self._session.rules.systems[intent.system].mapping.write(write.values)
+        return NativeWrite(
+            operation=NativeOperation(write.operation.value),
+            key=side.key if side else None,
+            values=values,
+            version=side.version if side else None,
+            check=self._check(intent, side),
+            idempotency_key=_idempotency_key(self._session.policy.metadata.uid, intent),
+        )
+
+    def _check(self, intent: Intent, side: Side | None) -> Callable[[Native], Verdict]:
+        """Judges the record just before it is changed: as seen, already as wanted, or edited meanwhile."""
+        write = intent.write
+        if write.operation is Operation.CREATE or side is None:
+            return _proceed
+        rule = self._session.rules.systems[intent.system]
+        fields = self._session.rules.fields
+
+        def check(native: Native) -> Verdict:
+            names = write.values if write.operation is Operation.UPDATE else rule.readable
+            slots = {name: fields[name].field.slot for name in names}
+            current = self._current(intent.system, native)
+            if current is None:
+                return Verdict.CONFLICT
+            now = {name: field(current, slot) for name, slot in slots.items()}
+            if write.operation is Operation.UPDATE:
+                wanted = {name: self._print(name, value) for name, value in write.values.items()}
+                if now == wanted:
+                    return Verdict.DONE
+                now = {name: found for name, found in now.items() if found != wanted[name]}
+            as_seen = all(found == field(side.prints, slots[name]) for name, found in now.items())
+            return Verdict.PROCEED if as_seen else Verdict.CONFLICT
+
+        return check
+
+    def _current(self, system: str, native: Native) -> bytes | None:
+        observation = self._observation(system, "", native, None, None)
+        return observation.prints if observation else None
+
+    def _print(self, name: str, value: Value) -> bytes:
+        spec = self._session.rules.fields[name].field
+        return self._session.prints.one(spec.kind.print_bytes(value), spec.slot)
+
+    async def _not_there_yet(self, system: str, batch: Sequence[Intent]) -> list[Intent]:
+        """Creates whose record the system has not; those it has become first meetings.
+
+        A system that cannot be searched is trusted to refuse duplicates, but after a crash a create whose answer was
+        lost is never repeated blindly.
+        """
+        if not self._session.capabilities(system).find:
+            if self._recovering:
+                for intent in batch:
+                    self._fail([intent], ErrorClass.INVALID, _UNCERTAIN)
+                return []
+            return list(batch)
+        there = await self._find(system, batch)
+        fresh = []
+        for intent in batch:
+            found = there.get(intent.record, [])
+            if not found:
+                fresh.append(intent)
+            elif len(found) == 1:
+                self._settlement.reread.setdefault(intent.record, {})[system] = found[0]
+            else:
+                keys = ", ".join(sorted(observation.record.key for observation in found)[:5])
+                message = f"{len(found)} records there match ({keys}): merge them, or narrow the policy's match"
+                self._fail([intent], ErrorClass.INVALID, message)
+        return fresh
+
+    async def _find(self, system: str, batch: Sequence[Intent]) -> dict[int, list[Observation]]:
+        """Record → what the system already has under one of the record's match keys."""
+        rules, mapping = self._session.rules, self._session.rules.systems[system].mapping
+        keys = rules.match.keys([intent.write.values for intent in batch], self._session.prints)
+        owners = {key: intent.record for intent, its in zip(batch, keys, strict=True) for key in its}
+        found: dict[int, dict[str, Observation]] = {}
+        for rule in rules.match.rules:
+            path = mapping.path_of(rule.fields[0])
+            if path is None:
+                continue
+            native = [mapping.write(intent.write.values).get(path, MISSING) for intent in batch]
+            values = list({repr(v): v for v in native if v is not None and v is not MISSING}.values())
+            for observation in await self._search(system, path, values):
+                for key in rules.match.keys([observation.record.values], self._session.prints)[0]:
+                    if key in owners:
+                        found.setdefault(owners[key], {})[observation.record.key] = observation
+        known = await self._session.store.lookup(system, [k for group in found.values() for k in group])
+        taken = {k for k, hit in zip([k for group in found.values() for k in group], known, strict=True) if hit}
+        return {record: [o for k, o in group.items() if k not in taken] for record, group in found.items()}
+
+    async def _search(self, system: str, path: str, values: Sequence[object]) -> list[Observation]:
+        if not values:
+            return []
+        page = await self._session.systems[system].find(path, values)
+        reader = self._session.readers[system]
+        return list(reader.read(page, range(len(page.keys)), reader.rows(page)).observed.values())
+
+    # --- after the write ---
+
+    def _settle(
+        self, system: str, operation: Operation, intents: Sequence[Intent], outcomes: Sequence[Outcome]
+    ) -> None:
+        tally = self._tally.of(system)
+        created = self._created_prints(system, intents, outcomes) if operation is Operation.CREATE else []
+        for position, (intent, outcome) in enumerate(zip(intents, outcomes, strict=True)):
+            if outcome.error is None or (operation is Operation.DELETE and outcome.error is ErrorClass.GONE):
+                side = self._side_after(
+                    intent, outcome, self._memories[intent.record], created[position] if created else b""
+                )
+                self._settlement.sides.setdefault(intent.record, {})[system] = side
+                self._settlement.delivered.append((intent.record, system))
+                _count(tally, operation)
+            else:
+                self._unsettled(intent, outcome)
+
+    def _side_after(self, intent: Intent, outcome: Outcome, memory: Recollection, created: bytes) -> Side | None:
+        write, before = intent.write, memory.sides.get(intent.system)
+        if write.operation is Operation.DELETE:
+            return None
+        reader = self._session.readers[intent.system]
+        if write.operation is Operation.CREATE:
+            return Side(outcome.key or "", reader.row(outcome.raw), created, outcome.version)
+        assert before is not None
+        slots = {name: self._session.rules.fields[name].field.slot for name in write.values}
+        stored = self._stored(intent.system, outcome)
+        if stored is None:
+            prints = {slots[name]: self._print(name, value) for name, value in write.values.items()}
+            return Side(before.key, None, replaced(before.prints, prints, self._width), outcome.version)
+        prints = {slot: field(stored.prints, slot) for slot in slots.values()}
+        after = replaced(before.prints, prints, self._width)
+        # Another field may have been edited there meanwhile: then the feed must look at this row again.
+        row = reader.row(outcome.raw) if after == stored.prints else None
+        return Side(before.key, row, after, outcome.version)
+
+    @property
+    def _width(self) -> int:
+        return len(self._session.rules.fields)
+
+    def _created_prints(self, system: str, intents: Sequence[Intent], outcomes: Sequence[Outcome]) -> list[bytes]:
+        """What the new records read as: as stored where the system told, as written elsewhere."""
+        prints = self._session.readers[system].prints([intent.write.values for intent in intents])
+        for position, outcome in enumerate(outcomes):
+            if outcome.stored is not None and outcome.error is None:
+                stored = self._stored(system, outcome)
+                prints[position] = stored.prints if stored else prints[position]
+        return prints
+
+    def _stored(self, system: str, outcome: Outcome) -> Observation | None:
+        if outcome.stored is None:
+            return None
+        return self._observation(system, outcome.key or "", outcome.stored, outcome.version, outcome.raw)
+
+    def _observation(
+        self, system: str, key: str, native: Native, version: str | None, raw: bytes | None
+    ) -> Observation | None:
+        """A native record as an observation; None when it breaks the contract."""
+        reader = self._session.readers[system]
+        reading = reader.read(StoredPage([key], [native], [version]), [0], [reader.row(raw)])
+        return reading.observed.get(0)
+
+    def _unsettled(self, intent: Intent, outcome: Outcome) -> None:
+        assert outcome.error is not None
+        current = self._stored(intent.system, outcome)
+        if outcome.error is ErrorClass.CONFLICT and current is not None and current.record.key:
+            self._settlement.reread.setdefault(intent.record, {})[intent.system] = current
+        elif outcome.error is ErrorClass.GONE and intent.write.operation is Operation.UPDATE:
+            self._settlement.missing.setdefault(intent.record, set()).add(intent.system)
+        else:
+            self._fail([intent], outcome.error, outcome.message, outcome.retry_after)
+
+    def _fail(
+        self, intents: Iterable[Intent], error: ErrorClass, message: str, retry_after: float | None = None
+    ) -> None:
+        """Keeps writes that did not arrive: to be tried later, or as dead letters."""
+        now = self._session.clock()
+        for intent in intents:
+            memory = self._memories.get(intent.record)
+            before = memory.pending.get(intent.system) if memory else None
+            attempts = before.attempts + 1 if before else 1
+            self._tally.of(intent.system).failed += 1
+            self._settlement.undelivered.append(
+                Undelivered(
+                    record=intent.record,
+                    system=intent.system,
+                    write=intent.write,
+                    since=before.since if before else now,
+                    not_before=now + (retry_after if retry_after is not None else backoff(attempts)),
+                    attempts=attempts,
+                    error=error.value,
+                    message=message,
+                    dead=error in _LOST_FOREVER,
+                )
+            )
+
+
+_UNCERTAIN = (
+    "the answer to this create was lost in a crash and the system cannot be searched: look there whether the record "
+    "exists, then resync"
+)
+
+
+def backoff(attempts: int) -> float:
+    """Seconds until the next attempt: exponential with full jitter, as AWS' architecture blog describes it."""
+    ceiling = min(_LONGEST_BACKOFF, _FIRST_BACKOFF * 2.0 ** min(attempts - 1, 16))
+    return random.uniform(0, ceiling)  # noqa: S311 - spreads load, guards nothing
+
+
+def _proceed(_: Native) -> Verdict:
+    return Verdict.PROCEED
+
+
+def _count(tally: object, operation: Operation) -> None:
+    name = {Operation.CREATE: "created", Operation.UPDATE: "updated", Operation.DELETE: "deleted"}[operation]
+    setattr(tally, name, getattr(tally, name) + 1)
+
+
+def _idempotency_key(policy: str, intent: Intent) -> str:
+    """The same for every attempt of the same write, another one for another value."""
+    write: Write = intent.write
+    text = f"{policy}/{intent.record}/{intent.system}/{write.operation}/{sorted(write.values.items(), key=str)}"
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()

@@ -1,0 +1,332 @@
+"""Intake: changed records become decisions. What must be remembered and what must be written is collected in a `Batch`.
+
+Three kinds of records come in: known ones (decide), unknown ones (meet: link, create, or leave for a person), and ones
+that are gone. A decision may need a record of another system first; those are fetched for the whole page at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from fairlead.connectors.base import Page
+from fairlead.engine.case import Case, Decision, FindingKind, Observation, Write
+from fairlead.engine.fingerprint import UNSEEN, WIDTH
+from fairlead.model.record import Value
+from fairlead.model.syncpolicy import OnLeave
+from fairlead.state.base import (
+    AMBIGUOUS,
+    AuditEntry,
+    Commit,
+    Conflict,
+    DeadLetter,
+    Intent,
+    Recollection,
+    Undelivered,
+)
+from fairlead.transport.failure import Failure
+from fairlead.worker.session import Session
+from fairlead.worker.tally import Tally
+
+
+class Batch(msgspec.Struct):
+    """One transaction in the making, and the writes that go out after it."""
+
+    commit: Commit = msgspec.field(default_factory=Commit)
+    intents: list[Intent] = []
+    memories: dict[int, Recollection] = {}
+
+
+class Intake:
+    """Takes in what one run reads."""
+
+    def __init__(self, session: Session, tally: Tally, run: str, down: dict[str, Failure]) -> None:
+        self._session = session
+        self._store = session.store
+        self._tally = tally
+        self._run = run
+        self._down = down
+        self._next_record = 0
+        self.met: set[str] = set()
+        """Systems whose every record was met at least once: only there may records be created."""
+
+    async def prepare(self, met: Iterable[str]) -> None:
+        """Learns where record numbers go on."""
+        self._next_record = await self._store.next_record()
+        self.met = set(met)
+
+    @property
+    def next_record(self) -> int:
+        """The first record number that is free."""
+        return self._next_record
+
+    # --- a page ---
+
+    async def take(
+        self, system: str, page: Page, indices: Sequence[int], rows: Sequence[int], batch: Batch
+    ) -> list[int]:
+        """Takes in the records at `indices` of a page; returns the records they belong to."""
+        reader = self._session.readers[system]
+        reading = reader.read(page, indices, rows)
+        keys = page.keys
+        found = await self._store.lookup(system, [keys[i] for i in indices])
+        record_of = {i: hit.record for i, hit in zip(indices, found, strict=True) if hit}
+        self._note_broken(system, {keys[i]: message for i, message in reading.broken.items()}, batch)
+        await self._leave(system, [record_of[i] for i in reading.left if i in record_of], batch)
+        known = {record_of[i]: o for i, o in reading.observed.items() if i in record_of}
+        await self._decide_known(system, known, batch)
+        unknown = [o for i, o in reading.observed.items() if i not in record_of]
+        if unknown:
+            await self._meet(system, unknown, batch)
+        self._tally.of(system).changed += len(known) + len(unknown)
+        return list(record_of.values())
+
+    def _note_broken(self, system: str, broken: dict[str, str], batch: Batch) -> None:
+        now = self._session.clock()
+        for key, message in broken.items():
+            self._tally.dead += 1
+            batch.commit.dead.append(DeadLetter(system, key, "ContractBroken", message, now))
+
+    async def _decide_known(self, system: str, known: dict[int, Observation], batch: Batch) -> None:
+        if not known:
+            return
+        memories = await self._recall(known, batch)
+        cases = {r: self._session.case(m, {system: known[r]}) for r, m in memories.items()}
+        batch.commit.alive += [(system, observation.record.key) for observation in known.values()]
+        await self.decide(cases, memories, batch)
+
+    async def _recall(self, records: Iterable[int], batch: Batch) -> dict[int, Recollection]:
+        """What is remembered, with what this batch has decided already."""
+        wanted = list(records)
+        stored = await self._store.recall([record for record in wanted if record not in batch.memories])
+        return {r: batch.memories.get(r) or stored[r] for r in wanted if r in batch.memories or r in stored}
+
+    # --- decisions ---
+
+    async def decide(self, cases: dict[int, Case], memories: dict[int, Recollection], batch: Batch) -> None:
+        """Decides cases, fetching what they need; a case whose system cannot be read waits."""
+        for _ in range(len(self._session.systems) + 1):
+            needs: dict[str, list[int]] = {}
+            for record, case in list(cases.items()):
+                decision = self._session.decider.decide(case)
+                for system in decision.needs:
+                    needs.setdefault(system, []).append(record)
+                if not decision.needs:
+                    self.apply(memories[record], decision, batch)
+                    del cases[record]
+            if not needs:
+                return
+            for system, records in needs.items():
+                await self._fetch_into(system, [r for r in records if r in cases], cases, batch)
+
+    async def _fetch_into(self, system: str, records: Sequence[int], cases: dict[int, Case], batch: Batch) -> None:
+        keys = {cases[record].sides[system].key: record for record in records}
+        try:
+            if system in self._down:
+                raise self._down[system]
+            page = await self._session.systems[system].fetch(list(keys))
+        except Failure as failure:
+            self._down[system] = failure
+            self._wait([cases.pop(record) for record in records], batch)
+            return
+        reader = self._session.readers[system]
+        reading = reader.read(page, range(len(page.keys)), reader.rows(page))
+        for observation in reading.observed.values():
+            case = cases[keys[observation.record.key]]
+            case.observed = {**case.observed, system: observation}
+        here = {observation.record.key for observation in reading.observed.values()}
+        gone = set(page.deleted)
+        for key, record in keys.items():
+            if key in gone:
+                cases[record].deleted |= {system}
+            elif key not in here:
+                self._wait([cases.pop(record)], batch)
+
+    def _wait(self, cases: Iterable[Case], batch: Batch) -> None:
+        """Remembers to read again what could not be decided; nothing of it counts as seen."""
+        for case in cases:
+            batch.commit.waiting += [(system, o.record.key) for system, o in case.observed.items()]
+            batch.commit.waiting += [(s, case.sides[s].key) for s in case.deleted if s in case.sides]
+
+    def apply(self, memory: Recollection, decision: Decision, batch: Batch) -> None:
+        """Adds a decision to the transaction, and its writes to what goes out after it."""
+        now, commit, record = self._session.clock(), batch.commit, memory.record
+        removed = {s: side for s, side in memory.sides.items() if s not in decision.sides}
+        commit.tombstones += [(system, side.key, record) for system, side in removed.items()]
+        frozen = {n: self._conflict(memory, n, values, now) for n, values in decision.frozen.items()}
+        after = Recollection(record, decision.sides, decision.away, {}, frozen)
+        for system, write in decision.writes.items():
+            self._queue(memory, system, write, after, batch, now)
+        commit.delivered += [(record, s) for s in memory.pending if s not in after.pending]
+        commit.frozen += [c for name, c in frozen.items() if memory.frozen.get(name) != c]
+        commit.thawed += [(record, name) for name in memory.frozen if name not in frozen]
+        self._note_findings(record, decision, batch, now)
+        commit.records.append(after)
+        batch.memories[record] = after
+
+    def _queue(
+        self, memory: Recollection, system: str, write: Write, after: Recollection, batch: Batch, now: float
+    ) -> None:
+        before = memory.pending.get(system)
+        if before is not None and before.write == write:
+            after.pending[system] = before  # nothing new: it keeps its place and its back-off
+            return
+        if write.halts:
+            after.pending[system] = Undelivered(memory.record, system, write, now, held=True)
+            batch.commit.pending.append(after.pending[system])
+        else:
+            batch.intents.append(Intent(memory.record, system, write))
+
+    def _conflict(self, memory: Recollection, name: str, values: dict[str, Value], now: float) -> Conflict:
+        before = memory.frozen.get(name)
+        if before is None:
+            self._tally.conflicts += 1
+            return Conflict(memory.record, name, values, now)
+        return Conflict(memory.record, name, {**before.values, **values}, before.since)
+
+    def _note_findings(self, record: int, decision: Decision, batch: Batch, now: float) -> None:
+        for f in decision.findings:
+            if f.kind is FindingKind.CONFLICT:
+                self._tally.conflicts += 1
+            elif f.kind is FindingKind.OVERWRITTEN:
+                self._tally.overwritten += 1
+            batch.commit.audit.append(
+                AuditEntry(now, self._run, record, f.field, f.kind.value, f.rule, f.winner, f.values)
+            )
+
+    # --- first meeting ---
+
+    async def _meet(self, system: str, unknown: Sequence[Observation], batch: Batch) -> None:
+        """Links records that are known elsewhere, takes new ones in, and leaves what is not sure to a person."""
+        unknown = await self._returned(system, unknown, batch)
+        keys = self._session.rules.match.keys([o.record.values for o in unknown], self._session.prints)
+        candidates = await self._store.candidates(list({key for its in keys for key in its}))
+        for key, record in batch.commit.matches:
+            candidates.setdefault(key, []).append(record)
+        memories = await self._recall({r for rs in candidates.values() for r in rs if r != AMBIGUOUS}, batch)
+        cases: dict[int, Case] = {}
+        create_in = self._targets(system)
+        for observation, its in zip(unknown, keys, strict=True):
+            matching = _first_match(its, candidates)
+            trouble = self._trouble(system, its, matching, memories, cases)
+            if trouble is not None:
+                self._refuse(system, observation, trouble, its, matching, memories, batch)
+            elif matching:
+                cases[matching[0]] = self._session.case(
+                    memories[matching[0]], {system: observation}, create_in=create_in
+                )
+            else:
+                record = self._take_new(system, observation, its, create_in, batch)
+                for key in its:
+                    candidates.setdefault(key, []).append(record)
+                memories[record] = batch.memories[record]
+        await self.decide(cases, memories, batch)
+
+    def _targets(self, system: str) -> frozenset[str]:
+        if not self._session.rules.systems[system].reads:
+            return frozenset()
+        return frozenset(
+            s for s in self._session.systems if s != system and s in self.met and self._session.creates_in(s)
+        )
+
+    def _trouble(
+        self,
+        system: str,
+        keys: Sequence[int],
+        matching: Sequence[int],
+        memories: dict[int, Recollection],
+        cases: dict[int, Case],
+    ) -> tuple[str, str] | None:
+        """Why a record cannot be met: (reason, message), or None."""
+        if not keys and self._session.rules.match:
+            return "NoMatchKey", "has no value in any match field: fill one, or add a rule to spec.match"
+        if len(matching) > 1:
+            return "Ambiguous", f"matches {len(matching)} records: make the match fields unique, or narrow spec.match"
+        if not matching:
+            return None
+        memory = memories.get(matching[0])
+        if memory is None:
+            return "Ambiguous", "matches several records of one system: make the match fields unique there"
+        twin = memory.sides.get(system) or (
+            cases[matching[0]].observed[system].record if matching[0] in cases else None
+        )
+        return (
+            ("Duplicate", f"matches the same record as {twin.key} of the same system: merge the two there")
+            if twin
+            else None
+        )
+
+    def _refuse(
+        self,
+        system: str,
+        observation: Observation,
+        trouble: tuple[str, str],
+        keys: Sequence[int],
+        matching: Sequence[int],
+        memories: dict[int, Recollection],
+        batch: Batch,
+    ) -> None:
+        reason, message = trouble
+        self._tally.dead += 1
+        batch.commit.dead.append(DeadLetter(system, observation.record.key, reason, message, self._session.clock()))
+        alone = reason == "Duplicate" and matching[0] in memories and len(memories[matching[0]].sides) == 1
+        if alone:  # nothing is linked yet, so the next system must not be linked to either by chance
+            batch.commit.matches += [(key, AMBIGUOUS) for key in keys]
+
+    def _take_new(
+        self, system: str, observation: Observation, keys: Sequence[int], create_in: frozenset[str], batch: Batch
+    ) -> int:
+        record = self._next_record
+        self._next_record += 1
+        batch.commit.matches += [(key, record) for key in keys]
+        batch.commit.alive.append((system, observation.record.key))
+        self.apply(Recollection(record, {}), self._session.decider.fresh(system, observation, create_in), batch)
+        return record
+
+    async def _returned(self, system: str, unknown: Sequence[Observation], batch: Batch) -> list[Observation]:
+        """Keys that were deleted before: a stale page must not bring them back, a real return starts anew."""
+        buried = await self._store.tombstones(system, [o.record.key for o in unknown])
+        if not buried:
+            return list(unknown)
+        page = await self._session.systems[system].fetch(list(buried))
+        here = set(page.keys)
+        batch.commit.revived += [(system, key) for key in buried if key in here]
+        return [o for o in unknown if o.record.key not in buried or o.record.key in here]
+
+    # --- leaving and deletes ---
+
+    async def _leave(self, system: str, records: Sequence[int], batch: Batch) -> None:
+        """Records that no longer pass the system's filter."""
+        if not records:
+            return
+        memories = await self._recall(records, batch)
+        if self._session.rules.systems[system].on_leave is OnLeave.DELETE:
+            await self._decide_gone(system, memories, batch)
+            return
+        unseen = bytes(WIDTH * len(self._session.rules.fields)) or UNSEEN
+        for record, memory in memories.items():
+            if system in memory.away:
+                continue
+            side = msgspec.structs.replace(memory.sides[system], prints=unseen)
+            after = msgspec.structs.replace(memory, sides={**memory.sides, system: side}, away=memory.away | {system})
+            batch.commit.records.append(after)
+            batch.memories[record] = after
+
+    async def gone(self, system: str, keys: Sequence[str], batch: Batch) -> None:
+        """Keys that do not exist in the system any more."""
+        found = await self._store.lookup(system, keys)
+        batch.commit.alive += [(system, key) for key in keys]
+        records = {hit.record for hit in found if hit}
+        await self._decide_gone(system, await self._recall(records, batch), batch)
+
+    async def _decide_gone(self, system: str, memories: dict[int, Recollection], batch: Batch) -> None:
+        cases = {
+            record: self._session.case(memory, {}, deleted=frozenset({system})) for record, memory in memories.items()
+        }
+        await self.decide(cases, memories, batch)
+
+
+def _first_match(keys: Sequence[int], candidates: dict[int, list[int]]) -> list[int]:
+    """The candidates of the first match rule that has any."""
+    return next((sorted(set(candidates[key])) for key in keys if candidates.get(key)), [])

@@ -1,0 +1,171 @@
+"""Reading: a page of native records becomes observations in canonical form."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import AsyncIterator, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from fairlead.connectors.base import Page, System
+from fairlead.engine.canonical import NULL, ContractError, kind_of
+from fairlead.engine.case import Observation
+from fairlead.engine.fingerprint import Fingerprints
+from fairlead.engine.mapping import Mapping
+from fairlead.engine.rules import Rules, SystemRule
+from fairlead.model.record import MISSING, Native, Record, Value
+
+_INSTANT = kind_of({"type": "string", "format": "date-time"})
+
+
+class Reading(msgspec.Struct):
+    """What some records of a page say, by their index in it.
+
+    Attributes:
+        observed: records that are in order.
+        left: records that the system's filter excludes.
+        broken: records that break the contract, with what is wrong.
+    """
+
+    observed: dict[int, Observation] = {}
+    left: list[int] = []
+    broken: dict[int, str] = {}
+
+
+class Reader:
+    """Reads one system's records for one policy."""
+
+    def __init__(self, rule: SystemRule, rules: Rules, prints: Fingerprints, *, times: bool) -> None:
+        self.rule = rule
+        self._mapping: Mapping = rule.mapping
+        self._contract = rules.contract
+        self._mapped = rule.readable
+        self._prints = prints
+        self._width = len(rules.fields)
+        self._slots = [field.slot for field in self._mapping.fields]
+        self._names = [field.name for field in self._mapping.fields]
+        self._shape = zlib.crc32(self._mapping.declaration.encode())
+        self._times = times
+
+    def rows(self, page: Page) -> list[int]:
+        """The fingerprint of each native row of the page."""
+        return self._prints.rows(page.raws, self._shape)
+
+    def row(self, raw: bytes | None) -> int | None:
+        """The fingerprint of one native row, where it is known."""
+        return None if raw is None else self._prints.rows([raw], self._shape)[0]
+
+    def read(self, page: Page, indices: Sequence[int], rows: Sequence[int | None]) -> Reading:
+        """Observations of the records at `indices`; `rows` holds the fingerprint of every record of the page."""
+        passing = self._mapping.passing(page, indices)
+        inside = set(passing)
+        reading = Reading(left=[i for i in indices if i not in inside] if len(passing) < len(indices) else [])
+        readable, columns = self._columns(page, passing, reading)
+        if not readable:
+            return reading
+        records = [dict(zip(self._names, values, strict=True)) for values in zip(*columns, strict=True)]
+        reading.broken.update({readable[i]: m for i, m in self._contract.broken(records, self._mapped).items()})
+        prints = self._prints.fields(self._encoded(columns), self._slots, self._width)
+        keys, versions = page.keys, page.versions(readable)
+        modified = self._modified(page, readable)
+        for position, i in enumerate(readable):
+            record = Record(keys[i], records[position], versions[position], modified[position])
+            reading.observed[i] = Observation(record, prints[position], rows[i])
+        for i in reading.broken:
+            reading.observed.pop(i, None)
+        return reading
+
+    def _columns(self, page: Page, indices: list[int], reading: Reading) -> tuple[list[int], list[list[Value]]]:
+        """Canonical columns of what can be read; the rest becomes `broken`. A page is read whole when it can be."""
+        if not indices:
+            return [], []
+        try:
+            return indices, self._mapping.read(page, indices)
+        except ContractError:
+            pass
+        readable: list[int] = []
+        columns: list[list[Value]] = [[] for _ in self._names]
+        for i in indices:
+            try:
+                row = self._mapping.read(page, [i])
+            except ContractError as error:
+                reading.broken[i] = str(error)
+                continue
+            readable.append(i)
+            for column, value in zip(columns, row, strict=True):
+                column.extend(value)
+        return readable, columns
+
+    def _encoded(self, columns: Sequence[Sequence[Value]]) -> list[list[bytes]]:
+        encoded = []
+        for field, column in zip(self._mapping.fields, columns, strict=True):
+            encode = field.kind.encode
+            encoded.append([NULL if value is None else encode(value) for value in column])
+        return encoded
+
+    def prints(self, values: Sequence[dict[str, Value]]) -> list[bytes]:
+        """Fingerprints of canonical records; a mapped field that is absent counts as "no value"."""
+        columns = [[record.get(name) for record in values] for name in self._names]
+        return self._prints.fields(self._encoded(columns), self._slots, self._width)
+
+    def _modified(self, page: Page, indices: Sequence[int]) -> list[datetime | None]:
+        if not self._times:
+            return [None] * len(indices)
+        return [_moment(native) for native in page.modified(indices)]
+
+
+def _moment(native: object) -> datetime | None:
+    """A modification time in UTC; what cannot be read as one is no time, and decides nothing."""
+    try:
+        text = _INSTANT.canonical(native)
+    except ContractError:
+        return None
+    return datetime.fromisoformat(text).astimezone(UTC) if isinstance(text, str) else None
+
+
+class StoredPage:
+    """Records that a write returned, as a page, so that they are read like any other."""
+
+    def __init__(self, keys: Sequence[str], rows: Sequence[Native], versions: Sequence[str | None]) -> None:
+        self.keys = keys
+        self._rows = rows
+        self._versions = versions
+        self.raws: Sequence[bytes] = ()
+        self.deleted: Sequence[str] = ()
+        self.cursor: str | None = None
+
+    def rows(self, indices: Sequence[int]) -> list[Native]:
+        """See `Page.rows`."""
+        return [self._rows[i] for i in indices]
+
+    def columns(self, indices: Sequence[int], paths: Sequence[str]) -> list[list[object]]:
+        """See `Page.columns`."""
+        return [[attribute(self._rows[i], path) for i in indices] for path in paths]
+
+    def versions(self, indices: Sequence[int]) -> list[str | None]:
+        """See `Page.versions`."""
+        return [self._versions[i] for i in indices]
+
+    def modified(self, indices: Sequence[int]) -> list[object]:
+        """See `Page.modified`: an answer to a write is now, which is no time of a change."""
+        return [None] * len(indices)
+
+
+def attribute(row: Native, path: str) -> Any:
+    """The value at a dotted path, or MISSING."""
+    value: Any = row
+    if path in row:
+        return row[path]
+    for part in path.split("."):
+        if not isinstance(value, dict) or part not in value:
+            return MISSING
+        value = value[part]
+    return value
+
+
+async def pages(system: System, cursor: str | None) -> AsyncIterator[Page]:
+    """Every page since a cursor, or of everything."""
+    async for page in system.changes(cursor) if cursor is not None else system.scan():
+        yield page

@@ -1,0 +1,426 @@
+"""Run: one pass over a policy. Replay what a crash left, read changes, decide, write, commit.
+
+The order of one batch, with one transaction at each arrow:
+read a page → decide → **journal the writes, remember what was read, move the checkpoint** → write →
+**remember what was written, drop the journal**. A crash before the first arrow reads the page again; after it, the
+journal is replayed, and every write in it is conditional (`delivery`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing
+from enum import StrEnum
+from typing import TypeVar
+
+import msgspec
+
+from fairlead.connectors.base import Page
+from fairlead.engine.case import Case
+from fairlead.state.base import Commit, Intent, RunRecord, Undelivered
+from fairlead.transport.failure import Failure
+from fairlead.worker.delivery import BATCH, Delivery, Settlement
+from fairlead.worker.guard import Halt, limit_of, plan_id
+from fairlead.worker.intake import Batch, Intake
+from fairlead.worker.session import Session
+from fairlead.worker.tally import Tally
+
+T = TypeVar("T")
+
+MET = "met"
+"""Fact in the store: the systems whose every record was met, comma separated."""
+
+ROUNDS = 3
+"""How often a record that changes under our hands is decided again in one run; then it waits for the next."""
+
+
+class Kind(StrEnum):
+    """What a run reads."""
+
+    CHANGES = "Changes"
+    RESYNC = "Resync"
+
+
+class Outcome(StrEnum):
+    """How a run ended."""
+
+    SUCCEEDED = "Succeeded"
+    PARTIAL = "Partial"
+    HALTED = "Halted"
+    FAILED = "Failed"
+
+
+class RunReport(msgspec.Struct):
+    """What a run did. Times are epoch seconds.
+
+    Attributes:
+        failures: system → why it could not be used, for those that could not.
+        halt: what the guard held back, None when nothing.
+    """
+
+    id: str
+    kind: Kind
+    started: float
+    ended: float
+    outcome: Outcome
+    tally: Tally
+    failures: dict[str, Failure]
+    halt: Halt | None = None
+
+    @property
+    def message(self) -> str:
+        """One line for the history."""
+        if self.halt:
+            return self.halt.message
+        return "; ".join(f"{name}: {failure.message}" for name, failure in sorted(self.failures.items()))
+
+
+class Run:
+    """One pass. `approved` is the plan that a person released; `kind` RESYNC compares every record."""
+
+    def __init__(self, session: Session, kind: Kind, *, approved: str = "") -> None:
+        self.id = f"{int(session.clock()):x}-{secrets.token_hex(3)}"
+        self._session = session
+        self._store = session.store
+        self._kind = kind
+        self._approved = approved
+        self.tally = Tally()
+        self._down: dict[str, Failure] = {}
+        self._scanned: set[str] = set()
+        self._intake = Intake(session, self.tally, self.id, self._down)
+        self._marks: dict[str, bytearray] = {}
+        self._halt: Halt | None = None
+        self._journal_id = 0
+
+    async def run(self) -> RunReport:
+        """Does the pass. Failures of systems are reported, not raised.
+
+        Raises:
+            StateError: the state cannot be used; nothing was lost.
+        """
+        started = self._session.clock()
+        met = set(filter(None, (await self._store.meta(MET) or "").split(",")))
+        await self._intake.prepare(met)
+        await self._replay()
+        if self._kind is Kind.RESYNC:
+            await self._store.clear_ambiguity()
+        await self._retry()
+        for system in self._order():
+            await self._read(system)
+        await self._delete_missing()
+        if self._scanned:
+            await self._complete()
+        await self._guard()
+        return await self._finish(started)
+
+    def _order(self) -> list[str]:
+        """The system of record last: what it alone has can then be created everywhere at once."""
+        last = self._session.rules.system_of_record
+        return [*(name for name in self._session.systems if name != last), last]
+
+    # --- what the last run left ---
+
+    async def _replay(self) -> None:
+        """Sends again what may have been sent when the last worker stopped."""
+        for number, intents in (await self._store.journal()).items():
+            self._journal_id = max(self._journal_id, number)
+            memories = await self._store.recall([intent.record for intent in intents])
+            alive = [intent for intent in intents if intent.record in memories]
+            await self._deliver(Batch(intents=alive, memories=memories), settles=number, recovering=True)
+
+    async def _retry(self) -> None:
+        """Tries again what is due; a resync tries dead letters too."""
+        dead = self._kind is Kind.RESYNC
+        seen: set[tuple[int, str]] = set()
+        while True:
+            due = await self._store.undelivered(due=self._session.clock(), dead=dead, limit=BATCH)
+            fresh = [item for item in due if (item.record, item.system) not in seen]
+            if not fresh:
+                break
+            seen |= {(item.record, item.system) for item in fresh}
+            await self._send_again(fresh)
+        for system in self._session.systems:
+            keys = await self._store.waiting(system)
+            if keys:
+                await self._read_again(system, keys)
+
+    async def _send_again(self, items: Sequence[Undelivered]) -> None:
+        memories = await self._store.recall([item.record for item in items])
+        batch = Batch(memories=memories)
+        batch.intents = [Intent(item.record, item.system, item.write) for item in items if item.record in memories]
+        await self._commit_and_send(batch)
+
+    async def _read_again(self, system: str, keys: Sequence[str]) -> None:
+        """Reads waiting records by id, now that what they waited for may be there."""
+        for start in range(0, len(keys), BATCH):
+            chunk = keys[start : start + BATCH]
+            try:
+                page = await self._session.systems[system].fetch(chunk)
+            except Failure as failure:
+                self._fail(system, failure)
+                return
+            batch = Batch()
+            batch.commit.arrived += [(system, key) for key in chunk]
+            await self._take(system, page, list(range(len(page.keys))), batch)
+
+    # --- reading ---
+
+    async def _read(self, system: str) -> None:
+        """Takes in a system's changes, or everything where it must be met, has no feed, or a resync asks."""
+        rule = self._session.rules.systems[system]
+        cursor = None
+        if self._kind is Kind.CHANGES and system in self._intake.met:
+            if not rule.reads:
+                return
+            if self._session.capabilities(system).changes:
+                cursor = await self._store.checkpoint(system)
+        try:
+            await (self._scan(system) if cursor is None else self._changes(system, cursor))
+        except Failure as failure:
+            self._fail(system, failure)
+
+    def _fail(self, system: str, failure: Failure) -> None:
+        self._down[system] = failure
+
+    async def _changes(self, system: str, cursor: str) -> None:
+        async with aclosing(_ahead(self._session.systems[system].changes(cursor))) as pages:
+            async for page in pages:
+                await self._take_changed(system, page)
+
+    async def _scan(self, system: str) -> None:
+        marks = self._marks[system] = bytearray((self._intake.next_record >> 3) + 1)
+        read = 0
+        async with aclosing(_ahead(self._session.systems[system].scan())) as pages:
+            async for page in pages:
+                read += len(page.keys)
+                for record in await self._take_changed(system, page):
+                    _mark(marks, record)
+        if read == 0 and await self._reads_empty(system):
+            del self._marks[system]
+            return
+        self._scanned.add(system)
+        self._intake.met.add(system)
+        await self._store.commit(Commit(meta={MET: ",".join(sorted(self._intake.met))}))
+
+    async def _reads_empty(self, system: str) -> bool:
+        """Halts when a system that had records suddenly has none: more often an accident than a wish."""
+        known = await self._store.known(system)
+        if known == 0:
+            return False
+        plan = plan_id([f"empty/{system}/{known}"])
+        if plan == self._approved:
+            return False
+        message = f"{system} reads as empty although {known} records are known there: nothing was deleted"
+        self._halt = Halt(plan, message, known)
+        return True
+
+    async def _take_changed(self, system: str, page: Page) -> list[int]:
+        """Takes in those records of a page that differ from what was last seen; returns all the known ones."""
+        rows = self._session.readers[system].rows(page)
+        found = await self._store.lookup(system, page.keys)
+        self.tally.of(system).read += len(page.keys)
+        changed = [i for i, hit in enumerate(found) if hit is None or hit.row != rows[i]]
+        batch = Batch()
+        if page.cursor is not None:
+            batch.commit.checkpoints = {system: page.cursor}
+        records = [hit.record for hit in found if hit]
+        if changed or page.deleted or page.cursor is not None:
+            records += await self._take(system, page, changed, batch, rows)
+        return records
+
+    async def _take(
+        self, system: str, page: Page, indices: list[int], batch: Batch, rows: list[int] | None = None
+    ) -> list[int]:
+        rows = self._session.readers[system].rows(page) if rows is None else rows
+        if indices:
+            self.tally.of(system).last_change = self._session.clock()
+            await self._intake.take(system, page, indices, rows, batch)
+        if page.deleted:
+            await self._intake.gone(system, page.deleted, batch)
+        await self._commit_and_send(batch)
+        return list(batch.memories)
+
+    async def _delete_missing(self) -> None:
+        """What a scan did not find is confirmed by id, then gone: pages may shift while a list is read."""
+        for system in sorted(self._scanned):
+            async for page in self._store.unmarked(system, self._marks[system]):
+                for start in range(0, len(page), BATCH):
+                    keys = [key for _, key in page[start : start + BATCH]]
+                    try:
+                        await self._confirm_gone(system, keys)
+                    except Failure as failure:
+                        self._fail(system, failure)
+                        return
+
+    async def _confirm_gone(self, system: str, keys: Sequence[str]) -> None:
+        page = await self._session.systems[system].fetch(keys)
+        await self._take(system, page, list(range(len(page.keys))), Batch())
+
+    async def _complete(self) -> None:
+        """Creates what is missing, from the records that a scan has met: what only one system had."""
+        for target in self._session.systems:
+            if target not in self._intake.met or target in self._down or not self._session.creates_in(target):
+                continue
+            async for records in self._store.lacking(target):
+                await self._create_missing(target, records)
+
+    async def _create_missing(self, target: str, records: Sequence[int]) -> None:
+        ambiguous = await self._ambiguous(records)
+        memories = await self._store.recall([record for record in records if record not in ambiguous])
+        cases: dict[int, Case] = {}
+        for record, memory in memories.items():
+            readable = [s for s in memory.sides if self._session.rules.systems[s].reads and s not in memory.away]
+            if readable and target not in memory.pending:
+                cases[record] = self._session.case(memory, {}, create_in=frozenset({target}))
+        batch = Batch()
+        await self._intake.decide(cases, memories, batch)
+        await self._commit_and_send(batch)
+
+    async def _ambiguous(self, records: Sequence[int]) -> set[int]:
+        keys = await self._store.match_keys(records)
+        shared = await self._store.candidates([key for its in keys.values() for key in its])
+        doubtful = {key for key, owners in shared.items() if len(owners) > 1}
+        return {record for record, its in keys.items() if doubtful.intersection(its)}
+
+    # --- writing ---
+
+    async def _commit_and_send(self, batch: Batch) -> None:
+        """First arrow, writes, second arrow; records that changed meanwhile are decided again."""
+        for _ in range(ROUNDS):
+            if batch.intents:
+                self._journal_id += 1
+                batch.commit.journal = {self._journal_id: batch.intents}
+            await self._store.commit(batch.commit)
+            if not batch.intents:
+                return
+            batch = await self._deliver(batch, settles=self._journal_id)
+            if not batch.intents and not _anything(batch.commit):
+                return
+        await self._park(batch)
+
+    async def _deliver(self, batch: Batch, *, settles: int, recovering: bool = False) -> Batch:
+        delivery = Delivery(
+            self._session, self.tally, batch.memories, scanned=self._scanned, down=self._down, recovering=recovering
+        )
+        settlement = await delivery.send(batch.intents)
+        commit = self._settled(batch, settlement, settles)
+        await self._store.commit(commit)
+        again = await self._decide_again(settlement)
+        if recovering:
+            await self._commit_and_send(again)
+        return again
+
+    def _settled(self, batch: Batch, settlement: Settlement, settles: int) -> Commit:
+        commit = Commit(settled=[settles], delivered=settlement.delivered, pending=settlement.undelivered)
+        for record, sides in settlement.sides.items():
+            memory = batch.memories[record]
+            for system, side in sides.items():
+                if side is None:
+                    commit.tombstones.append((system, memory.sides[system].key, record))
+            merged = {**memory.sides, **sides}
+            memory = msgspec.structs.replace(memory, sides={s: side for s, side in merged.items() if side is not None})
+            batch.memories[record] = memory
+            if memory.sides:
+                commit.records.append(memory)
+            else:
+                commit.forget.append(record)
+        waiting = {(record, system) for record, its in settlement.reread.items() for system in its}
+        waiting |= {(record, system) for record, its in settlement.missing.items() for system in its}
+        now = self._session.clock()
+        intents = {(intent.record, intent.system): intent.write for intent in batch.intents}
+        commit.pending += [Undelivered(r, s, intents[r, s], now) for r, s in sorted(waiting)]
+        return commit
+
+    async def _decide_again(self, settlement: Settlement) -> Batch:
+        """Records that were found edited, created or deleted when they were about to be written."""
+        batch = Batch()
+        records = settlement.reread.keys() | settlement.missing.keys()
+        if not records:
+            return batch
+        memories = await self._store.recall(sorted(records))
+        cases = {
+            record: self._session.case(
+                memory,
+                settlement.reread.get(record, {}),
+                deleted=frozenset(settlement.missing.get(record, ())),
+            )
+            for record, memory in memories.items()
+        }
+        await self._intake.decide(cases, memories, batch)
+        return batch
+
+    async def _park(self, batch: Batch) -> None:
+        """Leaves to the next run what changes faster than it can be written."""
+        now = self._session.clock()
+        batch.commit.pending += [Undelivered(i.record, i.system, i.write, now) for i in batch.intents]
+        await self._store.commit(batch.commit)
+
+    # --- the guard and the end ---
+
+    async def _guard(self) -> None:
+        """Releases held deletes and overwrites when they are few enough or approved; else halts."""
+        counts = await self._store.counts()
+        if counts.held == 0:
+            return
+        limit = limit_of(self._session.policy.spec.deletes.guard, await self._known())
+        held = await self._store.undelivered(held=True, limit=limit + 1)
+        if counts.held > limit:
+            plan = plan_id([f"{item.record}/{item.system}" for item in held] + [str(counts.held)])
+            if plan != self._approved:
+                self._halt = Halt.of(plan, counts.held, limit)
+                return
+        while held := await self._store.undelivered(held=True, limit=BATCH):
+            await self._send_again(held)
+
+    async def _known(self) -> int:
+        return max([await self._store.known(system) for system in self._session.systems], default=0)
+
+    async def _finish(self, started: float) -> RunReport:
+        ended = self._session.clock()
+        report = RunReport(self.id, self._kind, started, ended, self._outcome(), self.tally, self._down, self._halt)
+        for system, failure in self._down.items():
+            tally = self.tally.of(system)
+            tally.reason, tally.message = failure.reason or failure.error.value, failure.message
+        counts = self.tally.counts()
+        await self._store.record_run(
+            RunRecord(self.id, self._kind, started, ended, report.outcome, report.message, counts)
+        )
+        return report
+
+    def _outcome(self) -> Outcome:
+        if self._halt:
+            return Outcome.HALTED
+        if not self._down:
+            return Outcome.SUCCEEDED
+        return Outcome.FAILED if len(self._down) == len(self._session.systems) else Outcome.PARTIAL
+
+
+def _mark(marks: bytearray, record: int) -> None:
+    byte = record >> 3
+    if byte >= len(marks):
+        marks.extend(bytes(byte - len(marks) + 1))
+    marks[byte] |= 1 << (record & 7)
+
+
+def _anything(commit: Commit) -> bool:
+    return commit != Commit()
+
+
+async def _ahead(pages: AsyncIterator[T]) -> AsyncGenerator[T, None]:
+    """Reads one page ahead while the current one is worked on."""
+    following: asyncio.Task[T | None] = asyncio.ensure_future(_next(pages))
+    try:
+        while (page := await following) is not None:
+            following = asyncio.ensure_future(_next(pages))
+            yield page
+    finally:
+        following.cancel()
+        await asyncio.wait([following])
+        if isinstance(pages, AsyncGenerator):
+            await pages.aclose()
+
+
+async def _next(pages: AsyncIterator[T]) -> T | None:
+    return await anext(pages, None)

@@ -1,0 +1,72 @@
+"""Session: one policy, its rules compiled and its systems open."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+
+from fairlead.connectors.base import Capabilities, System
+from fairlead.engine.case import Case, Observation, Write
+from fairlead.engine.decide import Decider
+from fairlead.engine.fingerprint import Fingerprints
+from fairlead.engine.rules import Rules
+from fairlead.model.syncpolicy import ConflictRule, SyncPolicy
+from fairlead.state.base import Layout, Recollection, Store, SystemLayout
+from fairlead.worker.reading import Reader
+
+Clock = Callable[[], float]
+
+
+class Session:
+    """What a run works with. `clock` gives epoch seconds."""
+
+    def __init__(
+        self, policy: SyncPolicy, rules: Rules, systems: Mapping[str, System], store: Store, clock: Clock
+    ) -> None:
+        self.policy = policy
+        self.rules = rules
+        self.systems = dict(systems)
+        self.store = store
+        self.clock = clock
+        self.prints = Fingerprints(store.key)
+        self.decider = Decider(rules, self.prints)
+        times = any(rule.on_conflict is ConflictRule.LATEST_WINS for rule in rules.fields.values())
+        self.readers = {n: Reader(rule, rules, self.prints, times=times) for n, rule in rules.systems.items()}
+
+    def capabilities(self, system: str) -> Capabilities:
+        """What the system's object can do."""
+        return self.systems[system].capabilities
+
+    def creates_in(self, system: str) -> bool:
+        """Whether records may be created there."""
+        return self.rules.systems[system].creates and self.capabilities(system).create
+
+    def now(self) -> datetime:
+        """The time, aware, in UTC."""
+        return datetime.fromtimestamp(self.clock(), UTC)
+
+    def case(self, memory: Recollection, observed: dict[str, Observation], **more: frozenset[str]) -> Case:
+        """The case of one record."""
+        pending: dict[str, Write] = {system: item.write for system, item in memory.pending.items()}
+        return Case(
+            sides=memory.sides,
+            observed=observed,
+            read_at=self.now(),
+            away=memory.away,
+            pending=pending,
+            frozen=frozenset(memory.frozen),
+            **more,
+        )
+
+
+def layout_of(policy: SyncPolicy, rules: Rules) -> Layout:
+    """The layout of a policy's state."""
+    systems = {}
+    for spec in policy.spec.systems:
+        mapping = rules.systems[spec.name].mapping
+        fields = {
+            f.name: f"{policy.spec.schema['properties'][f.name]} {mapping.field_declaration(f.name)}"
+            for f in mapping.fields
+        }
+        systems[spec.name] = SystemLayout(f"{spec.connection}/{spec.object}/{spec.key or ''}", fields)
+    return Layout(tuple(rules.fields), systems)

@@ -1,0 +1,41 @@
+"""Tally: what a run has done so far, for progress, history, status and metrics."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class SystemTally(msgspec.Struct):
+    """What happened with one system in one run."""
+
+    read: int = 0
+    changed: int = 0
+    created: int = 0
+    updated: int = 0
+    deleted: int = 0
+    failed: int = 0
+    last_change: float | None = None
+    reason: str = ""
+    message: str = ""
+    """Why the system could not be used, empty when it could."""
+
+
+class Tally(msgspec.Struct):
+    """What happened in one run."""
+
+    systems: dict[str, SystemTally] = {}
+    conflicts: int = 0
+    dead: int = 0
+    overwritten: int = 0
+    planned: int = 0
+
+    def of(self, system: str) -> SystemTally:
+        """The tally of one system."""
+        return self.systems.setdefault(system, SystemTally())
+
+    def counts(self) -> dict[str, int]:
+        """Totals, by the names that the status and the metrics use."""
+        totals = {"conflicts": self.conflicts, "dead": self.dead, "planned": self.planned}
+        for name in ("read", "changed", "created", "updated", "deleted", "failed"):
+            totals[name] = sum(getattr(tally, name) for tally in self.systems.values())
+        return totals
