@@ -73,6 +73,7 @@ class Intake:
         found = await self._store.lookup(system, [keys[i] for i in indices])
         record_of = {i: hit.record for i, hit in zip(indices, found, strict=True) if hit}
         self._note_broken(system, {keys[i]: message for i, message in reading.broken.items()}, batch)
+        self._reserve([values for i, values in reading.refused.items() if i not in record_of], batch)
         await self._leave(system, [record_of[i] for i in reading.left if i in record_of], batch)
         known = {record_of[i]: o for i, o in reading.observed.items() if i in record_of}
         await self._decide_known(system, known, batch)
@@ -87,6 +88,11 @@ class Intake:
         for key, message in broken.items():
             self._tally.dead += 1
             batch.commit.dead.append(DeadLetter(system, key, "ContractBroken", message, now))
+
+    def _reserve(self, refused: Sequence[dict[str, Value]], batch: Batch) -> None:
+        """Keeps the match keys of records that could not be taken in from being met as if they were not there."""
+        for keys in self._session.rules.match.keys(refused, self._session.prints):
+            batch.commit.matches += [(key, AMBIGUOUS) for key in keys]
 
     async def _decide_known(self, system: str, known: dict[int, Observation], batch: Batch) -> None:
         if not known:
@@ -247,7 +253,10 @@ class Intake:
             return None
         memory = memories.get(matching[0])
         if memory is None:
-            return "Ambiguous", "matches several records of one system: make the match fields unique there"
+            return (
+                "Ambiguous",
+                "matches a record that is a dead letter itself, or several of one system: mend those, then resync",
+            )
         twin = memory.sides.get(system) or (
             cases[matching[0]].observed[system].record if matching[0] in cases else None
         )

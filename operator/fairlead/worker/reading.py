@@ -27,11 +27,13 @@ class Reading(msgspec.Struct):
         observed: records that are in order.
         left: records that the system's filter excludes.
         broken: records that break the contract, with what is wrong.
+        refused: canonical values of those of `broken` that have any, so that nothing is matched past them.
     """
 
     observed: dict[int, Observation] = {}
     left: list[int] = []
     broken: dict[int, str] = {}
+    refused: dict[int, dict[str, Value]] = {}
 
 
 class Reader:
@@ -66,7 +68,9 @@ class Reader:
         if not readable:
             return reading
         records = [dict(zip(self._names, values, strict=True)) for values in zip(*columns, strict=True)]
-        reading.broken.update({readable[i]: m for i, m in self._contract.broken(records, self._mapped).items()})
+        for position, message in self._contract.broken(records, self._mapped).items():
+            reading.broken[readable[position]] = message
+            reading.refused[readable[position]] = records[position]
         prints = self._prints.fields(self._encoded(columns), self._slots, self._width)
         keys, versions = page.keys, page.versions(readable)
         modified = self._modified(page, readable)

@@ -319,6 +319,8 @@ class Run:
             for system, side in sides.items():
                 if side is None:
                     commit.tombstones.append((system, memory.sides[system].key, record))
+                elif system in self._marks:
+                    _mark(self._marks[system], record)  # written in this run, so not missing from its scan
             merged = {**memory.sides, **sides}
             memory = msgspec.structs.replace(memory, sides={s: side for s, side in merged.items() if side is not None})
             batch.memories[record] = memory
