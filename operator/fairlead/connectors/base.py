@@ -185,8 +185,22 @@ class System(Protocol):
         ...
 
 
-class Probe(Protocol):
-    """Asks a Connection's system whether it answers and accepts the credentials."""
+class Client(Protocol):
+    """One Connection, open: shared by every policy of the process, so that its limits hold for all of them."""
+
+    async def open(self, object_name: str, *, paths: Sequence[str], key: str | None, modified: str | None) -> System:
+        """One object, for the attributes that a policy maps.
+
+        Args:
+            object_name: table, collection or whatever the system calls it.
+            paths: the attributes that are read.
+            key: the attribute that identifies a record, where the connector cannot know it.
+            modified: the attribute that holds the modification time, where the connector cannot know it.
+
+        Raises:
+            Failure: the object or an attribute does not exist, or the system cannot be reached.
+        """
+        ...
 
     async def probe(self) -> Health:
         """One cheap authenticated request.

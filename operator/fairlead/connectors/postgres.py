@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
-from typing import Any, LiteralString, cast
+from typing import Any, cast
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 import msgspec
@@ -126,8 +126,14 @@ class PostgresDatabase:
         self._files = [bundle]
         return {"sslrootcert": bundle.name, "sslmode": "verify-full"}
 
+    async def open(
+        self, object_name: str, *, paths: Sequence[str], key: str | None, modified: str | None
+    ) -> PostgresTable:
+        """See `Client.open`."""
+        return await PostgresTable.open(self, object_name, paths, key, modified)
+
     async def probe(self) -> Health:
-        """See `Probe.probe`."""
+        """See `Client.probe`."""
         loop = asyncio.get_running_loop()
         started = loop.time()
         async with asyncio.timeout(seconds(self._connection.spec.probe.timeout)), self.session() as connection:
@@ -322,9 +328,7 @@ class PostgresTable:
         bound = sql.SQL(" LIMIT {}").format(limit) if limit else sql.SQL("")
         async with self._shared.session() as connection:
             literals = [sql.Literal(value) for value in values]
-            where = sql.SQL(cast("LiteralString", condition.as_string(connection).replace("%s", "{}"))).format(
-                *literals
-            )
+            where = sql.SQL(condition.as_string(connection).replace("%s", "{}")).format(*literals)
             query = sql.SQL("COPY (SELECT {}, {} FROM {} {}{}) TO STDOUT").format(
                 self._select, modified, self._table, where, bound
             )
@@ -569,7 +573,7 @@ async def _describe(connection: AsyncConnection, table: str) -> tuple[dict[str, 
 
 def _type(name: str) -> sql.SQL:
     """SQL text that comes from the database's own catalogue, or is composed already."""
-    return sql.SQL(cast("LiteralString", name))
+    return sql.SQL(name)
 
 
 def _local(host: str | None) -> bool:

@@ -62,8 +62,14 @@ class SQLiteDatabase:
             self._database.execute("PRAGMA foreign_keys = ON")
         return self._database
 
+    async def open(
+        self, object_name: str, *, paths: Sequence[str], key: str | None, modified: str | None
+    ) -> SQLiteTable:
+        """See `Client.open`."""
+        return await SQLiteTable.open(self, object_name, paths, key, modified)
+
     async def probe(self) -> Health:
-        """See `Probe.probe`."""
+        """See `Client.probe`."""
         loop = asyncio.get_running_loop()
         started = loop.time()
         await self.run(lambda: self.database.execute("SELECT count(*) FROM sqlite_schema").fetchone())

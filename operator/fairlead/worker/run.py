@@ -103,6 +103,7 @@ class Run:
         started = self._session.clock()
         met = set(filter(None, (await self._store.meta(MET) or "").split(",")))
         await self._intake.prepare(met)
+        self._down.update(await self._session.open())
         await self._replay()
         if self._kind is Kind.RESYNC:
             await self._store.clear_ambiguity()
@@ -171,6 +172,8 @@ class Run:
         """Takes in a system's changes, or everything where it must be met, has no feed, or a resync asks."""
         rule = self._session.rules.systems[system]
         cursor = None
+        if system in self._down:
+            return
         if self._kind is Kind.CHANGES and system in self._intake.met:
             if not rule.reads:
                 return

@@ -12,20 +12,32 @@ from fairlead.engine.fingerprint import Fingerprints
 from fairlead.engine.rules import Rules
 from fairlead.model.syncpolicy import ConflictRule, SyncPolicy
 from fairlead.state.base import Layout, Recollection, Store, SystemLayout
+from fairlead.transport.failure import Failure
+from fairlead.worker.late import LateSystem
+from fairlead.worker.planning import Plan, PlanningSystem
 from fairlead.worker.reading import Reader
 
 Clock = Callable[[], float]
 
 
 class Session:
-    """What a run works with. `clock` gives epoch seconds."""
+    """What a run works with. `clock` gives epoch seconds; with a `plan` nothing is written, only noted."""
 
     def __init__(
-        self, policy: SyncPolicy, rules: Rules, systems: Mapping[str, System], store: Store, clock: Clock
+        self,
+        policy: SyncPolicy,
+        rules: Rules,
+        systems: Mapping[str, LateSystem],
+        store: Store,
+        clock: Clock,
+        plan: Plan | None = None,
     ) -> None:
         self.policy = policy
         self.rules = rules
-        self.systems = dict(systems)
+        self._late = dict(systems)
+        self.systems: dict[str, System] = {
+            name: PlanningSystem(name, system, plan) if plan else system for name, system in systems.items()
+        }
         self.store = store
         self.clock = clock
         self.prints = Fingerprints(store.key)
@@ -37,9 +49,20 @@ class Session:
         """What the system's object can do."""
         return self.systems[system].capabilities
 
+    async def open(self) -> dict[str, Failure]:
+        """Opens every system; those that cannot be opened now, and why."""
+        failures = {}
+        for name, system in self._late.items():
+            try:
+                await system.open()
+            except Failure as failure:
+                failures[name] = failure
+        return failures
+
     def creates_in(self, system: str) -> bool:
-        """Whether records may be created there."""
-        return self.rules.systems[system].creates and self.capabilities(system).create
+        """Whether records are to be created there. While a system is down its creates wait, so the answer is yes."""
+        able = self.capabilities(system).create or not self._late[system].opened
+        return self.rules.systems[system].creates and able
 
     def now(self) -> datetime:
         """The time, aware, in UTC."""
