@@ -1,1 +1,1 @@
-"""The few calls that Fairlead makes to the Kubernetes API."""
+"""The few calls that Fairlead makes to the Kubernetes API server."""

@@ -77,10 +77,14 @@ _TOMBSTONE_DAYS = 90
 
 
 class SQLiteStore:
-    """See `state.base.Store`. `path` is the file; `path.lock` beside it keeps a second worker out."""
+    """See `state.base.Store`. `path` is the file; `path.lock` beside it keeps a second worker out.
 
-    def __init__(self, path: Path) -> None:
+    A `scratch` store is a copy of the file as it is now, in a temporary one that ends with it: for plans.
+    """
+
+    def __init__(self, path: Path, *, scratch: bool = False) -> None:
         self._path = path
+        self._scratch = scratch
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="state")
         self._lock: IO[str] | None = None
         self._database: sqlite3.Connection | None = None
@@ -124,9 +128,10 @@ class SQLiteStore:
 
     def _open(self, layout: Layout) -> frozenset[str]:
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._lock = _locked(self._path.with_name(self._path.name + ".lock"))
+        if not self._scratch:
+            self._lock = _locked(self._path.with_name(self._path.name + ".lock"))
         try:
-            self._database = _connect(self._path)
+            self._database = _scratch_of(self._path) if self._scratch else _connect(self._path)
             return self._adopt(layout)
         except BaseException:
             self._close()
@@ -601,18 +606,33 @@ def _locked(path: Path) -> IO[str]:
 
 
 def _connect(path: Path) -> sqlite3.Connection:
-    new = not path.exists() or path.stat().st_size == 0
-    database = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10)
+    database = _prepared(sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10), path)
+    if database.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
+        raise sqlite3.DatabaseError("quick_check failed")
+    return database
+
+
+def _prepared(database: sqlite3.Connection, path: Path) -> sqlite3.Connection:
     for pragma in ("journal_mode = WAL", "synchronous = FULL", "cache_size = -32768", "temp_store = MEMORY"):
         database.execute(f"PRAGMA {pragma}")
     version = database.execute("PRAGMA user_version").fetchone()[0]
     if version > VERSION:
         raise StateNewer(f"state {path} was written by a newer version of Fairlead: run that version, or newer")
-    if new or version == 0:
+    if version == 0:
         database.executescript(f"BEGIN; {_TABLES} PRAGMA user_version = {VERSION}; COMMIT;")
-    elif database.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
-        raise sqlite3.DatabaseError("quick_check failed")
     return database
+
+
+def _scratch_of(path: Path) -> sqlite3.Connection:
+    """A private copy, on disk but without a name (SQLite's temporary database)."""
+    copy = _prepared(sqlite3.connect("", isolation_level=None, check_same_thread=False), path)
+    if path.exists():
+        source = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=10)
+        try:
+            source.backup(copy)
+        finally:
+            source.close()
+    return copy
 
 
 def _state_error(error: sqlite3.Error, path: Path) -> StateError:

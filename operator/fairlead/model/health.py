@@ -1,0 +1,157 @@
+"""What a worker measures of a policy, and what that means: shared by `fairlead run`, the worker and the operator."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import msgspec
+
+from fairlead.model.syncpolicy import Mode
+
+
+class PolicyReason(StrEnum):
+    """What the STATUS column says of a policy that runs."""
+
+    IN_SYNC = "InSync"
+    CONFLICTS_PENDING = "ConflictsPending"
+    DEAD_LETTERS = "DeadLetters"
+    CHANGES_PLANNED = "ChangesPlanned"
+    CATCHING_UP = "CatchingUp"
+    STARTING = "Starting"
+    HALTED = "Halted"
+    SYSTEM_UNAVAILABLE = "SystemUnavailable"
+    STATE_UNAVAILABLE = "StateUnavailable"
+    STALE = "Stale"
+    SUSPENDED = "Suspended"
+
+
+class SystemHealth(msgspec.Struct, frozen=True, rename="camel"):
+    """One system, as the last run found it. Times are RFC 3339."""
+
+    name: str
+    reachable: bool
+    reason: str = ""
+    message: str = ""
+    last_change_time: str | None = None
+
+
+class RunSummary(msgspec.Struct, frozen=True, rename="camel"):
+    """One run in the history."""
+
+    id: str
+    kind: str
+    start_time: str
+    duration: str
+    outcome: str
+    message: str = ""
+    changed: int = 0
+    written: int = 0
+
+
+class Halted(msgspec.Struct, frozen=True, rename="camel"):
+    """A run that waits for a person, and the plan id that releases it."""
+
+    plan: str
+    message: str
+    writes: int
+
+
+class Measured(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
+    """`status.worker` of a SyncPolicy: everything that only the worker knows."""
+
+    last_sync_time: str | None = None
+    last_attempt_time: str | None = None
+    lag: str = ""
+    records: int = 0
+    conflicts: int = 0
+    dead_letters: int = 0
+    pending: int = 0
+    planned: int = 0
+    systems: tuple[SystemHealth, ...] = ()
+    history: tuple[RunSummary, ...] = ()
+    halted: Halted | None = None
+    handled_request: str = ""
+    handled_resync: str = ""
+    error: str = ""
+    """Reason of a failure of the worker itself (its state), empty when it works."""
+    message: str = ""
+
+
+class Conclusion(msgspec.Struct, frozen=True):
+    """Whether a policy delivers, and why not or how well."""
+
+    ready: bool
+    reason: PolicyReason
+    message: str
+
+
+def conclude(measured: Measured, mode: Mode, *, stale: bool = False) -> Conclusion:
+    """The first of these that applies, worst first.
+
+    Args:
+        measured: what the worker said last.
+        mode: the policy's mode.
+        stale: no good run ended within `spec.staleAfter`.
+    """
+    checks = (_state, _halted, _systems, _started, _fresh, _conflicts, _letters, _backlog, _planned)
+    for check in checks:
+        found = check(measured, mode, stale)
+        if found is not None:
+            return found
+    return Conclusion(True, PolicyReason.IN_SYNC, f"{measured.records} records agree")
+
+
+def _state(measured: Measured, _: Mode, __: bool) -> Conclusion | None:
+    return Conclusion(False, PolicyReason.STATE_UNAVAILABLE, measured.message) if measured.error else None
+
+
+def _halted(measured: Measured, _: Mode, __: bool) -> Conclusion | None:
+    return Conclusion(False, PolicyReason.HALTED, measured.halted.message) if measured.halted else None
+
+
+def _systems(measured: Measured, _: Mode, __: bool) -> Conclusion | None:
+    down = [system for system in measured.systems if not system.reachable]
+    if not down:
+        return None
+    message = "; ".join(f"{system.name}: {system.message}" for system in down)
+    return Conclusion(False, PolicyReason.SYSTEM_UNAVAILABLE, message)
+
+
+def _started(measured: Measured, _: Mode, __: bool) -> Conclusion | None:
+    if measured.last_sync_time is not None:
+        return None
+    return Conclusion(False, PolicyReason.STARTING, "the first run has not ended yet")
+
+
+def _fresh(measured: Measured, _: Mode, stale: bool) -> Conclusion | None:
+    if not stale:
+        return None
+    return Conclusion(False, PolicyReason.STALE, f"no good run since {measured.last_sync_time}: see the worker's log")
+
+
+def _conflicts(measured: Measured, _: Mode, __: bool) -> Conclusion | None:
+    if not measured.conflicts:
+        return None
+    message = f"{measured.conflicts} fields wait for a person: make the systems agree on them"
+    return Conclusion(True, PolicyReason.CONFLICTS_PENDING, message)
+
+
+def _letters(measured: Measured, _: Mode, __: bool) -> Conclusion | None:
+    if not measured.dead_letters:
+        return None
+    message = f"{measured.dead_letters} records cannot be synced: mend them where they are wrong"
+    return Conclusion(True, PolicyReason.DEAD_LETTERS, message)
+
+
+def _backlog(measured: Measured, _: Mode, __: bool) -> Conclusion | None:
+    if not measured.pending:
+        return None
+    return Conclusion(True, PolicyReason.CATCHING_UP, f"{measured.pending} writes are still to be delivered")
+
+
+def _planned(measured: Measured, mode: Mode, _: bool) -> Conclusion | None:
+    if mode is not Mode.PLAN or not measured.planned:
+        return None
+    return Conclusion(
+        True, PolicyReason.CHANGES_PLANNED, f"{measured.planned} writes are planned; mode: Plan sends none"
+    )

@@ -1,0 +1,111 @@
+"""Host: what the policies of one process share — clients, secrets and the folder of their state."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from fairlead.connectors.base import Client
+from fairlead.connectors.registry import connect
+from fairlead.engine.rules import compile_rules
+from fairlead.model.connection import Connection
+from fairlead.model.connector import Connector
+from fairlead.model.syncpolicy import SyncPolicy
+from fairlead.state.base import Commit, Store
+from fairlead.state.sqlite import SQLiteStore
+from fairlead.transport.secrets import Secrets
+from fairlead.worker.late import LateSystem
+from fairlead.worker.planning import Plan
+from fairlead.worker.run import MET
+from fairlead.worker.session import Session, layout_of
+
+
+class Host:
+    """Opens sessions. One client per Connection, so that its limits hold for every policy of the process.
+
+    Args:
+        connections: by (namespace, name).
+        connectors: by name.
+        secrets: of a namespace.
+        state: the folder of the state files.
+        clock: epoch seconds.
+    """
+
+    def __init__(
+        self,
+        connections: Mapping[tuple[str, str], Connection],
+        connectors: Mapping[str, Connector],
+        secrets: Callable[[str], Secrets],
+        state: Path,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._connections = connections
+        self._connectors = connectors
+        self._secrets = secrets
+        self._state = state
+        self.clock = clock
+        self._clients: dict[tuple[str, str], Client] = {}
+        self._open: dict[str, tuple[Store, Session]] = {}
+
+    @asynccontextmanager
+    async def session(self, policy: SyncPolicy, plan: Plan | None = None) -> AsyncIterator[Session]:
+        """The policy's session: opened once and kept, or a scratch copy for a plan.
+
+        Raises:
+            StateError: the state cannot be used.
+        """
+        if plan is not None:
+            async with self._scratch(policy, plan) as session:
+                yield session
+            return
+        if policy.id not in self._open:
+            self._open[policy.id] = await self._start(policy, SQLiteStore(self._path(policy)), None)
+        yield self._open[policy.id][1]
+
+    async def _start(self, policy: SyncPolicy, store: Store, plan: Plan | None) -> tuple[Store, Session]:
+        rules = compile_rules(policy.spec)
+        try:
+            stale = await store.open(layout_of(policy, rules))
+            if stale:
+                met = set((await store.meta(MET) or "").split(",")) - stale
+                await store.commit(Commit(meta={MET: ",".join(sorted(filter(None, met)))}))
+            systems = {
+                spec.name: LateSystem(
+                    self._client(policy, spec.connection), spec, rules.systems[spec.name].mapping.paths
+                )
+                for spec in policy.spec.systems
+            }
+            return store, Session(policy, rules, systems, store, self.clock, plan)
+        except BaseException:
+            await store.close()
+            raise
+
+    def _client(self, policy: SyncPolicy, name: str) -> Client:
+        key = (policy.metadata.namespace, name)
+        if key not in self._clients:
+            self._clients[key] = connect(self._connections[key], self._connectors, self._secrets(key[0]))
+        return self._clients[key]
+
+    def _path(self, policy: SyncPolicy) -> Path:
+        return self._state / f"{policy.metadata.namespace}.{policy.metadata.name}.db"
+
+    @asynccontextmanager
+    async def _scratch(self, policy: SyncPolicy, plan: Plan) -> AsyncIterator[Session]:
+        """A session on a copy of the state, which is thrown away."""
+        store = SQLiteStore(self._path(policy), scratch=True)
+        _, session = await self._start(policy, store, plan)
+        try:
+            yield session
+        finally:
+            await store.close()
+
+    async def close(self) -> None:
+        """Closes every state and every client."""
+        for store, _ in self._open.values():
+            await store.close()
+        for client in self._clients.values():
+            await client.close()
+        self._open.clear()
+        self._clients.clear()

@@ -1,0 +1,117 @@
+"""Loop: one policy, run after run, until it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import msgspec
+import structlog
+
+from fairlead.model.health import Measured
+from fairlead.model.syncpolicy import APPROVE, REQUESTED_AT, RESYNC_REQUESTED_AT, Mode, SyncPolicy
+from fairlead.state.base import Commit, StateError
+from fairlead.worker import report
+from fairlead.worker.hosting import Host
+from fairlead.worker.planning import Plan
+from fairlead.worker.run import Kind, Run, RunReport
+from fairlead.worker.schedule import Schedule
+from fairlead.worker.session import Session
+
+log = structlog.get_logger()
+
+RESYNCED = "resynced"
+"""Fact in the store: epoch seconds of the last resync that read every system."""
+
+Listener = Callable[["PolicyLoop", "RunReport | None"], Awaitable[None]]
+
+
+class PolicyLoop:
+    """Runs one policy. `listeners` are told after every run."""
+
+    def __init__(self, policy: SyncPolicy, host: Host, listeners: list[Listener] | None = None) -> None:
+        self.policy = policy
+        self.measured = Measured()
+        self.plan: Plan | None = None
+        self._host = host
+        self._listeners = listeners or []
+        self._schedule = Schedule(policy.spec.trigger)
+        self._wake = asyncio.Event()
+        self._requested: Kind | None = None
+        self._last_start: float | None = None
+        self._annotations = dict(policy.metadata.annotations)
+
+    def request(self, kind: Kind = Kind.CHANGES) -> None:
+        """Asks for a run as soon as the current one has ended."""
+        self._requested = Kind.RESYNC if Kind.RESYNC in (kind, self._requested) else kind
+        self._wake.set()
+
+    def levers(self, annotations: dict[str, str]) -> None:
+        """Takes the policy's annotations as they are now; a new request runs at once."""
+        before, self._annotations = self._annotations, dict(annotations)
+        if annotations.get(RESYNC_REQUESTED_AT, "") not in (before.get(RESYNC_REQUESTED_AT), ""):
+            self.request(Kind.RESYNC)
+        elif any(annotations.get(name, "") not in (before.get(name), "") for name in (REQUESTED_AT, APPROVE)):
+            self.request()
+
+    async def work(self, stop: asyncio.Event) -> None:
+        """Runs until `stop`; a run that has begun is finished first."""
+        while not stop.is_set():
+            await self._pause(stop)
+            if not stop.is_set():
+                await self.run_once()
+
+    async def _pause(self, stop: asyncio.Event) -> None:
+        timeout = 0.0 if self._requested else self._schedule.wait(self._host.clock(), self._last_start)
+        woken = [asyncio.ensure_future(self._wake.wait()), asyncio.ensure_future(stop.wait())]
+        try:
+            await asyncio.wait(woken, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in woken:
+                task.cancel()
+            await asyncio.gather(*woken, return_exceptions=True)
+        self._wake.clear()
+
+    async def run_once(self, kind: Kind | None = None) -> RunReport | None:
+        """One run; None when the state could not be used."""
+        self._last_start = self._host.clock()
+        annotations = self._annotations
+        requested, self._requested = kind or self._requested, None
+        finished = None
+        try:
+            finished = await self._run(requested, annotations)
+        except StateError as error:
+            self.measured = report.broken(self.measured, error)
+            log.error("state unavailable", policy=self.policy.id, reason=error.reason, message=str(error))
+        for listener in self._listeners:
+            await listener(self, finished)
+        return finished
+
+    async def _run(self, requested: Kind | None, annotations: dict[str, str]) -> RunReport:
+        planning = self.policy.spec.mode is Mode.PLAN
+        self.plan = Plan() if planning else None
+        async with self._host.session(self.policy, self.plan) as session:
+            resynced = await session.store.meta(RESYNCED)
+            kind = requested or self._schedule.kind(self._host.clock(), float(resynced) if resynced else None)
+            finished = await Run(session, kind, approved=annotations.get(APPROVE, "")).run()
+            finished.tally.planned = self.plan.count if self.plan else 0
+            if not finished.failures and (kind is Kind.RESYNC or resynced is None):
+                await session.store.commit(Commit(meta={RESYNCED: str(finished.started)}))
+            await self._measure(session, finished, annotations)
+        return finished
+
+    async def _measure(self, session: Session, finished: RunReport, annotations: dict[str, str]) -> None:
+        counts = await session.store.counts()
+        history = await session.store.history(report.HISTORY)
+        self.measured = msgspec.structs.replace(
+            report.measured(self.measured, finished, counts, history),
+            handled_request=annotations.get(REQUESTED_AT, ""),
+            handled_resync=annotations.get(RESYNC_REQUESTED_AT, ""),
+        )
+
+
+async def work_all(loops: list[PolicyLoop], stop: asyncio.Event) -> None:
+    """Runs several policies side by side until `stop`."""
+    async with asyncio.TaskGroup() as tasks:
+        for loop in loops:
+            tasks.create_task(loop.work(stop), name=loop.policy.id)

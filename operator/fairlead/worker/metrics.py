@@ -1,0 +1,54 @@
+"""Metrics of a worker, in Prometheus' words (base units, `_total` for counters)."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from fairlead.model.health import conclude
+from fairlead.worker.loop import PolicyLoop
+from fairlead.worker.run import RunReport
+
+
+class Metrics:
+    """Everything under `/metrics`; `observe` is a listener of `PolicyLoop`."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._runs = Counter("fairlead_runs", "Runs by outcome.", ["policy", "kind", "outcome"], registry=self.registry)
+        self._seconds = Histogram(
+            "fairlead_run_seconds",
+            "How long runs take.",
+            ["policy"],
+            buckets=(0.05, 0.25, 1, 5, 30, 120, 600, 3600),
+            registry=self.registry,
+        )
+        self._records = Counter(
+            "fairlead_records", "Records by what was done.", ["policy", "system", "action"], registry=self.registry
+        )
+        self._state = Gauge(
+            "fairlead_state_records", "What the state holds.", ["policy", "what"], registry=self.registry
+        )
+        self._ready = Gauge("fairlead_policy_ready", "1 when the policy delivers.", ["policy"], registry=self.registry)
+        self._last = Gauge(
+            "fairlead_last_good_run_timestamp_seconds", "End of the last good run.", ["policy"], registry=self.registry
+        )
+
+    async def observe(self, loop: PolicyLoop, report: RunReport | None) -> None:
+        """Takes in a run."""
+        policy, measured = loop.policy.id, loop.measured
+        self._ready.labels(policy).set(conclude(measured, loop.policy.spec.mode).ready)
+        for what in ("records", "conflicts", "dead_letters", "pending"):
+            self._state.labels(policy, what).set(getattr(measured, what))
+        if report is None:
+            return
+        self._runs.labels(policy, report.kind.value, report.outcome.value).inc()
+        self._seconds.labels(policy).observe(report.ended - report.started)
+        if not report.failures:
+            self._last.labels(policy).set(report.ended)
+        for system, tally in report.tally.systems.items():
+            for action in ("read", "changed", "created", "updated", "deleted", "failed"):
+                self._records.labels(policy, system, action).inc(getattr(tally, action))
+
+    def page(self) -> bytes:
+        """The page that Prometheus scrapes."""
+        return generate_latest(self.registry)
