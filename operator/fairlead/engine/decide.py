@@ -182,7 +182,8 @@ class Decider:
     def _add_creates(self, case: Case, verdicts: dict[str, Verdict], writes: dict[str, Write]) -> frozenset[str]:
         """Adds a create for each system that lacks the record; returns systems whose values that needs."""
         needs: set[str] = set()
-        for target in sorted(case.create_in - case.away):
+        waiting_creates = {name for name, write in case.pending.items() if write.operation is Operation.CREATE}
+        for target in sorted((case.create_in | waiting_creates) - case.away):
             if target in case.sides or target in case.observed:
                 continue
             waiting = writes.get(target)

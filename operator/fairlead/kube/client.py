@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator
-from typing import Any, TypeAlias
+from typing import Any
 
 import aiohttp
 import orjson
@@ -14,10 +14,7 @@ from kubernetes.aio.client.configuration import Configuration
 from kubernetes.aio.config import load_incluster_config, load_kube_config
 
 from fairlead.kube.failure import ApiFailure, from_answer
-from fairlead.kube.kinds import Kind
-
-Object: TypeAlias = "dict[str, Any]"
-"""A Kubernetes object as JSON has it."""
+from fairlead.kube.kinds import Kind, Object
 
 MANAGER = "fairlead-operator"
 """Field manager of everything that the operator concluded or rendered."""

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any, TypeAlias
+
 import msgspec
+
+Object: TypeAlias = "dict[str, Any]"
+"""A Kubernetes object as JSON has it."""
 
 
 class Kind(msgspec.Struct, frozen=True):

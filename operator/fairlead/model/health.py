@@ -25,7 +25,7 @@ class PolicyReason(StrEnum):
     SUSPENDED = "Suspended"
 
 
-class SystemHealth(msgspec.Struct, frozen=True, rename="camel"):
+class SystemHealth(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     """One system, as the last run found it. Times are RFC 3339."""
 
     name: str
@@ -36,16 +36,15 @@ class SystemHealth(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class RunSummary(msgspec.Struct, frozen=True, rename="camel"):
-    """One run in the history."""
+    """One run in the history. `counts` are by the names that the CRD lists."""
 
     id: str
     kind: str
-    start_time: str
-    duration: str
     outcome: str
+    started_at: str
+    duration: str
     message: str = ""
-    changed: int = 0
-    written: int = 0
+    counts: dict[str, int] = {}
 
 
 class Halted(msgspec.Struct, frozen=True, rename="camel"):
@@ -56,25 +55,30 @@ class Halted(msgspec.Struct, frozen=True, rename="camel"):
     writes: int
 
 
-class Measured(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
-    """`status.worker` of a SyncPolicy: everything that only the worker knows."""
+class WorkerError(msgspec.Struct, frozen=True, rename="camel"):
+    """Why the worker cannot run at all."""
 
+    reason: str
+    message: str
+
+
+class Measured(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
+    """`status.worker` of a SyncPolicy: everything that only the worker knows. The CRD describes each field."""
+
+    observed_generation: int = 0
     last_sync_time: str | None = None
-    last_attempt_time: str | None = None
     lag: str = ""
-    records: int = 0
-    conflicts: int = 0
-    dead_letters: int = 0
-    pending: int = 0
-    planned: int = 0
+    records: int = -1
+    conflicts: int = -1
+    dead_letters: int = -1
+    pending: int = -1
+    planned: int = -1
     systems: tuple[SystemHealth, ...] = ()
     history: tuple[RunSummary, ...] = ()
     halted: Halted | None = None
-    handled_request: str = ""
-    handled_resync: str = ""
-    error: str = ""
-    """Reason of a failure of the worker itself (its state), empty when it works."""
-    message: str = ""
+    last_handled_request_at: str = ""
+    last_handled_resync_request_at: str = ""
+    error: WorkerError | None = None
 
 
 class Conclusion(msgspec.Struct, frozen=True):
@@ -102,7 +106,7 @@ def conclude(measured: Measured, mode: Mode, *, stale: bool = False) -> Conclusi
 
 
 def _state(measured: Measured, _: Mode, __: bool) -> Conclusion | None:
-    return Conclusion(False, PolicyReason.STATE_UNAVAILABLE, measured.message) if measured.error else None
+    return Conclusion(False, PolicyReason.STATE_UNAVAILABLE, measured.error.message) if measured.error else None
 
 
 def _halted(measured: Measured, _: Mode, __: bool) -> Conclusion | None:
@@ -130,27 +134,27 @@ def _fresh(measured: Measured, _: Mode, stale: bool) -> Conclusion | None:
 
 
 def _conflicts(measured: Measured, _: Mode, __: bool) -> Conclusion | None:
-    if not measured.conflicts:
+    if measured.conflicts <= 0:
         return None
     message = f"{measured.conflicts} fields wait for a person: make the systems agree on them"
     return Conclusion(True, PolicyReason.CONFLICTS_PENDING, message)
 
 
 def _letters(measured: Measured, _: Mode, __: bool) -> Conclusion | None:
-    if not measured.dead_letters:
+    if measured.dead_letters <= 0:
         return None
     message = f"{measured.dead_letters} records cannot be synced: mend them where they are wrong"
     return Conclusion(True, PolicyReason.DEAD_LETTERS, message)
 
 
 def _backlog(measured: Measured, _: Mode, __: bool) -> Conclusion | None:
-    if not measured.pending:
+    if measured.pending <= 0:
         return None
     return Conclusion(True, PolicyReason.CATCHING_UP, f"{measured.pending} writes are still to be delivered")
 
 
 def _planned(measured: Measured, mode: Mode, _: bool) -> Conclusion | None:
-    if mode is not Mode.PLAN or not measured.planned:
+    if mode is not Mode.PLAN or measured.planned <= 0:
         return None
     return Conclusion(
         True, PolicyReason.CHANGES_PLANNED, f"{measured.planned} writes are planned; mode: Plan sends none"

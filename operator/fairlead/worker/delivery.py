@@ -26,7 +26,7 @@ from fairlead.state.base import Intent, Recollection, Undelivered
 from fairlead.transport.failure import Failure
 from fairlead.worker.reading import StoredPage
 from fairlead.worker.session import Session
-from fairlead.worker.tally import Tally
+from fairlead.worker.tally import Note, Tally
 
 BATCH = 1000
 """Most writes handed to a connector at once."""
@@ -305,6 +305,9 @@ class Delivery:
             before = memory.pending.get(intent.system) if memory else None
             attempts = before.attempts + 1 if before else 1
             self._tally.of(intent.system).failed += 1
+            side = memory.sides.get(intent.system) if memory else None
+            name = f"{intent.system}/{side.key if side else '(new)'}"
+            self._tally.note(Note("NotDelivered", name, "", f"{error.value}: {message}", ""))
             self._settlement.undelivered.append(
                 Undelivered(
                     record=intent.record,

@@ -27,7 +27,7 @@ from fairlead.state.base import (
 )
 from fairlead.transport.failure import Failure
 from fairlead.worker.session import Session
-from fairlead.worker.tally import Tally
+from fairlead.worker.tally import Note, Tally
 
 
 class Batch(msgspec.Struct):
@@ -87,6 +87,7 @@ class Intake:
         now = self._session.clock()
         for key, message in broken.items():
             self._tally.dead += 1
+            self._tally.note(Note("DeadLetter", f"{system}/{key}", "", message, ""))
             batch.commit.dead.append(DeadLetter(system, key, "ContractBroken", message, now))
 
     def _reserve(self, refused: Sequence[dict[str, Value]], batch: Batch) -> None:
@@ -167,7 +168,7 @@ class Intake:
         commit.delivered += [(record, s) for s in memory.pending if s not in after.pending]
         commit.frozen += [c for name, c in frozen.items() if memory.frozen.get(name) != c]
         commit.thawed += [(record, name) for name in memory.frozen if name not in frozen]
-        self._note_findings(record, decision, batch, now)
+        self._note_findings(memory, decision, batch, now)
         commit.records.append(after)
         batch.memories[record] = after
 
@@ -191,8 +192,14 @@ class Intake:
             return Conflict(memory.record, name, values, now)
         return Conflict(memory.record, name, {**before.values, **values}, before.since)
 
-    def _note_findings(self, record: int, decision: Decision, batch: Batch, now: float) -> None:
+    def _note_findings(self, memory: Recollection, decision: Decision, batch: Batch, now: float) -> None:
+        if not decision.findings:
+            return
+        record = memory.record
+        sides = {**memory.sides, **decision.sides}
+        name = " = ".join(f"{system}/{side.key}" for system, side in sorted(sides.items()))
         for f in decision.findings:
+            self._tally.note(Note(f.kind.value, name, f.field, f.rule, f.winner))
             if f.kind is FindingKind.CONFLICT:
                 self._tally.conflicts += 1
             elif f.kind is FindingKind.OVERWRITTEN:
@@ -278,6 +285,7 @@ class Intake:
     ) -> None:
         reason, message = trouble
         self._tally.dead += 1
+        self._tally.note(Note("DeadLetter", f"{system}/{observation.record.key}", "", f"{reason}: {message}", ""))
         batch.commit.dead.append(DeadLetter(system, observation.record.key, reason, message, self._session.clock()))
         alone = reason == "Duplicate" and matching[0] in memories and len(memories[matching[0]].sides) == 1
         if alone:  # nothing is linked yet, so the next system must not be linked to either by chance

@@ -104,9 +104,9 @@ class PolicyLoop:
         counts = await session.store.counts()
         history = await session.store.history(report.HISTORY)
         self.measured = msgspec.structs.replace(
-            report.measured(self.measured, finished, counts, history),
-            handled_request=annotations.get(REQUESTED_AT, ""),
-            handled_resync=annotations.get(RESYNC_REQUESTED_AT, ""),
+            report.measured(self.measured, self.policy.metadata.generation, finished, counts, history),
+            last_handled_request_at=annotations.get(REQUESTED_AT, ""),
+            last_handled_resync_request_at=annotations.get(RESYNC_REQUESTED_AT, ""),
         )
 
 

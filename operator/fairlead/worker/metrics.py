@@ -38,7 +38,7 @@ class Metrics:
         policy, measured = loop.policy.id, loop.measured
         self._ready.labels(policy).set(conclude(measured, loop.policy.spec.mode).ready)
         for what in ("records", "conflicts", "dead_letters", "pending"):
-            self._state.labels(policy, what).set(getattr(measured, what))
+            self._state.labels(policy, what).set(max(0, getattr(measured, what)))
         if report is None:
             return
         self._runs.labels(policy, report.kind.value, report.outcome.value).inc()

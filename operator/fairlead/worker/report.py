@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from fairlead.model.health import Halted, Measured, RunSummary, SystemHealth
+from fairlead.model.health import Halted, Measured, RunSummary, SystemHealth, WorkerError
 from fairlead.state.base import Counts, RunRecord, StateError
-from fairlead.worker.run import Outcome, RunReport
+from fairlead.worker.run import RunReport
 
 HISTORY = 5
 """Runs shown in a status."""
@@ -28,29 +28,30 @@ def duration(seconds: float) -> str:
     return f"{int(seconds * 1000)}ms"
 
 
-def measured(before: Measured, report: RunReport, counts: Counts, history: Sequence[RunRecord]) -> Measured:
+def measured(
+    before: Measured, generation: int, report: RunReport, counts: Counts, history: Sequence[RunRecord]
+) -> Measured:
     """The measurement after a run."""
-    good = report.outcome in (Outcome.SUCCEEDED, Outcome.HALTED)
     return Measured(
-        last_sync_time=moment(report.ended) if good else before.last_sync_time,
-        last_attempt_time=moment(report.ended),
+        observed_generation=generation,
+        last_sync_time=before.last_sync_time if report.failures else moment(report.ended),
         lag=duration(report.ended - report.started),
         records=counts.records,
         conflicts=counts.conflicts,
         dead_letters=counts.dead,
-        pending=counts.pending + counts.held,
-        planned=report.tally.planned,
+        pending=counts.pending,
+        planned=report.tally.planned + counts.held,
         systems=_systems(before, report),
         history=tuple(_summary(run) for run in history[:HISTORY]),
         halted=Halted(report.halt.plan, report.halt.message, report.halt.writes) if report.halt else None,
-        handled_request=before.handled_request,
-        handled_resync=before.handled_resync,
+        last_handled_request_at=before.last_handled_request_at,
+        last_handled_resync_request_at=before.last_handled_resync_request_at,
     )
 
 
 def broken(before: Measured, error: StateError) -> Measured:
     """The measurement when the state itself cannot be used."""
-    return msgspec.structs.replace(before, error=error.reason, message=str(error))
+    return msgspec.structs.replace(before, error=WorkerError(error.reason, str(error)))
 
 
 def _systems(before: Measured, report: RunReport) -> tuple[SystemHealth, ...]:
@@ -63,14 +64,7 @@ def _systems(before: Measured, report: RunReport) -> tuple[SystemHealth, ...]:
 
 
 def _summary(run: RunRecord) -> RunSummary:
-    written = sum(run.counts.get(name, 0) for name in ("created", "updated", "deleted"))
+    counts = {name: count for name, count in run.counts.items() if count}
     return RunSummary(
-        id=run.id,
-        kind=run.kind,
-        start_time=moment(run.started),
-        duration=duration(run.ended - run.started),
-        outcome=run.outcome,
-        message=run.message,
-        changed=run.counts.get("changed", 0),
-        written=written,
+        run.id, run.kind, run.outcome, moment(run.started), duration(run.ended - run.started), run.message, counts
     )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 
 import uvicorn
 from starlette.applications import Starlette
@@ -15,11 +16,14 @@ from fairlead.worker.loop import PolicyLoop
 from fairlead.worker.metrics import Metrics
 
 
-def application(loops: Sequence[PolicyLoop], metrics: Metrics, alive: Callable[[], bool]) -> Starlette:
-    """`/healthz` (restart me if this fails), `/readyz` (one line per policy) and `/metrics`."""
+def application(loops: Sequence[PolicyLoop], metrics: Metrics) -> Starlette:
+    """`/healthz`, `/readyz` (one line per policy) and `/metrics`.
+
+    An answer from `/healthz` is the proof of life: it comes from the event loop in which the policies run.
+    """
 
     async def healthz(_: Request) -> Response:
-        return PlainTextResponse("ok" if alive() else "the loop stands still", 200 if alive() else 503)
+        return PlainTextResponse("ok")
 
     async def readyz(_: Request) -> Response:
         lines, ready = [], True
@@ -38,6 +42,10 @@ def application(loops: Sequence[PolicyLoop], metrics: Metrics, alive: Callable[[
 def server(app: Starlette, host: str, port: int) -> uvicorn.Server:
     """An HTTP server to be awaited with `serve()`; it leaves signals to the process."""
     config = uvicorn.Config(app, host=host, port=port, log_config=None, access_log=False, lifespan="off", workers=1)
-    quiet = uvicorn.Server(config)
-    quiet.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
-    return quiet
+    return _Quiet(config)
+
+
+class _Quiet(uvicorn.Server):
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield

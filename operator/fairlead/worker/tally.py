@@ -20,10 +20,25 @@ class SystemTally(msgspec.Struct):
     """Why the system could not be used, empty when it could."""
 
 
+class Note(msgspec.Struct, frozen=True):
+    """Something a person may want to see while it happens. It names the record by its keys and holds no value."""
+
+    kind: str
+    record: str
+    field: str
+    rule: str
+    winner: str
+
+
+NOTES = 100
+"""Notes kept of one run; everything is in the audit."""
+
+
 class Tally(msgspec.Struct):
     """What happened in one run."""
 
     systems: dict[str, SystemTally] = {}
+    notes: list[Note] = []
     conflicts: int = 0
     dead: int = 0
     overwritten: int = 0
@@ -32,6 +47,11 @@ class Tally(msgspec.Struct):
     def of(self, system: str) -> SystemTally:
         """The tally of one system."""
         return self.systems.setdefault(system, SystemTally())
+
+    def note(self, note: Note) -> None:
+        """Keeps a note, as long as there are few."""
+        if len(self.notes) < NOTES:
+            self.notes.append(note)
 
     def counts(self) -> dict[str, int]:
         """Totals, by the names that the status and the metrics use."""

@@ -1,0 +1,41 @@
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+BIN := .venv/bin
+RUN := $(BIN)/python
+
+.PHONY: help venv test test-fast check fmt demo bench clean
+
+help: ## Say what each target does
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+venv: .venv/stamp ## Make .venv with everything installed
+
+.venv/stamp: pyproject.toml
+	@if command -v uv >/dev/null; then uv venv -q --allow-existing .venv && uv pip install -q -p .venv -e '.[dev]'; \
+	else python3 -m venv .venv && $(BIN)/pip install -q --disable-pip-version-check -e '.[dev]'; fi
+	@touch $@
+
+test: venv ## Run all the tests; what cannot run here is skipped with its reason
+	$(BIN)/pytest -n 2 --dist loadgroup -rs tests/unit tests/property tests/integration tests/cluster
+
+test-fast: venv ## Run the tests that need no server
+	$(BIN)/pytest -n 2 tests/unit tests/property
+
+check: venv ## Format, lint, types, layers
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+fmt: venv ## Format and mend what can be mended
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+demo: venv ## Two systems, two policies, edits on both sides, on this machine, without a cluster
+	$(RUN) tools/demo.py
+
+bench: venv ## Measure, and print the table of benchmarks/RESULTS.md
+	$(RUN) -m benchmarks
+
+clean: ## Remove what was built
+	rm -rf .venv .fairlead .mypy_cache .ruff_cache .pytest_cache dist

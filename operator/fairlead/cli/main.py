@@ -1,0 +1,73 @@
+"""`fairlead`: the command line.
+
+Exit codes: 0 all is well; 1 it ran, but something needs a person (a policy is not ready, a manifest is invalid);
+2 the command was called wrongly; 3 the state cannot be used.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import fairlead
+from fairlead.cli.output import Log, Output
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+
+Paths = Annotated[list[Path], typer.Argument(help="YAML files, or folders of them.", exists=True)]
+OutputOption = Annotated[Output, typer.Option("--output", "-o", help="table for people, json for machines.")]
+LogOption = Annotated[
+    Log, typer.Option("--log", help="What is told while it runs: text for people, json for machines.")
+]
+
+
+@app.command()
+def run(
+    paths: Paths,
+    *,
+    once: Annotated[bool, typer.Option("--once", help="One run of every policy, then stop.")] = False,
+    plan: Annotated[bool, typer.Option("--plan", help="Show what would be written, write nothing, stop.")] = False,
+    state: Annotated[Path, typer.Option(help="The folder of the state files.")] = Path(".fairlead"),
+    port: Annotated[int, typer.Option(help="Serve /healthz, /readyz and /metrics here; 0 serves nothing.")] = 0,
+    output: OutputOption = Output.TABLE,
+    log: LogOption = Log.TEXT,
+) -> None:
+    """Run every SyncPolicy found in PATHS, in this process, without a cluster."""
+    from fairlead.cli.run import RunOptions, run_policies  # noqa: PLC0415 - `fairlead --help` stays quick
+
+    raise typer.Exit(run_policies(RunOptions(paths, once or plan, plan, state, port, output, log)))
+
+
+@app.command()
+def validate(paths: Paths, output: OutputOption = Output.TABLE) -> None:
+    """Check manifests as the API server and the operator would, without either."""
+    from fairlead.cli.validate import validate_paths  # noqa: PLC0415
+
+    raise typer.Exit(validate_paths(paths, output))
+
+
+@app.command()
+def worker(
+    *,
+    config: Annotated[Path, typer.Option(help="Folder with policy, connections and connectors.")],
+    secrets: Annotated[Path, typer.Option(help="Folder with one folder per Secret.")],
+    state: Annotated[Path, typer.Option(help="The folder of the state files.")],
+    port: Annotated[int, typer.Option(help="Serve /healthz, /readyz and /metrics here.")] = 8080,
+) -> None:
+    """Run one policy in its pod, and report to the API server. The operator starts this."""
+    from fairlead.worker.main import WorkerOptions, run_worker  # noqa: PLC0415
+
+    raise typer.Exit(run_worker(WorkerOptions(config, secrets, state, port)))
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    typer.echo(fairlead.__version__)
+
+
+def main() -> None:
+    """The console script."""
+    app()

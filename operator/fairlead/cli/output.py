@@ -1,0 +1,101 @@
+"""How the command line talks: tables and colours for people, JSON for machines."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Sequence
+from enum import StrEnum
+
+import structlog
+from rich.console import Console
+from rich.table import Table
+
+from fairlead.model.health import Conclusion, Measured
+from fairlead.model.syncpolicy import SyncPolicy
+
+
+class Output(StrEnum):
+    """What a command prints at its end."""
+
+    TABLE = "table"
+    JSON = "json"
+
+
+class Log(StrEnum):
+    """What a command tells while it works."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+def console() -> Console:
+    """Standard output; colours only on a terminal."""
+    return Console(highlight=False, soft_wrap=True)
+
+
+def log_to_stderr(log: Log) -> None:
+    """Sends structlog's events to standard error, as lines or as JSON."""
+    renderer = (
+        structlog.processors.JSONRenderer()
+        if log is Log.JSON
+        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    )
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+
+
+COLUMNS = (
+    "NAME",
+    "ENTITY",
+    "SYSTEMS",
+    "SOR",
+    "MODE",
+    "READY",
+    "STATUS",
+    "LAG",
+    "RECORDS",
+    "CONFLICTS",
+    "DEAD",
+    "LAST-SYNC",
+)
+"""As `kubectl get syncpolicies` has them."""
+
+
+def policy_row(policy: SyncPolicy, measured: Measured, found: Conclusion, ago: str) -> tuple[str, ...]:
+    """One policy's cells."""
+    spec = policy.spec
+    return (
+        policy.metadata.name,
+        spec.entity,
+        ",".join(system.name for system in spec.systems),
+        spec.system_of_record,
+        spec.mode.value,
+        str(found.ready),
+        found.reason.value,
+        measured.lag,
+        _number(measured.records),
+        _number(measured.conflicts),
+        _number(measured.dead_letters),
+        ago,
+    )
+
+
+def _number(count: int) -> str:
+    return "" if count < 0 else str(count)
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    """A table like kubectl's: no lines, three spaces between columns."""
+    made = Table(*columns, box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="bold")
+    for row in rows:
+        made.add_row(*row)
+    return made

@@ -1,0 +1,199 @@
+"""The worker process: one policy in its pod, told what to do by mounted files, telling the API server what it measured.
+
+The operator renders `policy.yaml`, `connections.yaml` and `connectors.yaml` into the config folder, and mounts each
+Secret (and CA bundle) as a folder of files. Levers change without a restart: the policy's annotations are read again
+every few seconds, from the API server or from the mounted file.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from pathlib import Path
+
+import msgspec
+import structlog
+import yaml
+
+from fairlead.kube.failure import ApiFailure
+from fairlead.kube.status import StatusWriter
+from fairlead.model.connection import Connection
+from fairlead.model.connector import Connector
+from fairlead.model.health import Measured
+from fairlead.model.syncpolicy import SyncPolicy
+from fairlead.state.base import StateError
+from fairlead.transport.secrets import DirectorySecrets
+from fairlead.worker.hosting import Host
+from fairlead.worker.loop import PolicyLoop
+from fairlead.worker.metrics import Metrics
+from fairlead.worker.run import RunReport
+from fairlead.worker.server import application, server
+
+log = structlog.get_logger()
+
+LEVER_INTERVAL = 5.0
+"""Seconds between looks at the policy's annotations."""
+
+STATUS_INTERVAL = 10.0
+"""Counters are written at most this often; what changes the picture is written at once."""
+
+STATE_UNUSABLE = 3
+
+
+class WorkerOptions(msgspec.Struct, frozen=True):
+    """What the command line said."""
+
+    config: Path
+    secrets: Path
+    state: Path
+    port: int
+
+
+class WorkerConfig(msgspec.Struct, frozen=True):
+    """What the operator rendered."""
+
+    policy: SyncPolicy
+    connections: dict[tuple[str, str], Connection]
+    connectors: dict[str, Connector]
+
+
+def read_config(folder: Path) -> WorkerConfig:
+    """The resources in a config folder.
+
+    Raises:
+        FileNotFoundError: a file is missing.
+        msgspec.ValidationError: a file holds something else.
+    """
+    policy = msgspec.convert(_documents(folder / "policy.yaml")[0], SyncPolicy)
+    connections = [msgspec.convert(d, Connection) for d in _documents(folder / "connections.yaml")]
+    connectors = [msgspec.convert(d, Connector) for d in _documents(folder / "connectors.yaml")]
+    return WorkerConfig(
+        policy,
+        {(policy.metadata.namespace, c.metadata.name): c for c in connections},
+        {c.metadata.name: c for c in connectors},
+    )
+
+
+def _documents(path: Path) -> list[object]:
+    return [document for document in yaml.load_all(path.read_text(), yaml.CSafeLoader) if document]
+
+
+def run_worker(options: WorkerOptions) -> int:
+    """Runs until SIGTERM; the exit code."""
+    return asyncio.run(_Worker(options).run())
+
+
+class _Worker:
+    def __init__(self, options: WorkerOptions) -> None:
+        self._options = options
+        self._config = read_config(options.config)
+        self._writer = StatusWriter.in_cluster()
+        self._told = Measured()
+        self._told_at = 0.0
+        self._changed = asyncio.Event()
+        self._stop = asyncio.Event()
+
+    async def run(self) -> int:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, self._stop.set)
+        config, metrics = self._config, Metrics()
+        secrets = DirectorySecrets(self._options.secrets)
+        host = Host(config.connections, config.connectors, lambda _: secrets, self._options.state)
+        loop = PolicyLoop(config.policy, host, [metrics.observe, self._tell])
+        http = server(application([loop], metrics), "", self._options.port)
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(http.serve())
+                tasks.create_task(self._report(loop))
+                tasks.create_task(self._watch_levers(loop))
+                await loop.work(self._stop)
+                http.should_exit = True
+        except* StateError as errors:
+            log.error("the state cannot be used", message=str(errors.exceptions[0]))
+            return STATE_UNUSABLE
+        finally:
+            await host.close()
+            if self._writer:
+                await self._writer.close()
+        return 0
+
+    async def _tell(self, _: PolicyLoop, report: RunReport | None) -> None:
+        if report is not None:
+            log.info(
+                "run",
+                run=report.id,
+                kind=report.kind.value,
+                outcome=report.outcome.value,
+                message=report.message,
+                seconds=round(report.ended - report.started, 3),
+                **report.tally.counts(),
+            )
+        self._changed.set()
+
+    # --- the API server ---
+
+    async def _report(self, loop: PolicyLoop) -> None:
+        """Applies what was measured: at once when the picture changes, else when counters are due."""
+        while not self._stop.is_set():
+            await self._wait_for(self._changed, STATUS_INTERVAL)
+            self._changed.clear()
+            await self._apply(loop.measured)
+        await self._apply(loop.measured, last=True)
+
+    async def _apply(self, measured: Measured, *, last: bool = False) -> None:
+        now = asyncio.get_running_loop().time()
+        due = now - self._told_at >= STATUS_INTERVAL
+        if (
+            self._writer is None
+            or measured == self._told
+            or not (due or last or _picture(measured) != _picture(self._told))
+        ):
+            return
+        metadata = self._config.policy.metadata
+        try:
+            async with asyncio.timeout(15):
+                await self._writer.apply(metadata.namespace, metadata.name, {"worker": msgspec.to_builtins(measured)})
+        except (ApiFailure, TimeoutError) as failure:
+            log.warning("status not written", message=str(failure))
+            return
+        self._told, self._told_at = measured, now
+
+    async def _watch_levers(self, loop: PolicyLoop) -> None:
+        while not self._stop.is_set():
+            await self._wait_for(self._stop, LEVER_INTERVAL)
+            annotations = await self._annotations()
+            if annotations is not None:
+                loop.levers(annotations)
+
+    async def _annotations(self) -> dict[str, str] | None:
+        metadata = self._config.policy.metadata
+        try:
+            if self._writer is None:
+                return dict(read_config(self._options.config).policy.metadata.annotations)
+            async with asyncio.timeout(15):
+                return await self._writer.levers(metadata.namespace, metadata.name)
+        except (ApiFailure, TimeoutError, OSError, msgspec.ValidationError) as failure:
+            log.warning("levers not read", message=str(failure))
+            return None
+
+    async def _wait_for(self, event: asyncio.Event, at_most: float) -> None:
+        waits = [asyncio.ensure_future(event.wait()), asyncio.ensure_future(self._stop.wait())]
+        await asyncio.wait(waits, timeout=at_most, return_when=asyncio.FIRST_COMPLETED)
+        for wait in waits:
+            wait.cancel()
+        await asyncio.gather(*waits, return_exceptions=True)
+
+
+def _picture(measured: Measured) -> tuple[object, ...]:
+    """What a person must see at once; the rest are counters."""
+    return (
+        measured.last_sync_time is None,
+        measured.error,
+        measured.halted,
+        [(system.name, system.reachable, system.reason) for system in measured.systems],
+        measured.conflicts,
+        measured.dead_letters,
+        measured.last_handled_request_at,
+        measured.last_handled_resync_request_at,
+        measured.observed_generation,
+    )
