@@ -7,7 +7,7 @@ a status is as it is, look for its reason here (or, for what a worker measured, 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
@@ -15,8 +15,10 @@ import msgspec
 
 from fairlead.model.common import seconds
 from fairlead.model.connection import ConnectionReason
+from fairlead.model.connector import ErrorClass
 from fairlead.model.health import Conclusion, Measured, PolicyReason, conclude
 from fairlead.model.syncpolicy import SUSPEND_REASON, SyncPolicy
+from fairlead.transport.failure import Failure
 
 GRACE = 30.0
 """Seconds since the last good run during which a restart of the worker or a failed run is no outage yet."""
@@ -121,11 +123,9 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
 def judge(view: PolicyView) -> Verdict:
     """The first of these that applies."""
     checks = (_suspended, _problem, _missing, _paused_connection, _unready_connection, _worker, _measured)
-    for check in checks:
-        verdict = check(view)
-        if verdict is not None:
-            return verdict
-    return Verdict(ready=True, reason=PolicyReason.IN_SYNC, message="changes are being delivered")
+    found = next((verdict for check in checks if (verdict := check(view))), None)
+    verdict = found or Verdict(ready=True, reason=PolicyReason.IN_SYNC, message="changes are being delivered")
+    return msgspec.structs.replace(verdict, reconciling=True) if verdict.ready and _behind(view) else verdict
 
 
 def pausing(view: PolicyView) -> bool:
@@ -140,10 +140,9 @@ def stale(view: PolicyView) -> bool:
 
 def revisit(view: PolicyView) -> float | None:
     """Seconds until the verdict may change only because time passes; None when it cannot."""
-    if view.measured.last_sync_time is None:
-        return None
     age = since(view.measured.last_sync_time, view.now)
-    ahead = [limit - age for limit in (_grace(view), seconds(view.policy.spec.stale_after)) if limit > age]
+    limits = [seconds(view.policy.spec.stale_after), *([_grace(view)] if _failing(view) else [])]
+    ahead = [limit - age for limit in limits if limit > age]
     return min(ahead) + 1.0 if ahead else None
 
 
@@ -197,7 +196,7 @@ def _unready_connection(view: PolicyView) -> Verdict | None:
         reason=Reason.CONNECTION_NOT_READY,
         message=message,
         stalled=Reason.CREDENTIALS_REJECTED if rejected else "",
-        reconciling=any(each.ready is None for each in unready),
+        reconciling=not rejected and any(each.ready is None for each in unready),
     )
 
 
@@ -207,7 +206,7 @@ def _worker(view: PolicyView) -> Verdict | None:
     message = f"the worker is not available: {view.rollout.message or 'its pod has not started yet'}"
     if _recent(view):
         return Verdict(ready=True, reason=Reason.WORKER_STARTING, message=message, reconciling=True)
-    unavailable = view.rollout.failed or view.measured.last_sync_time is not None
+    unavailable = view.rollout.failed or (view.rollout.current and view.measured.last_sync_time is not None)
     reason = Reason.WORKER_UNAVAILABLE if unavailable else Reason.WORKER_STARTING
     return Verdict(ready=False, reason=reason, message=message, reconciling=not view.rollout.failed)
 
@@ -246,6 +245,15 @@ def _stalled(view: PolicyView, found: Conclusion) -> str:
     if found.reason is PolicyReason.SYSTEM_UNAVAILABLE and _incompatible(view):
         return Reason.SCHEMA_INCOMPATIBLE
     return ""
+
+
+def _behind(view: PolicyView) -> bool:
+    """Whether the worker still runs an older spec."""
+    return not pausing(view) and 0 < view.measured.observed_generation < view.policy.metadata.generation
+
+
+def _failing(view: PolicyView) -> bool:
+    return not view.rollout.available or not all(each.reachable for each in view.measured.systems)
 
 
 def _incompatible(view: PolicyView) -> bool:
@@ -298,31 +306,51 @@ def policy_conditions(view: PolicyView, before: Iterable[Mapping[str, Any]]) -> 
 
 
 def connection_conditions(
-    verdict: Verdict, within_budget: bool | None, generation: int, before: Iterable[Mapping[str, Any]], now: datetime
+    verdict: Verdict, left: float | None, generation: int, before: Iterable[Mapping[str, Any]], now: datetime
 ) -> list[Condition]:
-    """The conditions of a Connection. `within_budget` is None when the system does not tell."""
-    drafts = [(Type.READY, verdict.ready, verdict.reason, verdict.message), *_extras(verdict)]
+    """The conditions of a Connection. `left` is the share of the system's own limit, None when it does not tell."""
+    drafts: list[Draft] = [(Type.READY, verdict.ready, verdict.reason, verdict.message), *_extras(verdict)]
     if not verdict.paused:
-        drafts.append(_credentials(verdict))
-        drafts.append(_budget(verdict, within_budget))
+        drafts += [_credentials(verdict), _budget(verdict, left)]
     return stamp(drafts, before, generation, now)
 
 
+def failed_probe(failure: Failure) -> Verdict:
+    """What a probe's failure says about its Connection. A system that asks for fewer requests is there all the same."""
+    reason = failure.reason or _BY_CLASS.get(failure.error, ConnectionReason.UNEXPECTED_ANSWER)
+    stalled = Reason.CREDENTIALS_REJECTED if reason in _REJECTED else ""
+    if reason == ConnectionReason.INVALID_SPEC:
+        stalled = Reason.INVALID_SPEC
+    ready = failure.error is ErrorClass.THROTTLED
+    return Verdict(ready=ready, reason=reason, message=failure.message, stalled=stalled)
+
+
+_BY_CLASS = {
+    ErrorClass.TRANSIENT: ConnectionReason.UNREACHABLE,
+    ErrorClass.THROTTLED: ConnectionReason.THROTTLED,
+    ErrorClass.AUTH: ConnectionReason.AUTH_FAILED,
+}
+
+
 def _credentials(verdict: Verdict) -> Draft:
-    rejected = verdict.reason in _REJECTED
-    unknown = not verdict.ready and not rejected and verdict.reason != ConnectionReason.THROTTLED
-    if unknown:
+    if verdict.reason in _REJECTED:
+        return (Type.CREDENTIALS_VALID, False, verdict.reason, verdict.message)
+    if not verdict.ready:
         return (Type.CREDENTIALS_VALID, None, verdict.reason, "the system could not be asked")
-    message = verdict.message if rejected else "the system accepts the credentials"
-    return (Type.CREDENTIALS_VALID, not rejected, verdict.reason if rejected else "Accepted", message)
+    return (Type.CREDENTIALS_VALID, True, "Accepted", "the system accepts the credentials")
 
 
-def _budget(verdict: Verdict, within: bool | None) -> Draft:
+def _budget(verdict: Verdict, left: float | None) -> Draft:
     if verdict.reason == ConnectionReason.THROTTLED:
         return (Type.WITHIN_BUDGET, False, ConnectionReason.THROTTLED, verdict.message)
-    if within is False:
-        return (Type.WITHIN_BUDGET, False, "NearlySpent", "less than 5% of the system's own limit is left")
+    if not verdict.ready:
+        return (Type.WITHIN_BUDGET, None, verdict.reason, "the system could not be asked")
+    if left is not None and left < _NEARLY_SPENT:
+        return (Type.WITHIN_BUDGET, False, "NearlySpent", "hardly anything of the system's own limit is left")
     return (Type.WITHIN_BUDGET, True, "Sufficient", "the system takes the requests that it gets")
+
+
+_NEARLY_SPENT = 0.05
 
 
 def _extras(verdict: Verdict) -> list[Draft]:
@@ -360,8 +388,3 @@ def stamp(
 def now_text(now: datetime) -> str:
     """A time as Kubernetes writes it: RFC 3339, UTC, whole seconds."""
     return now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def later(now: datetime, delay: float) -> datetime:
-    """`delay` seconds after `now`."""
-    return now + timedelta(seconds=delay)

@@ -7,7 +7,6 @@ duplicate keys are seen, and scalars mean what they mean to kubectl (YAML 1.1 bo
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path as FilePath
 from typing import Any
@@ -16,6 +15,7 @@ import msgspec
 import yaml
 
 from fairlead.model.problem import Path, Problem
+from fairlead.model.scalar import plain
 
 MAX_BYTES = 3 * 1024 * 1024
 """Largest file, as the API server's largest request."""
@@ -272,10 +272,10 @@ class _Builder:
             return self._tagged(event.tag.rpartition(":")[2], event.value, line)
         if event.tag is not None and event.tag != "!":
             self._note(f"tag {event.tag} means nothing here: remove it", line)
-        return _plain(event.value) if event.implicit[0] else event.value
+        return plain(event.value) if event.implicit[0] else event.value
 
     def _tagged(self, tag: str, text: str, line: int) -> Any:
-        value = text if tag == "str" else _plain(text)
+        value = text if tag == "str" else plain(text)
         kinds = {"str": str, "int": int, "float": int | float, "bool": bool, "null": type(None)}
         if tag not in kinds or not isinstance(value, kinds[tag]):
             self._note(f"!!{tag} cannot be used here: write plain text, a number, true or false", line)
@@ -294,41 +294,3 @@ def _adopt(lines: Lines, key: str | int, node: _Node) -> None:
 
 def _key_text(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)
-
-
-_NULLS = frozenset({"", "~", "null", "Null", "NULL"})
-_TRUE = frozenset("y Y yes Yes YES on On ON true True TRUE".split())
-_FALSE = frozenset("n N no No NO off Off OFF false False FALSE".split())
-_BASED = re.compile(r"[-+]?0(?:b[01_]+|o?[0-7_]+|x[0-9a-fA-F_]+)", re.ASCII)
-_DECIMAL = re.compile(r"[-+]?(?:0|[1-9][0-9_]*|0[0-9]+)", re.ASCII)
-_FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?", re.ASCII)
-
-
-def _plain(text: str) -> Any:
-    """A scalar without quotes, as kubectl's YAML 1.1 reads it; whole floats are integers, as in JSON of Go."""
-    if text in _NULLS:
-        return None
-    if text in _TRUE or text in _FALSE:
-        return text in _TRUE
-    if not text[0].isdigit() and text[0] not in "+-.":
-        return text
-    if _BASED.fullmatch(text):
-        return _based(text.replace("_", ""))
-    if _DECIMAL.fullmatch(text) and len(text) <= 18:
-        return int(text.replace("_", ""))
-    return _float(text) if _FLOAT.fullmatch(text) else text
-
-
-def _based(text: str) -> int:
-    sign = -1 if text[0] == "-" else 1
-    digits = text.lstrip("+-")
-    if digits[1:2] in {"b", "o", "x"}:
-        return sign * int(digits, 0)
-    return sign * int(digits, 8)
-
-
-def _float(text: str) -> Any:
-    number = float(text)
-    if number != number or number in (float("inf"), float("-inf")):
-        return text
-    return int(number) if number.is_integer() and abs(number) < 2**53 else number

@@ -1,0 +1,100 @@
+"""A worker that dies at any transaction boundary loses nothing and does nothing twice."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from fairlead.state.base import Commit
+from fairlead.state.sqlite import SQLiteStore
+from fairlead.worker.run import Kind, Outcome, Run
+from support.policies import Book, open_session, policy_of
+
+BOUNDARIES = 12
+"""More commits than any of the runs below makes."""
+
+
+class Died(BaseException):
+    """The process is gone."""
+
+
+class DyingStore(SQLiteStore):
+    """Dies just before or just after its nth commit."""
+
+    def __init__(self, path: Path, nth: int, *, after: bool) -> None:
+        super().__init__(path)
+        self._left = nth
+        self._after = after
+
+    async def commit(self, commit: Commit) -> None:
+        self._left -= 1
+        if self._left == 0 and not self._after:
+            raise Died
+        await super().commit(commit)
+        if self._left == 0:
+            raise Died
+
+
+@pytest.fixture
+async def books(tmp_path: Path) -> AsyncIterator[dict[str, Book]]:
+    made = {name: Book(tmp_path, name) for name in ("crm", "erp", "shop")}
+    yield made
+    for book in made.values():
+        await book.close()
+
+
+async def run(books: dict[str, Book], store: SQLiteStore, kind: Kind, clock=lambda: 1_800_000_000.0) -> Outcome | None:
+    """One run; None when the worker died in it."""
+    policy = policy_of([{"name": "crm", "modified": "changed"}, {"name": "erp"}, {"name": "shop", "modified": "changed"}])
+    session = await open_session(policy, {name: book.client for name, book in books.items()}, store, clock)
+    try:
+        return (await Run(session, kind).run()).outcome
+    except (Died, BaseExceptionGroup):
+        return None
+    finally:
+        await store.close()
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("nth", range(1, BOUNDARIES))
+async def test_a_first_sync_that_dies_creates_every_record_once(books, tmp_path: Path, nth: int, after: bool) -> None:
+    for n in range(5):
+        books["crm"].add(f"crm{n}@x.com", name=f"C{n}")
+        books["shop"].add(f"shop{n}@x.com", name=f"S{n}")
+    books["erp"].add("crm0@x.com", name="other")
+    path = tmp_path / "state.db"
+    await run(books, DyingStore(path, nth, after=after), Kind.CHANGES)
+    await run(books, SQLiteStore(path), Kind.CHANGES)
+    outcome = await run(books, SQLiteStore(path), Kind.RESYNC)
+    assert outcome is Outcome.SUCCEEDED
+    assert len(books["crm"].all()) == 10
+    assert books["crm"].all() == books["erp"].all() == books["shop"].all()
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("nth", range(1, BOUNDARIES))
+async def test_edits_and_deletes_survive_a_death(books, tmp_path: Path, nth: int, after: bool) -> None:
+    for n in range(6):
+        books["crm"].add(f"{n}@x.com", name=f"N{n}")
+    path = tmp_path / "state.db"
+    await run(books, SQLiteStore(path), Kind.CHANGES)
+    books["crm"].edit("0@x.com", name="crm")
+    books["erp"].edit("1@x.com", name="erp")
+    books["erp"].edit("0@x.com", note="erp")
+    books["crm"].edit("2@x.com", name="crm wins")
+    books["shop"].edit("2@x.com", name="shop loses")
+    books["crm"].remove("3@x.com")
+    books["shop"].add("new@x.com", name="new")
+    await run(books, DyingStore(path, nth, after=after), Kind.RESYNC)
+    await run(books, SQLiteStore(path), Kind.RESYNC)
+    outcome = await run(books, SQLiteStore(path), Kind.RESYNC)
+    expected = {
+        "0@x.com": ("crm", None, "erp"),
+        "1@x.com": ("erp", None, None),
+        "2@x.com": ("crm wins", None, None),
+        "4@x.com": ("N4", None, None),
+        "5@x.com": ("N5", None, None),
+        "new@x.com": ("new", None, None),
+    }
+    assert outcome is Outcome.SUCCEEDED
+    assert [book.all() for book in books.values()] == [expected] * 3
