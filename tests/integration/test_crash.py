@@ -45,7 +45,9 @@ async def books(tmp_path: Path) -> AsyncIterator[dict[str, Book]]:
 
 async def run(books: dict[str, Book], store: SQLiteStore, kind: Kind, clock=lambda: 1_800_000_000.0) -> Outcome | None:
     """One run; None when the worker died in it."""
-    policy = policy_of([{"name": "crm", "modified": "changed"}, {"name": "erp"}, {"name": "shop", "modified": "changed"}])
+    policy = policy_of(
+        [{"name": "crm", "modified": "changed"}, {"name": "erp"}, {"name": "shop", "modified": "changed"}]
+    )
     session = await open_session(policy, {name: book.client for name, book in books.items()}, store, clock)
     try:
         return (await Run(session, kind).run()).outcome

@@ -237,4 +237,3 @@ async def test_a_system_that_is_down_gets_its_writes_when_it_is_back(world: Worl
         0,
         [("A1",), ("B",)],
     )
-

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from enum import StrEnum
 from typing import Protocol
@@ -94,7 +95,7 @@ class NativeWrite(msgspec.Struct, frozen=True):
         version: the version last seen, for systems that compare it themselves.
         check: judges the record as it is just before the write (update and delete). The connector re-reads in the
             same transaction where it can, else immediately before, and obeys the verdict.
-        idempotency_key: the same for every attempt of the same write.
+        intent: names what is written where; the same for every attempt.
     """
 
     operation: Operation
@@ -102,7 +103,13 @@ class NativeWrite(msgspec.Struct, frozen=True):
     values: dict[str, object]
     version: str | None
     check: Callable[[Native], Verdict]
-    idempotency_key: str
+    intent: str
+
+    @property
+    def idempotency_key(self) -> str:
+        """The same for every attempt of the same write, another one for other values; 32 hex digits."""
+        text = f"{self.intent}/{self.operation}/{sorted(self.values.items(), key=str)}"
+        return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
 class Outcome(msgspec.Struct, frozen=True):

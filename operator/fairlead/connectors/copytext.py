@@ -89,16 +89,44 @@ def encoded(value: Any) -> str:
     return format(value, "f") if isinstance(value, Decimal) else str(value)
 
 
-def predicted(value: Any, type_name: str, scale: int | None) -> str | None:
-    """The field as PostgreSQL will print it once it is stored; None where that cannot be known."""
-    if value is None:
-        return "\\N"
-    if type_name in ("text", "varchar", "bool", "int2", "int4", "int8", "date"):
-        return encoded(value)
-    if type_name == "numeric" and isinstance(value, int | Decimal):
-        return format(value, "f") if scale is None else f"{Decimal(value):.{scale}f}"
-    if type_name == "timestamptz" and isinstance(value, str) and value.endswith("Z"):
-        moment = datetime.fromisoformat(value)
-        fraction = f".{moment.microsecond:06}".rstrip("0").rstrip(".") if moment.microsecond else ""
-        return moment.strftime("%Y-%m-%d %H:%M:%S") + fraction + "+00"
+def encoded_column(values: Sequence[Any]) -> list[str]:
+    """`encoded` of every value; a column of plain text is not touched."""
+    kinds = set(map(type, values))
+    if kinds == {str} and not _NEEDS_ESCAPE.search("\x00".join(values)):
+        return list(values)
+    return list(map(str, values)) if kinds == {int} else list(map(encoded, values))
+
+
+_AS_WRITTEN = frozenset({"text", "varchar", "bool", "int2", "int4", "int8", "date"})
+
+
+def predicted_column(
+    values: Sequence[Any], texts: Sequence[str], type_name: str, scale: int | None
+) -> list[str] | None:
+    """A column as PostgreSQL will print it once it is stored; None where that cannot be known.
+
+    Args:
+        values: canonical values.
+        texts: the same, as they are written.
+        type_name: the column's type.
+        scale: digits after the point, where the type fixes them.
+    """
+    if type_name in _AS_WRITTEN:
+        return list(texts)
+    if type_name == "numeric" and all(isinstance(v, int | Decimal | None) for v in values):
+        if scale is None:
+            return list(texts)
+        return ["\\N" if v is None else f"{v:.{scale}f}" for v in map(_decimal, values)]
+    if type_name == "timestamptz" and all(text == "\\N" or text.endswith("Z") for text in texts):
+        return [text if text == "\\N" else _timestamptz(text) for text in texts]
     return None
+
+
+def _decimal(value: int | Decimal | None) -> Decimal | None:
+    return None if value is None else Decimal(value)
+
+
+def _timestamptz(text: str) -> str:
+    """`2026-01-31T12:00:00.5Z` as PostgreSQL prints it in UTC: `2026-01-31 12:00:00.5+00`."""
+    day, _, clock = text[:-1].partition("T")
+    return f"{day} {clock.rstrip('0').rstrip('.') if '.' in clock else clock}+00"

@@ -382,27 +382,29 @@ class PostgresTable:
     async def _copy_in(
         self, connection: AsyncConnection, names: Sequence[str], writes: Sequence[NativeWrite]
     ) -> list[Outcome]:
-        columns = [[write.values[name] for write in writes] for name in names]
-        lines = zip(*[[copytext.encoded(value) for value in column] for column in columns], strict=True)
-        data = "\n".join(map("\t".join, lines)).encode()
+        columns = {name: [write.values[name] for write in writes] for name in names}
+        texts = {name: copytext.encoded_column(column) for name, column in columns.items()}
+        data = "\n".join(map("\t".join, zip(*texts.values(), strict=True))).encode()
         query = sql.SQL("COPY {} ({}) FROM STDIN").format(self._table, sql.SQL(", ").join(map(sql.Identifier, names)))
         async with connection.cursor() as cursor, cursor.copy(query) as copy:
             await copy.write(data + b"\n")
-        raws = self._predicted(dict(zip(names, columns, strict=True)), len(writes))
-        keys = columns[names.index(self._names.key)]
+        raws = self._predicted(columns, texts, len(writes))
+        keys = columns[self._names.key]
         return [Outcome(key=str(key), raw=raw) for key, raw in zip(keys, raws, strict=True)]
 
-    def _predicted(self, columns: Mapping[str, list[Any]], count: int) -> list[bytes | None]:
+    def _predicted(
+        self, columns: Mapping[str, list[Any]], texts: Mapping[str, list[str]], count: int
+    ) -> list[bytes] | list[None]:
         """The lines as which new rows will be read, where every type allows to say so."""
-        texts = []
+        found = []
         for item in self._columns:
-            values = columns.get(item.name)
-            if values is None:
+            column = None
+            if item.name in columns:
+                column = copytext.predicted_column(columns[item.name], texts[item.name], item.type, item.scale)
+            if column is None:
                 return [None] * count
-            texts.append([copytext.predicted(value, item.type, item.scale) for value in values])
-        return [
-            None if None in row else "\t".join(cast("tuple[str]", row)).encode() for row in zip(*texts, strict=True)
-        ]
+            found.append(column)
+        return [line.encode() for line in map("\t".join, zip(*found, strict=True))]
 
     async def _create_one(self, connection: AsyncConnection, write: NativeWrite) -> Outcome:
         names = list(write.values)

@@ -13,7 +13,7 @@ import orjson
 from fairlead.model.record import MISSING, Native
 from fairlead.transport.failure import Misconfigured
 
-PAGE = 2000
+PAGE = 5000
 """Rows in one page."""
 
 LOOKBACK = timedelta(seconds=5)

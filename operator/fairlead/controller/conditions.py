@@ -71,7 +71,7 @@ class Condition(msgspec.Struct, frozen=True, rename="camel"):
     observed_generation: int
 
 
-class Problem(msgspec.Struct, frozen=True):
+class Obstacle(msgspec.Struct, frozen=True):
     """Why a policy cannot run as declared: reason and what to do."""
 
     reason: str
@@ -102,7 +102,7 @@ class PolicyView(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that a policy's conditions follow from."""
 
     policy: SyncPolicy
-    problem: Problem | None = None
+    obstacle: Obstacle | None = None
     connections: Sequence[ConnectionState] = ()
     rollout: Rollout = Rollout()
     measured: Measured = Measured()
@@ -122,7 +122,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
 
 def judge(view: PolicyView) -> Verdict:
     """The first of these that applies."""
-    checks = (_suspended, _problem, _missing, _paused_connection, _unready_connection, _worker, _measured)
+    checks = (_suspended, _obstacle, _missing, _paused_connection, _unready_connection, _worker, _measured)
     found = next((verdict for check in checks if (verdict := check(view))), None)
     verdict = found or Verdict(ready=True, reason=PolicyReason.IN_SYNC, message="changes are being delivered")
     return msgspec.structs.replace(verdict, reconciling=True) if verdict.ready and _behind(view) else verdict
@@ -159,10 +159,10 @@ def _suspended(view: PolicyView) -> Verdict | None:
     return _pause(PolicyReason.SUSPENDED, message)
 
 
-def _problem(view: PolicyView) -> Verdict | None:
-    if view.problem is None:
+def _obstacle(view: PolicyView) -> Verdict | None:
+    if view.obstacle is None:
         return None
-    return Verdict(ready=False, reason=view.problem.reason, message=view.problem.message, stalled=view.problem.reason)
+    return Verdict(ready=False, reason=view.obstacle.reason, message=view.obstacle.message, stalled=view.obstacle.reason)
 
 
 def _missing(view: PolicyView) -> Verdict | None:

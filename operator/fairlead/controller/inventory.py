@@ -6,7 +6,7 @@ Truth is at the API server; everything here can be lost and is then found again 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import msgspec
@@ -158,16 +158,16 @@ def _discard(index: dict[Any, set[str]], key: Any, name: str) -> None:
         index.pop(key, None)
 
 
-def connection_state(name: str, connection: Connection) -> ConnectionState:
-    """What a Connection's own status says, as far as it speaks of the current spec."""
+def connection_state(connection: Connection) -> ConnectionState:
+    """What a Connection's own status says. What was found of an older spec holds until the new one is probed."""
+    name, suspended = connection.metadata.name, connection.spec.suspend
     ready = next((each for each in _conditions(connection.status) if each["type"] == "Ready"), None)
-    current = ready is not None and ready.get("observedGeneration") == connection.metadata.generation
-    if ready is None or not current:
-        return ConnectionState(name=name, suspended=connection.spec.suspend)
+    if ready is None:
+        return ConnectionState(name=name, suspended=suspended)
     return ConnectionState(
         name=name,
         ready={"True": True, "False": False}.get(ready["status"]),
-        suspended=connection.spec.suspend,
+        suspended=suspended,
         reason=ready["reason"],
         message=ready["message"],
     )
@@ -184,7 +184,7 @@ def decode_connection(found: Object) -> KnownConnection:
         msgspec.ValidationError: it does not fit the model.
     """
     connection = msgspec.convert(found, Connection)
-    state = connection_state(connection.metadata.name, connection)
+    state = connection_state(connection)
     lean = msgspec.structs.replace(connection.metadata, annotations={}, labels={})
     return KnownConnection(msgspec.structs.replace(connection, metadata=lean, status={}), state)
 
@@ -225,8 +225,3 @@ def _blocks(condition: dict[str, Any]) -> bool:
     if condition["type"] == "ReplicaFailure":
         return bool(condition["status"] == "True")
     return condition["type"] == "Progressing" and condition["status"] == "False"
-
-
-def names(keys: Iterable[Key]) -> list[str]:
-    """Keys as text, sorted; for messages."""
-    return sorted(map(str, keys))

@@ -57,6 +57,8 @@ class Mapping:
         self.filter = Expression(system.filter) if system.filter else None
         self._paths = [_path(fields[n], m) for n, m in declared.items() if isinstance(m, PathMapping)]
         self._computed = [_computed(fields[n], m) for n, m in declared.items() if isinstance(m, ExpressionMapping)]
+        self._packed = [item for item in self._paths if item.split is not None or item.write is not None]
+        self._plain = [(item.field.name, item.path) for item in self._paths if item not in self._packed]
         self._declared = repr(sorted(system.fields.items(), key=str)) + repr(system.filter)
         self.writable = frozenset(
             [item.field.name for item in self._paths] + [item.field.name for item in self._computed if item.write]
@@ -126,8 +128,9 @@ class Mapping:
         Raises:
             ContractError: a write expression failed.
         """
-        native: dict[str, object] = {
-            item.path: _pack(item, values[item.field.name]) for item in self._paths if item.field.name in values
+        native: dict[str, object] = {path: values[name] for name, path in self._plain if name in values}
+        native |= {
+            item.path: _pack(item, values[item.field.name]) for item in self._packed if item.field.name in values
         }
         for computed in self._computed:
             if computed.field.name in values:

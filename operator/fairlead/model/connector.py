@@ -9,6 +9,10 @@ import msgspec
 from fairlead.model.common import Resource, Spec
 
 
+SQL = "sql"
+"""The connector that needs no Connector: the scheme of a Connection's URL says which database."""
+
+
 class ErrorClass(StrEnum):
     """What a failure means for the worker (design section 4, "Failures")."""
 
@@ -154,3 +158,13 @@ class Connector(Resource, frozen=True, kw_only=True):
     """What a kind of system can do."""
 
     spec: ConnectorSpec
+
+    @property
+    def id(self) -> str:
+        """The name: a Connector belongs to no namespace."""
+        return self.metadata.name
+
+    def object_named(self, name: str) -> ObjectSpec | None:
+        """The object that a policy calls `name`; None when systems of this kind have none."""
+        by_name = {item.name: item for item in self.spec.objects}
+        return by_name.get(name) or by_name.get("*")

@@ -190,7 +190,7 @@ class _Builder:
         return _Refused(Problem(message=message, file=self._file, line=line))
 
     def _node(self, event: Any, depth: int) -> _Node:
-        line = event.start_mark.line + 1
+        line = _line(event)
         if depth > MAX_DEPTH:
             raise self._refuse(f"is nested more than {MAX_DEPTH} deep", line)
         if isinstance(event, yaml.AliasEvent):
@@ -237,7 +237,7 @@ class _Builder:
             key = "<<" if merge else self._key(event)
             node = self._node(next(self._events), depth + 1)
             size += node.size + 1
-            key_line = event.start_mark.line + 1
+            key_line = _line(event)
             if merge:
                 merged |= self._merged(node, key_line)
                 continue
@@ -259,7 +259,7 @@ class _Builder:
         return merged
 
     def _key(self, event: Any) -> str:
-        line = event.start_mark.line + 1
+        line = _line(event)
         if not isinstance(event, yaml.ScalarEvent):
             raise self._refuse("a key must be plain text", line)
         value = self._scalar(event, line)
@@ -280,6 +280,10 @@ class _Builder:
         if tag not in kinds or not isinstance(value, kinds[tag]):
             self._note(f"!!{tag} cannot be used here: write plain text, a number, true or false", line)
         return value
+
+
+def _line(event: yaml.Event) -> int:
+    return event.start_mark.line + 1 if event.start_mark else 0
 
 
 def _is_merge(event: Any) -> bool:

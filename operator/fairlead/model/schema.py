@@ -1,7 +1,7 @@
 """Schema: what the CRDs in `crds/` accept, decided here as the API server decides it.
 
-The same YAML that is installed into a cluster is read here: structure by jsonschema, rules that OpenAPI cannot express by
-evaluating their CEL. `tests/cluster/test_crds.py` proves on a real API server that both accept and refuse the same.
+The same YAML that is installed into a cluster is read here: structure by jsonschema, rules that OpenAPI cannot express
+by evaluating their CEL. `tests/cluster/test_crds.py` proves on a real API server that both accept and refuse the same.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from typing import Any
 from jsonschema import Draft202012Validator, FormatChecker, ValidationError
 from jsonschema.validators import extend
 
-from fairlead.model.problem import Path, Problem, near
+from fairlead.model.problem import Problem, near
 from fairlead.model.wording import describe
 
 _NAME = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"
@@ -46,7 +46,7 @@ def structural_problems(kind: str, value: Mapping[str, Any], openapi: Mapping[st
     """What is wrong with the structure of an object whose defaults are filled in."""
     errors = _validator(kind, _Schema(openapi)).iter_errors(value)
     for error in sorted(errors, key=lambda error: list(map(str, error.absolute_path))):
-        yield Problem(message=_message(error), path=_path(error))
+        yield Problem(message=describe(error), path=tuple(error.absolute_path))
 
 
 class _Schema:
@@ -71,7 +71,8 @@ def _validator(kind: str, schema: _Schema) -> Draft202012Validator:
     }
     required = ["apiVersion", "kind", "metadata", *schema.openapi["required"]]
     root = _closed({"type": "object", "required": required, "properties": properties})
-    return _Structural(root, format_checker=FormatChecker(["date-time"]))
+    validator: Draft202012Validator = _Structural(root, format_checker=FormatChecker(["date-time"]))
+    return validator
 
 
 def _closed(schema: Any) -> Any:
@@ -79,6 +80,7 @@ def _closed(schema: Any) -> Any:
     if not isinstance(schema, dict):
         return schema
     closed = {key: part for key, part in schema.items() if key not in ("default", "description", _PRESERVE)}
+    closed["x-meaning"] = _first_sentence(schema.get("description", ""))
     for key in ("items", "additionalProperties"):
         if key in closed:
             closed[key] = _closed(closed[key])
@@ -89,6 +91,10 @@ def _closed(schema: Any) -> Any:
     if closed.get("type") == "object" and not schema.get(_PRESERVE):
         closed.setdefault("additionalProperties", False)
     return closed
+
+
+def _first_sentence(text: str) -> str:
+    return text.partition(". ")[0].rstrip(".")
 
 
 def _pattern(_: Any, pattern: str, value: Any, __: Any) -> Iterator[ValidationError]:
@@ -120,22 +126,34 @@ def _identity(item: Any, keys: Iterable[str]) -> str:
     return repr(item)
 
 
-_Structural = extend(Draft202012Validator, {"pattern": _pattern, "x-kubernetes-list-type": _unique})
+def _required(_: Any, names: Iterable[str], value: Any, schema: Mapping[str, Any]) -> Iterator[ValidationError]:
+    for name in names:
+        if isinstance(value, dict) and name not in value:
+            yield ValidationError(f"{name} is missing{_meaning(schema, name)}")
 
 
-def _path(error: ValidationError) -> Path:
-    path = tuple(error.absolute_path)
-    if error.validator == "additionalProperties":
-        return (*path, _unknown(error)[0])
-    return path
+def _meaning(schema: Mapping[str, Any], name: str) -> str:
+    described = schema.get("properties", {}).get(name, {}).get("x-meaning", "")
+    return f": {described}" if described else ""
 
 
-def _unknown(error: ValidationError) -> list[str]:
-    return sorted(set(map(str, error.instance)) - set(error.schema.get("properties", {})))
+def _no_others(validator: Any, others: Any, value: Any, schema: Mapping[str, Any]) -> Iterator[ValidationError]:
+    if not isinstance(value, dict):
+        return
+    known = schema.get("properties", {})
+    for name in value.keys() - known.keys():
+        if others is False:
+            yield ValidationError(f"unknown field {name!r}{near(str(name), known)}", path=[name])
+        else:
+            yield from validator.descend(value[name], others, path=name)
 
 
-def _message(error: ValidationError) -> str:
-    if error.validator == "additionalProperties":
-        known = error.schema.get("properties", {})
-        return "; ".join(f"unknown field {name!r}{near(name, known)}" for name in _unknown(error))
-    return describe(error)
+_Structural: Any = extend(  # type: ignore[no-untyped-call]
+    Draft202012Validator,
+    {
+        "additionalProperties": _no_others,
+        "pattern": _pattern,
+        "required": _required,
+        "x-kubernetes-list-type": _unique,
+    },
+)

@@ -143,19 +143,21 @@ class SystemSpec(Spec, frozen=True, kw_only=True):
         Raises:
             msgspec.ValidationError: a mapping is neither a path nor {path: …} nor {read: …, write: …}.
         """
-        return {name: _mapping(name, declared) for name, declared in self.fields.items()}
+        return {name: mapping_of(declared) for name, declared in self.fields.items()}
 
 
-def _mapping(name: str, declared: Any) -> FieldMapping:
+def mapping_of(declared: Any) -> FieldMapping:
+    """A declared mapping, typed.
+
+    Raises:
+        msgspec.ValidationError: it is neither a path nor {path: …} nor {read: …, write: …}.
+    """
     if isinstance(declared, str):
         return PathMapping(path=declared)
     if not isinstance(declared, dict) or ("path" in declared) == ("read" in declared):
-        raise msgspec.ValidationError(
-            f"field {name}: write a path (`{name}: some.path`), {{path: …}} or {{read: CEL, write: {{path: CEL}}}}"
-        )
-    return (
-        msgspec.convert(declared, PathMapping) if "path" in declared else msgspec.convert(declared, ExpressionMapping)
-    )
+        raise msgspec.ValidationError("write a path, {path: some.path} or {read: CEL, write: {some.path: CEL}}")
+    kind: type[FieldMapping] = PathMapping if "path" in declared else ExpressionMapping
+    return msgspec.convert(declared, kind)
 
 
 class FieldRuleSpec(Spec, frozen=True, kw_only=True):
@@ -198,9 +200,9 @@ class State(Spec, frozen=True, kw_only=True):
 
 
 class Worker(Spec, frozen=True, kw_only=True):
-    """The worker's pod."""
+    """The worker's pod. `resources` is as in a container: requests and limits of cpu and memory."""
 
-    resources: dict[str, dict[str, str]] = {}
+    resources: dict[str, dict[str, int | str]] = {}
 
 
 class SyncPolicySpec(Spec, frozen=True, kw_only=True):

@@ -8,7 +8,6 @@ again after a crash: what was already done is recognised, and nothing is done tw
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
@@ -18,7 +17,7 @@ import msgspec
 from fairlead.connectors.base import NativeWrite, Outcome, Verdict
 from fairlead.connectors.base import Operation as NativeOperation
 from fairlead.engine.canonical import ContractError
-from fairlead.engine.case import Observation, Operation, Side, Write
+from fairlead.engine.case import Observation, Operation, Side
 from fairlead.engine.fingerprint import field, replaced
 from fairlead.model.connector import ErrorClass
 from fairlead.model.record import MISSING, Native, Value
@@ -133,7 +132,7 @@ class Delivery:
             values=values,
             version=side.version if side else None,
             check=self._check(intent, side),
-            idempotency_key=_idempotency_key(self._session.policy.metadata.uid, intent),
+            intent=f"{self._session.policy.metadata.uid}/{intent.record}/{intent.system}",
         )
 
     def _check(self, intent: Intent, side: Side | None) -> Callable[[Native], Verdict]:
@@ -342,10 +341,3 @@ def _proceed(_: Native) -> Verdict:
 def _count(tally: object, operation: Operation) -> None:
     name = {Operation.CREATE: "created", Operation.UPDATE: "updated", Operation.DELETE: "deleted"}[operation]
     setattr(tally, name, getattr(tally, name) + 1)
-
-
-def _idempotency_key(policy: str, intent: Intent) -> str:
-    """The same for every attempt of the same write, another one for another value."""
-    write: Write = intent.write
-    text = f"{policy}/{intent.record}/{intent.system}/{write.operation}/{sorted(write.values.items(), key=str)}"
-    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()

@@ -6,7 +6,7 @@ that are gone. A decision may need a record of another system first; those are f
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
@@ -21,6 +21,7 @@ from fairlead.state.base import (
     Commit,
     Conflict,
     DeadLetter,
+    Found,
     Intent,
     Recollection,
     Undelivered,
@@ -64,14 +65,13 @@ class Intake:
     # --- a page ---
 
     async def take(
-        self, system: str, page: Page, indices: Sequence[int], rows: Sequence[int], batch: Batch
-    ) -> list[int]:
-        """Takes in the records at `indices` of a page; returns the records they belong to."""
+        self, system: str, page: Page, found: Mapping[int, Found | None], rows: Sequence[int], batch: Batch
+    ) -> None:
+        """Takes in some records of a page: `found` says by index what is known of their keys."""
         reader = self._session.readers[system]
-        reading = reader.read(page, indices, rows)
+        reading = reader.read(page, list(found), rows)
         keys = page.keys
-        found = await self._store.lookup(system, [keys[i] for i in indices])
-        record_of = {i: hit.record for i, hit in zip(indices, found, strict=True) if hit}
+        record_of = {i: hit.record for i, hit in found.items() if hit}
         self._note_broken(system, {keys[i]: message for i, message in reading.broken.items()}, batch)
         self._reserve([values for i, values in reading.refused.items() if i not in record_of], batch)
         await self._leave(system, [record_of[i] for i in reading.left if i in record_of], batch)
@@ -81,7 +81,6 @@ class Intake:
         if unknown:
             await self._meet(system, unknown, batch)
         self._tally.of(system).changed += len(known) + len(unknown)
-        return list(record_of.values())
 
     def _note_broken(self, system: str, broken: dict[str, str], batch: Batch) -> None:
         now = self._session.clock()
@@ -298,7 +297,11 @@ class Intake:
         self._next_record += 1
         batch.commit.matches += [(key, record) for key in keys]
         batch.commit.alive.append((system, observation.record.key))
-        self.apply(Recollection(record, {}), self._session.decider.fresh(system, observation, create_in), batch)
+        decision = self._session.decider.fresh(system, observation, create_in)
+        memory = Recollection(record, decision.sides)
+        batch.commit.records.append(memory)
+        batch.memories[record] = memory
+        batch.intents += [Intent(record, target, write) for target, write in decision.writes.items()]
         return record
 
     async def _returned(self, system: str, unknown: Sequence[Observation], batch: Batch) -> list[Observation]:

@@ -19,7 +19,7 @@ import msgspec
 
 from fairlead.connectors.base import Page
 from fairlead.engine.case import Case
-from fairlead.state.base import Commit, Intent, RunRecord, Undelivered
+from fairlead.state.base import Commit, Found, Intent, RunRecord, Undelivered
 from fairlead.transport.failure import Failure
 from fairlead.worker.delivery import BATCH, Delivery, Settlement
 from fairlead.worker.guard import Halt, limit_of, plan_id
@@ -164,7 +164,7 @@ class Run:
                 return
             batch = Batch()
             batch.commit.arrived += [(system, key) for key in chunk]
-            await self._take(system, page, list(range(len(page.keys))), batch)
+            await self._take_all(system, page, batch)
 
     # --- reading ---
 
@@ -224,22 +224,26 @@ class Run:
         rows = self._session.readers[system].rows(page)
         found = await self._store.lookup(system, page.keys)
         self.tally.of(system).read += len(page.keys)
-        changed = [i for i, hit in enumerate(found) if hit is None or hit.row != rows[i]]
+        changed = {i: hit for i, hit in enumerate(found) if hit is None or hit.row != rows[i]}
         batch = Batch()
         if page.cursor is not None:
             batch.commit.checkpoints = {system: page.cursor}
         records = [hit.record for hit in found if hit]
         if changed or page.deleted or page.cursor is not None:
-            records += await self._take(system, page, changed, batch, rows)
+            records += await self._take(system, page, changed, rows, batch)
         return records
 
+    async def _take_all(self, system: str, page: Page, batch: Batch) -> None:
+        """Takes in every record of a page, whether it differs from what was seen or not."""
+        found = await self._store.lookup(system, page.keys)
+        await self._take(system, page, dict(enumerate(found)), self._session.readers[system].rows(page), batch)
+
     async def _take(
-        self, system: str, page: Page, indices: list[int], batch: Batch, rows: list[int] | None = None
+        self, system: str, page: Page, found: dict[int, Found | None], rows: list[int], batch: Batch
     ) -> list[int]:
-        rows = self._session.readers[system].rows(page) if rows is None else rows
-        if indices:
+        if found:
             self.tally.of(system).last_change = self._session.clock()
-            await self._intake.take(system, page, indices, rows, batch)
+            await self._intake.take(system, page, found, rows, batch)
         if page.deleted:
             await self._intake.gone(system, page.deleted, batch)
         await self._commit_and_send(batch)
@@ -259,7 +263,7 @@ class Run:
 
     async def _confirm_gone(self, system: str, keys: Sequence[str]) -> None:
         page = await self._session.systems[system].fetch(keys)
-        await self._take(system, page, list(range(len(page.keys))), Batch())
+        await self._take_all(system, page, Batch())
 
     async def _complete(self) -> None:
         """Creates what is missing, from the records that a scan has met: what only one system had."""
