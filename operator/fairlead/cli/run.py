@@ -13,8 +13,9 @@ import orjson
 from rich.console import Console
 from rich.markup import escape
 
-from fairlead.cli.load import Loaded, load_or_explain
+from fairlead.cli.load import load_or_explain, secrets_of
 from fairlead.cli.output import COLUMNS, Log, Output, console, log_to_stderr, policy_row, table
+from fairlead.model.bundle import Bundle
 from fairlead.model.health import PolicyReason, conclude
 from fairlead.model.syncpolicy import Mode, SyncPolicy
 from fairlead.worker.hosting import Host
@@ -50,7 +51,7 @@ def run_policies(options: RunOptions) -> int:
 
 
 class _Command:
-    def __init__(self, options: RunOptions, loaded: Loaded) -> None:
+    def __init__(self, options: RunOptions, loaded: Bundle) -> None:
         self._options = options
         self._loaded = loaded
         self._console = console()
@@ -61,7 +62,7 @@ class _Command:
         host = Host(self._loaded.connections, self._loaded.connectors, self._loaded.secrets_of, self._options.state)
         loops = [
             PolicyLoop(self._policy(policy), host, [self._metrics.observe, self._tell])
-            for policy in self._loaded.policies
+            for policy in self._loaded.policies.values()
             if not policy.spec.suspend
         ]
         try:

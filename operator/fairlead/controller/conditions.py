@@ -162,7 +162,9 @@ def _suspended(view: PolicyView) -> Verdict | None:
 def _obstacle(view: PolicyView) -> Verdict | None:
     if view.obstacle is None:
         return None
-    return Verdict(ready=False, reason=view.obstacle.reason, message=view.obstacle.message, stalled=view.obstacle.reason)
+    return Verdict(
+        ready=False, reason=view.obstacle.reason, message=view.obstacle.message, stalled=view.obstacle.reason
+    )
 
 
 def _missing(view: PolicyView) -> Verdict | None:

@@ -7,10 +7,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
+from functools import cache
 from typing import Any, NamedTuple
 
 import msgspec
+import yaml
 
+from fairlead.connectors.registry import preset_documents
 from fairlead.controller.conditions import ConnectionState, Rollout
 from fairlead.kube.kinds import Kind, Object
 from fairlead.model.connection import Connection
@@ -116,6 +119,10 @@ class Inventory:
         entry = self.policies.get((namespace, name), Policy())
         return self._claim_holders(namespace, entry) - {name}
 
+    def connector(self, name: str) -> Connector | None:
+        """The Connector resource of that name, else the packaged preset."""
+        return self.connectors.get(name) or presets().get(name)
+
     def users_of_connector(self, connector: str) -> set[Key]:
         """The Connections that name a Connector."""
         return {
@@ -175,6 +182,14 @@ def connection_state(connection: Connection) -> ConnectionState:
 
 def _conditions(status: dict[str, Any]) -> Iterator[dict[str, Any]]:
     return iter(status.get("conditions") or ())
+
+
+@cache
+def presets() -> dict[str, Connector]:
+    """The packaged Connectors by name."""
+    texts = preset_documents().values()
+    decoded = [msgspec.convert(yaml.load(text, Loader=yaml.CSafeLoader), Connector) for text in texts]
+    return {each.metadata.name: each for each in decoded}
 
 
 def decode_connection(found: Object) -> KnownConnection:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from hashlib import blake2b
 from typing import Any
 
@@ -10,6 +10,7 @@ import msgspec
 import orjson
 import yaml
 
+from fairlead.controller.levers import levers
 from fairlead.kube.kinds import (
     CONFIG_MAP,
     CONNECTION,
@@ -36,9 +37,6 @@ MANAGED_BY = {"app.kubernetes.io/managed-by": "fairlead-operator", "app.kubernet
 
 POLICY_LABEL = "fairlead.dev/policy"
 CONFIG_HASH = "fairlead.dev/config-hash"
-LEVERS = "fairlead.dev/"
-"""Prefix of the annotations that a policy's worker gets to see."""
-
 CONFIG_DIRECTORY = "/etc/fairlead/config"
 SECRETS_DIRECTORY = "/etc/fairlead/secrets"
 STATE_DIRECTORY = "/var/lib/fairlead"
@@ -112,11 +110,6 @@ def shared_limits(limits: Limits, users: int) -> Limits:
         return limits
     burst = None if limits.burst is None else max(1, limits.burst // users)
     return msgspec.structs.replace(limits, requests_per_second=limits.requests_per_second / users, burst=burst)
-
-
-def levers(annotations: Mapping[str, str]) -> dict[str, str]:
-    """The annotations that a worker gets to see."""
-    return {name: value for name, value in sorted(annotations.items()) if name.startswith(LEVERS)}
 
 
 def config_hash(inputs: Inputs) -> str:

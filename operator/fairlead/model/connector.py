@@ -8,7 +8,6 @@ import msgspec
 
 from fairlead.model.common import Resource, Spec
 
-
 SQL = "sql"
 """The connector that needs no Connector: the scheme of a Connection's URL says which database."""
 

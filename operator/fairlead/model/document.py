@@ -194,7 +194,7 @@ class _Builder:
         if depth > MAX_DEPTH:
             raise self._refuse(f"is nested more than {MAX_DEPTH} deep", line)
         if isinstance(event, yaml.AliasEvent):
-            node = self._alias(event.anchor, line)
+            node = self._alias(event.anchor or "", line)
         elif isinstance(event, yaml.ScalarEvent):
             node = _Node(self._scalar(event, line), line)
         elif isinstance(event, yaml.SequenceStartEvent):

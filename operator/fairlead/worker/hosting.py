@@ -26,7 +26,7 @@ class Host:
     """Opens sessions. One client per Connection, so that its limits hold for every policy of the process.
 
     Args:
-        connections: by (namespace, name).
+        connections: by `namespace/name`.
         connectors: by name.
         secrets: of a namespace.
         state: the folder of the state files.
@@ -35,7 +35,7 @@ class Host:
 
     def __init__(
         self,
-        connections: Mapping[tuple[str, str], Connection],
+        connections: Mapping[str, Connection],
         connectors: Mapping[str, Connector],
         secrets: Callable[[str], Secrets],
         state: Path,
@@ -46,7 +46,7 @@ class Host:
         self._secrets = secrets
         self._state = state
         self.clock = clock
-        self._clients: dict[tuple[str, str], Client] = {}
+        self._clients: dict[str, Client] = {}
         self._open: dict[str, tuple[Store, Session]] = {}
 
     @asynccontextmanager
@@ -83,9 +83,10 @@ class Host:
             raise
 
     def _client(self, policy: SyncPolicy, name: str) -> Client:
-        key = (policy.metadata.namespace, name)
+        namespace = policy.metadata.namespace
+        key = f"{namespace}/{name}"
         if key not in self._clients:
-            self._clients[key] = connect(self._connections[key], self._connectors, self._secrets(key[0]))
+            self._clients[key] = connect(self._connections[key], self._connectors, self._secrets(namespace))
         return self._clients[key]
 
     def _path(self, policy: SyncPolicy) -> Path:

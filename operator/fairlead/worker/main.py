@@ -21,7 +21,6 @@ from fairlead.model.connection import Connection
 from fairlead.model.connector import Connector
 from fairlead.model.health import Measured
 from fairlead.model.syncpolicy import SyncPolicy
-from fairlead.state.base import StateError
 from fairlead.transport.secrets import DirectorySecrets
 from fairlead.worker.hosting import Host
 from fairlead.worker.loop import PolicyLoop
@@ -53,7 +52,7 @@ class WorkerConfig(msgspec.Struct, frozen=True):
     """What the operator rendered."""
 
     policy: SyncPolicy
-    connections: dict[tuple[str, str], Connection]
+    connections: dict[str, Connection]
     connectors: dict[str, Connector]
 
 
@@ -69,7 +68,7 @@ def read_config(folder: Path) -> WorkerConfig:
     connectors = [msgspec.convert(d, Connector) for d in _documents(folder / "connectors.yaml")]
     return WorkerConfig(
         policy,
-        {(policy.metadata.namespace, c.metadata.name): c for c in connections},
+        {f"{policy.metadata.namespace}/{c.metadata.name}": c for c in connections},
         {c.metadata.name: c for c in connectors},
     )
 
@@ -108,14 +107,11 @@ class _Worker:
                 tasks.create_task(self._watch_levers(loop))
                 await loop.work(self._stop)
                 http.should_exit = True
-        except* StateError as errors:
-            log.error("the state cannot be used", message=str(errors.exceptions[0]))
-            return STATE_UNUSABLE
         finally:
             await host.close()
             if self._writer:
                 await self._writer.close()
-        return 0
+        return STATE_UNUSABLE if loop.measured.error else 0
 
     async def _tell(self, _: PolicyLoop, report: RunReport | None) -> None:
         if report is not None:

@@ -1,0 +1,266 @@
+"""Reconciles a SyncPolicy: checks it, keeps what runs it as it should be, and says how it is."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from fairlead.connectors.registry import SQL
+from fairlead.controller.conditions import (
+    ConnectionState,
+    Obstacle,
+    PolicyView,
+    Reason,
+    judge,
+    pausing,
+    policy_conditions,
+    revisit,
+)
+from fairlead.controller.events import NORMAL, WARNING, Recorder
+from fairlead.controller.inventory import Inventory, Key, Policy
+from fairlead.controller.levers import senseless
+from fairlead.controller.manifests import Inputs, WorkerImage, owned_name, render, shared_limits
+from fairlead.controller.ownership import Refused, lose, settle
+from fairlead.kube.client import Kube
+from fairlead.kube.kinds import DEPLOYMENT, SYNC_POLICY, Object
+from fairlead.model.connection import Connection
+from fairlead.model.connector import Connector
+from fairlead.model.health import Measured
+from fairlead.model.syncpolicy import SyncPolicy
+
+RESYNC = 600.0
+"""Seconds after which a policy is looked at although nothing was heard of it."""
+
+FOLD = 2.0
+"""Seconds for which a change that concerns many others is allowed to collect more of its kind."""
+
+_OWN = ("observedGeneration", "conditions", "summary", "lastHandledRequestAt", "lastHandledResyncRequestAt")
+"""The parts of the status that are the operator's; `worker` is the worker's."""
+
+
+class PolicyReconciler:
+    """Level-triggered: reads the policy as it is now, plans, applies what differs.
+
+    Args:
+        kube: the API server.
+        inventory: what is known of Connections, Connectors and other policies.
+        recorder: posts Events.
+        requeue: asks for a visit of another resource after some seconds.
+        worker: the operator's settings for workers.
+    """
+
+    def __init__(
+        self,
+        kube: Kube,
+        inventory: Inventory,
+        recorder: Recorder,
+        requeue: Callable[[Key, float], None],
+        worker: WorkerImage,
+    ) -> None:
+        self._kube = kube
+        self._inventory = inventory
+        self._recorder = recorder
+        self._requeue = requeue
+        self._worker = worker
+
+    async def reconcile(self, key: Key) -> float | None:
+        """One visit.
+
+        Returns:
+            Seconds until the next; None when the policy is gone or going.
+
+        Raises:
+            ApiFailure: the API server refused or did not answer.
+        """
+        found = await self._kube.get(SYNC_POLICY, key.namespace, key.name)
+        if found is None:
+            self._concern(self._inventory.forget_policy(key.namespace, key.name))
+            return None
+        if "deletionTimestamp" in found["metadata"]:
+            return None
+        entry = self._enter(key, found)
+        view = await self._view(found, entry)
+        await self._write(found, view)
+        await self._warn(entry, view)
+        return min(RESYNC * random.uniform(0.8, 1.2), revisit(view) or RESYNC)  # noqa: S311 - spreads load
+
+    def _enter(self, key: Key, found: Object) -> Policy:
+        """The policy's entry; a new one for a policy that was deleted and created again."""
+        entry = self._inventory.policy(key.namespace, key.name)
+        uid = found["metadata"]["uid"]
+        if entry.uid not in ("", uid):
+            entry.owned = {}
+        entry.uid = uid
+        return entry
+
+    async def _view(self, found: Object, entry: Policy) -> PolicyView:
+        now = datetime.now(UTC)
+        try:
+            policy = msgspec.convert(found, SyncPolicy)
+            measured = msgspec.convert(found["status"].get("worker", {}), Measured)
+        except msgspec.ValidationError as error:
+            return PolicyView(policy=_undecodable(found), obstacle=_invalid(str(error)), now=now)
+        self._concern(self._inventory.note_policy(policy))
+        states = [self._state(policy, name) for name in _connections(policy)]
+        view = PolicyView(policy=policy, connections=states, measured=measured, now=now)
+        obstacle = await self._run(view, entry)
+        return msgspec.structs.replace(view, obstacle=obstacle, rollout=entry.rollout)
+
+    async def _run(self, view: PolicyView, entry: Policy) -> Obstacle | None:
+        """Brings what runs the policy to what it should be; returns what keeps it from being so.
+
+        A policy that cannot be understood leaves the worker with its last good configuration; one that must not
+        run, because a Connection is gone or another policy claims the same field, has its worker taken away.
+        """
+        if not all(each.found for each in view.connections):
+            await self._halt(view.policy, entry)
+            return None
+        obstacle = await self._check(view.policy)
+        if obstacle:
+            if obstacle.reason == Reason.POLICY_OVERLAP:
+                await self._halt(view.policy, entry)
+            return obstacle
+        try:
+            await self._settle(view, entry)
+        except Refused as refused:
+            return refused.obstacle
+        return None
+
+    async def _settle(self, view: PolicyView, entry: Policy) -> None:
+        drifted = [
+            kind.name
+            for kind, manifest in render(self._inputs(view))
+            if await settle(self._kube, entry, kind, manifest)
+        ]
+        if drifted:
+            note = (
+                f"{', '.join(drifted)} {owned_name(view.policy.metadata.name)} was changed or deleted and is put right"
+            )
+            await self._recorder.post(SYNC_POLICY, view.policy.metadata, NORMAL, "DriftCorrected", "Apply", note)
+
+    async def _halt(self, policy: SyncPolicy, entry: Policy) -> None:
+        """Takes the worker away: it is drained. Its state stays."""
+        owned = entry.owned.get(DEPLOYMENT.name)
+        if owned is None or owned.found:
+            await self._kube.delete(DEPLOYMENT, policy.metadata.namespace, owned_name(policy.metadata.name))
+            lose(entry, DEPLOYMENT)
+
+    async def _check(self, policy: SyncPolicy) -> Obstacle | None:
+        problems = check_policy(policy, self._used(policy), self._connectors(policy), await self._rivals(policy))
+        if not problems:
+            return None
+        return Obstacle(str(problems[0].reason), "; ".join(map(str, problems)))
+
+    async def _rivals(self, policy: SyncPolicy) -> list[SyncPolicy]:
+        """The policies that write to the same objects, as they are now: what was remembered may be gone."""
+        namespace, rivals = policy.metadata.namespace, []
+        for name in sorted(self._inventory.rivals(namespace, policy.metadata.name)):
+            found = await self._kube.get(SYNC_POLICY, namespace, name)
+            if found is not None and "deletionTimestamp" not in found["metadata"]:
+                rivals.append(msgspec.convert(found, SyncPolicy))
+        return rivals
+
+    def _state(self, policy: SyncPolicy, name: str) -> ConnectionState:
+        known = self._inventory.connections.get((policy.metadata.namespace, name))
+        return known.state if known else ConnectionState(name=name, found=False)
+
+    def _inputs(self, view: PolicyView) -> Inputs:
+        policy = view.policy
+        namespace = policy.metadata.namespace
+        return Inputs(
+            policy=policy,
+            connections=[self._share(namespace, each) for each in self._used(policy)],
+            connectors=self._connectors(policy),
+            running=not pausing(view),
+            worker=self._worker,
+        )
+
+    def _share(self, namespace: str, connection: Connection) -> Connection:
+        limits = shared_limits(connection.spec.limits, self._inventory.sharers(namespace, connection.metadata.name))
+        return msgspec.structs.replace(connection, spec=msgspec.structs.replace(connection.spec, limits=limits))
+
+    def _used(self, policy: SyncPolicy) -> list[Connection]:
+        places = [(policy.metadata.namespace, name) for name in _connections(policy)]
+        return [self._inventory.connections[place].connection for place in places]
+
+    def _connectors(self, policy: SyncPolicy) -> list[Connector]:
+        """The Connectors that its Connections name, presets too, so that the worker sees what was checked."""
+        names = sorted({each.spec.connector for each in self._used(policy)} - {SQL})
+        return [found for name in names if (found := self._inventory.connector(name))]
+
+    async def _write(self, found: Object, view: PolicyView) -> None:
+        before: Mapping[str, Any] = found["status"]
+        status = policy_status(view, before)
+        if _own(before) == _own(status):
+            return
+        metadata = view.policy.metadata
+        body = {
+            "apiVersion": SYNC_POLICY.api_version,
+            "kind": SYNC_POLICY.name,
+            "metadata": {"name": metadata.name, "namespace": metadata.namespace},
+            "status": status,
+        }
+        await self._kube.apply(SYNC_POLICY, body, force=True, subresource="status")
+        await self._tell(view, before.get("conditions", ()), status["conditions"])
+
+    async def _tell(
+        self, view: PolicyView, before: Iterable[Mapping[str, Any]], after: list[Mapping[str, Any]]
+    ) -> None:
+        """Events when delivery stops or goes on again, and when a person is needed."""
+        old, new = _by_type(before), _by_type(after)
+        ready, stalled = new["Ready"], new.get("Stalled")
+        if stalled and old.get("Stalled", {}).get("reason") != stalled["reason"]:
+            news, type_ = stalled, WARNING
+        elif "Ready" in old and old["Ready"]["status"] != ready["status"]:
+            news, type_ = ready, NORMAL if ready["status"] == "True" else WARNING
+        else:
+            return
+        metadata = view.policy.metadata
+        await self._recorder.post(SYNC_POLICY, metadata, type_, news["reason"], "Reconcile", news["message"])
+
+    async def _warn(self, entry: Policy, view: PolicyView) -> None:
+        """Says once that an annotation has no effect."""
+        notes = senseless(view.policy.metadata.annotations, view.measured.halted)
+        if entry.notes == notes:
+            return
+        for note in set(notes) - set(entry.notes):
+            await self._recorder.post(SYNC_POLICY, view.policy.metadata, WARNING, "SenselessLever", "Reconcile", note)
+        entry.notes = notes
+
+    def _concern(self, keys: Iterable[Key]) -> None:
+        for key in keys:
+            self._requeue(key, FOLD)
+
+
+def policy_status(view: PolicyView, before: Mapping[str, Any]) -> Object:
+    """What the operator says of a policy."""
+    policy, measured = view.policy, view.measured
+    conditions = policy_conditions(view, before.get("conditions", ()))
+    systems = ",".join(system.name for system in policy.spec.systems)
+    handled = {
+        "lastHandledRequestAt": measured.last_handled_request_at,
+        "lastHandledResyncRequestAt": measured.last_handled_resync_request_at,
+    }
+    return {
+        "observedGeneration": policy.metadata.generation,
+        "conditions": msgspec.to_builtins(conditions),
+        "summary": {"status": str(judge(view).reason), "systems": systems},
+        **{name: value for name, value in handled.items() if value},
+    }
+
+
+def _own(status: Mapping[str, Any]) -> dict[str, Any]:
+    own = {name: status[name] for name in _OWN if name in status}
+    return own | {"conditions": _by_type(status.get("conditions", ()))}
+
+
+def _by_type(conditions: Iterable[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    return {each["type"]: each for each in conditions}
+
+
+def _connections(policy: SyncPolicy) -> list[str]:
+    return sorted({system.connection for system in policy.spec.systems})

@@ -1,0 +1,83 @@
+"""Expression: whether CEL compiles and names only what there is."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+import cel
+from cel.stdlib import STDLIB_FUNCTIONS
+
+from fairlead.model.problem import near
+
+MAX_LENGTH = 2048
+"""Longest expression accepted."""
+
+_BOUND_BY_MACRO = re.compile(r"\.(?:all|exists|exists_one|map|filter)\(\s*(\w+)\s*,")
+_NAMESPACES = frozenset(name.partition(".")[0] for name in STDLIB_FUNCTIONS if "." in name)
+_NATIVE = frozenset(
+    [
+        "bool",
+        "bytes",
+        "contains",
+        "double",
+        "duration",
+        "dyn",
+        "endsWith",
+        "getDate",
+        "getDayOfMonth",
+        "getDayOfWeek",
+        "getDayOfYear",
+        "getFullYear",
+        "getHours",
+        "getMilliseconds",
+        "getMinutes",
+        "getMonth",
+        "getSeconds",
+        "has",
+        "int",
+        "matches",
+        "size",
+        "startsWith",
+        "string",
+        "timestamp",
+        "type",
+        "uint",
+    ]
+)
+_FUNCTIONS = _NATIVE | frozenset(name.rpartition(".")[2] for name in STDLIB_FUNCTIONS)
+
+
+def wrong(source: str, variables: Iterable[str] | None = None) -> str | None:
+    """What is wrong with an expression, or None.
+
+    Args:
+        source: the expression.
+        variables: the names that it may use; None allows any, as for a native record whose attributes are not known.
+    """
+    if not source.strip():
+        return "is empty: write a CEL expression"
+    if len(source) > MAX_LENGTH:
+        return f"is longer than {MAX_LENGTH} characters"
+    try:
+        program = cel.compile(source)
+    except ValueError as error:
+        return f"is not CEL: {_reason(error)}"
+    for name in sorted(program.functions()):
+        if name.isidentifier() and name not in _FUNCTIONS:
+            return f"calls an unknown function {name!r}{near(name, _FUNCTIONS)}"
+    if variables is None:
+        return None
+    return _unknown_variable(source, program, frozenset(variables))
+
+
+def _unknown_variable(source: str, program: cel.Program, known: frozenset[str]) -> str | None:
+    used = frozenset(program.variables()) - frozenset(_BOUND_BY_MACRO.findall(source)) - _NAMESPACES
+    unknown = sorted(used - known)
+    return f"uses {unknown[0]!r}, which is no field{near(unknown[0], known)}" if unknown else None
+
+
+def _reason(error: ValueError) -> str:
+    """The parser's first complaint, without the source it repeats."""
+    text = str(error).rpartition("': ERROR: ")[2] or str(error)
+    return text.splitlines()[0].removeprefix("<input>:")[:160]

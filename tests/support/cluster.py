@@ -1,0 +1,115 @@
+"""A real Kubernetes API server, and a real node, started and stopped by the project's own scripts."""
+
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from support.skips import cannot_run
+
+ROOT = Path(__file__).parents[2]
+SCRIPTS = ROOT / "tools/cluster"
+NODE_COMMANDS = ("containerd", "runc", "iptables", "conntrack", "gcc")
+BUILD_SECONDS = 3600
+
+
+class Cluster:
+    """A running cluster. `kubeconfig` is an administrator's."""
+
+    def __init__(self, folder: Path, binaries: Path) -> None:
+        self.folder = folder
+        self.kubeconfig = folder / "kubeconfig"
+        self.binaries = binaries
+        self.environment = {
+            **os.environ,
+            "KUBECONFIG": str(self.kubeconfig),
+            "KUBE_BIN": str(binaries),
+            "PATH": f"{os.environ['PATH']}:{binaries}",
+        }
+
+    def kubectl(self, *arguments: str, stdin: str | None = None, check: bool = True) -> str:
+        """Runs kubectl; returns what it printed, and what it complained of when `check` is off."""
+        done = subprocess.run(
+            ["kubectl", *arguments],
+            input=stdin,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        if check and done.returncode != 0:
+            raise AssertionError(f"kubectl {' '.join(arguments)}: {done.stderr}")
+        return done.stdout if check else done.stdout + done.stderr
+
+    def apply(self, *documents: dict[str, Any]) -> None:
+        """Applies objects."""
+        self.kubectl("apply", "-f", "-", stdin=yaml.safe_dump_all(documents))
+
+    def get(self, kind: str, name: str, namespace: str) -> dict[str, Any] | None:
+        """One object, or None."""
+        text = self.kubectl("get", kind, name, "-n", namespace, "-o", "json", "--ignore-not-found")
+        return json.loads(text) if text.strip() else None
+
+    def wait_for(self, kind: str, name: str, namespace: str, condition: str, seconds: int = 60) -> None:
+        """Waits for a condition such as `condition=Ready`, `delete` or `jsonpath=…`."""
+        self.kubectl("wait", f"{kind}/{name}", "-n", namespace, f"--for={condition}", f"--timeout={seconds}s")
+
+
+def _binaries(mode: str) -> Path:
+    done = subprocess.run(
+        [SCRIPTS / "binaries.sh", mode], stdout=subprocess.PIPE, text=True, timeout=BUILD_SECONDS, check=False
+    )
+    if done.returncode != 0:
+        cannot_run("no Kubernetes binaries: install Go, or set KUBEBUILDER_ASSETS")
+    return Path(done.stdout.strip())
+
+
+def _running(mode: str) -> Iterator[Cluster]:
+    binaries = _binaries(mode)
+    folder = Path(tempfile.mkdtemp(prefix=f"fairlead-{mode}-"))
+    cluster = Cluster(folder, binaries)
+    try:
+        subprocess.run([SCRIPTS / "up.sh", folder, mode], env=cluster.environment, timeout=300, check=True)
+        cluster.kubectl("apply", "-f", str(ROOT / "crds"))
+        cluster.kubectl("wait", "crd", "--all", "--for=condition=Established", "--timeout=60s")
+        yield cluster
+    finally:
+        subprocess.run([SCRIPTS / "down.sh", folder], timeout=60, check=False)
+        time.sleep(0.5)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def api_server() -> Iterator[Cluster]:
+    """An API server with Fairlead's CRDs: objects are real, no pod runs. One for each process of the test run."""
+    yield from _running("api")
+
+
+@pytest.fixture(scope="session")
+def node_cluster() -> Iterator[Cluster]:
+    """A whole node: pods run. There can be only one on a machine, so its tests share an xdist group."""
+    missing = [name for name in NODE_COMMANDS if not shutil.which(name)]
+    if os.geteuid() != 0 or missing:
+        cannot_run(f"a node needs root and {', '.join(missing) or 'root'}")
+    yield from _running("node")
+
+
+@pytest.fixture
+def namespace(api_server: Cluster) -> Iterator[str]:
+    """A fresh namespace."""
+    name = f"t-{uuid.uuid4().hex[:10]}"
+    api_server.kubectl("create", "namespace", name)
+    yield name
+    for kind in ("syncpolicies", "connections"):
+        api_server.kubectl("delete", kind, "--all", "-n", name, "--wait=false")
+    api_server.kubectl("delete", "namespace", name, "--wait=false")
