@@ -204,7 +204,8 @@ async def test_a_plan_writes_nothing_and_names_every_write(world: World) -> None
 
 async def test_a_refused_row_is_a_dead_letter_with_the_databases_own_words(world: World) -> None:
     world.erp.database.executescript(
-        "CREATE TRIGGER no BEFORE INSERT ON customer WHEN new.name = 'bad' BEGIN SELECT raise(ABORT, 'no bad names'); END"
+        "CREATE TRIGGER no BEFORE INSERT ON customer WHEN new.name = 'bad' "
+        "BEGIN SELECT raise(ABORT, 'no bad names'); END"
     )
     world.crm.add("a@x.com", name="bad")
     world.crm.add("b@x.com", name="good")

@@ -8,13 +8,14 @@ import hashlib
 import io
 import json
 import tarfile
+from pathlib import Path
 
 PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 def digest(path: str) -> str:
     """The layer's digest, as the image's configuration names it."""
-    with open(path, "rb") as file:
+    with Path(path).open("rb") as file:
         return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
 
 

@@ -130,12 +130,16 @@ K
 # There is no provisioner: a default class and a few volumes on this machine, writable by the workers' user.
 volumes() {
   local n
-  { echo '{apiVersion: storage.k8s.io/v1, kind: StorageClass, metadata: {name: local, annotations: {storageclass.kubernetes.io/is-default-class: "true"}}, provisioner: kubernetes.io/no-provisioner}'
+  {
+    printf '%s\n' 'apiVersion: storage.k8s.io/v1' 'kind: StorageClass' 'provisioner: kubernetes.io/no-provisioner' \
+      'metadata: {name: local, annotations: {storageclass.kubernetes.io/is-default-class: "true"}}'
     for n in $(seq 8); do
       mkdir -p "volumes/$n"; chown 65532:65532 "volumes/$n"
-      echo '---'
-      echo "{apiVersion: v1, kind: PersistentVolume, metadata: {name: local-$n}, spec: {capacity: {storage: 2Gi}, accessModes: [ReadWriteOnce], storageClassName: local, persistentVolumeReclaimPolicy: Delete, hostPath: {path: $dir/volumes/$n}}}"
-    done; } | kubectl apply -f - >/dev/null
+      printf '%s\n' --- 'apiVersion: v1' 'kind: PersistentVolume' "metadata: {name: local-$n}" 'spec:' \
+        '  capacity: {storage: 2Gi}' '  accessModes: [ReadWriteOnce]' '  storageClassName: local' \
+        "  hostPath: {path: $dir/volumes/$n}"
+    done
+  } | kubectl apply -f - >/dev/null
 }
 
 export KUBECONFIG=$dir/kubeconfig

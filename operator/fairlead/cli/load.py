@@ -8,8 +8,8 @@ from pathlib import Path
 
 import orjson
 
-from fairlead.connectors.registry import preset_documents
 from fairlead.cli.output import Output
+from fairlead.connectors.registry import preset_documents
 from fairlead.model.bundle import Bundle, load
 from fairlead.model.check import check
 from fairlead.model.problem import Problem

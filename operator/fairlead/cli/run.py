@@ -13,7 +13,7 @@ import orjson
 from rich.console import Console
 from rich.markup import escape
 
-from fairlead.cli.load import load_or_explain, secrets_of
+from fairlead.cli.load import load_or_explain
 from fairlead.cli.output import COLUMNS, Log, Output, console, log_to_stderr, policy_row, table
 from fairlead.model.bundle import Bundle
 from fairlead.model.health import PolicyReason, conclude
@@ -59,7 +59,12 @@ class _Command:
         self._started = time.monotonic()
 
     async def run(self) -> int:
-        host = Host(self._loaded.connections, self._loaded.connectors, self._loaded.secrets_of, self._options.state)
+        host = Host(
+            self._loaded.connections,
+            self._loaded.connectors,
+            lambda namespace: secrets_of(self._loaded, namespace),
+            self._options.state,
+        )
         loops = [
             PolicyLoop(self._policy(policy), host, [self._metrics.observe, self._tell])
             for policy in self._loaded.policies.values()

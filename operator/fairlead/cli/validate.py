@@ -3,61 +3,53 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import orjson
 
+from fairlead.cli.output import Output
 from fairlead.connectors.registry import preset_documents
-from fairlead.model.bundle import Bundle, load
+from fairlead.model.bundle import load
 from fairlead.model.check import check
 from fairlead.model.problem import Problem
 
 
-class Output(StrEnum):
-    """How the verdict is printed."""
-
-    TEXT = "text"
-    JSON = "json"
-
-
 class Verdict(msgspec.Struct, frozen=True):
-    """What was found; valid when there are no problems and at least one resource."""
+    """What was found. `resources` counts Connections, SyncPolicies and Connectors; `notes` say what was passed over."""
 
-    bundle: Bundle
+    resources: int
     problems: tuple[Problem, ...]
-
-    @property
-    def resources(self) -> int:
-        """How many Connections, SyncPolicies and Connectors were declared."""
-        return len(self.bundle.documents)
+    notes: tuple[Problem, ...]
 
     @property
     def valid(self) -> bool:
-        """Whether all of it can be applied."""
+        """Whether there is something, and all of it can be applied."""
         return not self.problems and self.resources > 0
 
-    @property
-    def exit_code(self) -> int:
-        """0 when valid, else 1."""
-        return 0 if self.valid else 1
+
+def validate_paths(paths: Iterable[Path], output: Output) -> int:
+    """Checks files and directories, prints what was found and returns the exit code: 0 when all of it is valid."""
+    verdict = validate(paths)
+    print(rendered(verdict, output))  # noqa: T201 - the command's output
+    return 0 if verdict.valid else 1
 
 
 def validate(paths: Iterable[Path]) -> Verdict:
-    """Reads files and directories and checks them one by one and together. Never raises for what is in them."""
+    """Reads files and directories and checks them, one by one and together. Never raises for what is in them."""
     bundle = load(paths, preset_documents())
-    return Verdict(bundle, tuple(sorted(check(bundle), key=lambda problem: (problem.file, problem.line))))
+    problems = sorted([*bundle.problems, *check(bundle)], key=lambda problem: (problem.file, problem.line))
+    return Verdict(len(bundle.documents), tuple(problems), tuple(bundle.notes))
 
 
 def rendered(verdict: Verdict, output: Output) -> str:
-    """What the command prints: `file:line: path: message` lines and a summary, or one JSON document."""
+    """`file:line: path: message` lines and a summary, or one JSON document."""
     return _json(verdict) if output is Output.JSON else _text(verdict)
 
 
 def _text(verdict: Verdict) -> str:
-    return "\n".join([*map(str, verdict.problems), *map(str, verdict.bundle.notes), _summary(verdict)])
+    return "\n".join([*map(str, verdict.problems), *map(str, verdict.notes), _summary(verdict)])
 
 
 def _summary(verdict: Verdict) -> str:
@@ -77,7 +69,7 @@ def _json(verdict: Verdict) -> str:
         "valid": verdict.valid,
         "resources": verdict.resources,
         "problems": [_entry(problem) for problem in verdict.problems],
-        "notes": [_entry(note) for note in verdict.bundle.notes],
+        "notes": [_entry(note) for note in verdict.notes],
     }
     return orjson.dumps(document, option=orjson.OPT_INDENT_2).decode()
 

@@ -128,6 +128,8 @@ class Outcome(msgspec.Struct, frozen=True):
     stored: Native | None = None
     """The record after the write (Done) or as it is now (Conflict), where the connector has it; else None."""
     retry_after: float | None = None
+    uncertain: bool = False
+    """A create that may have happened although it failed: its answer was lost."""
 
 
 class Attribute(msgspec.Struct, frozen=True):

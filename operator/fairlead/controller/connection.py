@@ -15,7 +15,7 @@ from fairlead.controller.events import NORMAL, WARNING, Recorder
 from fairlead.controller.inventory import Inventory, Key, KnownConnection, connection_state, decode_connection
 from fairlead.controller.probe import Prober, Pulse
 from fairlead.kube.client import Kube
-from fairlead.kube.kinds import CONNECTION, Object
+from fairlead.kube.kinds import CONNECTION, SYNC_POLICY, Object
 from fairlead.model.connection import Connection, ConnectionReason
 from fairlead.model.syncpolicy import REQUESTED_AT, SUSPEND_REASON
 
@@ -126,8 +126,8 @@ class ConnectionReconciler:
             self._requeue_users(key)
 
     def _requeue_users(self, key: Key) -> None:
-        for name in self._inventory.users(key.namespace, key.name):
-            self._requeue(Key("SyncPolicy", key.namespace, name))
+        for place in self._inventory.users(key.namespace, key.name):
+            self._requeue(Key(SYNC_POLICY.name, *place))
 
 
 def worth_writing(before: Mapping[str, Any], status: Mapping[str, Any], now: datetime) -> bool:

@@ -11,11 +11,12 @@ from functools import cache
 from typing import Any, NamedTuple
 
 import msgspec
-import yaml
 
 from fairlead.connectors.registry import preset_documents
 from fairlead.controller.conditions import ConnectionState, Rollout
-from fairlead.kube.kinds import Kind, Object
+from fairlead.kube.kinds import CONNECTION, DEPLOYMENT, SYNC_POLICY, Kind, Object
+from fairlead.model.bundle import decode, preset
+from fairlead.model.checks.overlap import Target, target_of
 from fairlead.model.connection import Connection
 from fairlead.model.connector import Connector
 from fairlead.model.syncpolicy import SyncPolicy
@@ -48,16 +49,19 @@ class Owned(msgspec.Struct):
     settled: str = ""
 
 
+Place = tuple[str, str]
+"""Namespace and name."""
+
+
 class Policy(msgspec.Struct):
     """What others need to know of a policy, and what it owns."""
 
     uid: str = ""
     connections: frozenset[str] = frozenset()
-    claims: frozenset[tuple[str, str]] = frozenset()
-    """(Connection, object) of every system it writes to; those who share one may overlap."""
+    claims: frozenset[Target] = frozenset()
+    """What it writes to; policies that share one may overlap."""
     active: bool = True
-    signature: int = 0
-    levers: int = 0
+    notes: list[str] = []
     owned: dict[str, Owned] = msgspec.field(default_factory=dict)
     rollout: Rollout = Rollout()
 
@@ -73,11 +77,11 @@ class Inventory:
     """Resources by namespace and name, and who uses whom."""
 
     def __init__(self) -> None:
-        self.policies: dict[tuple[str, str], Policy] = {}
-        self.connections: dict[tuple[str, str], KnownConnection] = {}
+        self.policies: dict[Place, Policy] = {}
+        self.connections: dict[Place, KnownConnection] = {}
         self.connectors: dict[str, Connector] = {}
-        self._users: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
-        self._claimants: defaultdict[tuple[str, str, str], set[str]] = defaultdict(set)
+        self._users: defaultdict[Place, set[Place]] = defaultdict(set)
+        self._claimants: defaultdict[Target, set[Place]] = defaultdict(set)
 
     def policy(self, namespace: str, name: str) -> Policy:
         """The entry of a policy, made when there is none."""
@@ -85,82 +89,89 @@ class Inventory:
 
     def note_policy(self, policy: SyncPolicy) -> set[Key]:
         """Takes over what others need to know of a policy; returns whom that concerns."""
-        namespace, name = policy.metadata.namespace, policy.metadata.name
-        entry = self.policy(namespace, name)
+        place = (policy.metadata.namespace, policy.metadata.name)
+        entry = self.policy(*place)
         connections = frozenset(system.connection for system in policy.spec.systems)
-        claims = frozenset((each.connection, each.object) for each in policy.spec.systems if each.writes)
-        active = not policy.spec.suspend
+        claims, active = self._claims(policy), not policy.spec.suspend
         if (entry.connections, entry.claims, entry.active) == (connections, claims, active):
             return set()
-        concerned = self._concerned(namespace, name, entry)
-        self._unlink(namespace, name, entry)
+        concerned = self._concerned(place, entry)
+        self._unlink(place, entry)
         entry.connections, entry.claims, entry.active = connections, claims, active
-        self._link(namespace, name, entry)
-        return concerned | self._concerned(namespace, name, entry)
+        self._link(place, entry)
+        return concerned | self._concerned(place, entry)
 
     def forget_policy(self, namespace: str, name: str) -> set[Key]:
         """Drops a policy that is gone; returns whom that concerns."""
-        entry = self.policies.pop((namespace, name), None)
+        place = (namespace, name)
+        entry = self.policies.pop(place, None)
         if entry is None:
             return set()
-        self._unlink(namespace, name, entry)
-        return self._concerned(namespace, name, entry)
+        self._unlink(place, entry)
+        return self._concerned(place, entry)
 
-    def users(self, namespace: str, connection: str) -> set[str]:
-        """Names of the policies that use a Connection."""
+    def users(self, namespace: str, connection: str) -> set[Place]:
+        """The policies that use a Connection."""
         return self._users.get((namespace, connection), set())
 
     def sharers(self, namespace: str, connection: str) -> int:
         """How many workers share a Connection's budget: those of policies that are not suspended."""
-        return sum(self.policies[namespace, name].active for name in self.users(namespace, connection))
+        return sum(self.policies[place].active for place in self.users(namespace, connection))
 
-    def rivals(self, namespace: str, name: str) -> set[str]:
-        """Names of the policies that write to an object that this one writes to."""
+    def rivals(self, namespace: str, name: str) -> set[Place]:
+        """The policies that write to an object that this one writes to, through whatever Connection."""
         entry = self.policies.get((namespace, name), Policy())
-        return self._claim_holders(namespace, entry) - {name}
+        return self._holders(entry) - {(namespace, name)}
 
     def connector(self, name: str) -> Connector | None:
         """The Connector resource of that name, else the packaged preset."""
         return self.connectors.get(name) or presets().get(name)
 
     def users_of_connector(self, connector: str) -> set[Key]:
-        """The Connections that name a Connector."""
-        return {
-            Key("Connection", namespace, name)
-            for (namespace, name), known in self.connections.items()
-            if known.connection.spec.connector == connector
-        }
+        """The Connections that name a Connector, and the policies that use those."""
+        keys: set[Key] = set()
+        for place, known in self.connections.items():
+            if known.connection.spec.connector == connector:
+                keys.add(Key(CONNECTION.name, *place))
+                keys.update(Key(SYNC_POLICY.name, *user) for user in self.users(*place))
+        return keys
 
-    def _concerned(self, namespace: str, name: str, entry: Policy) -> set[Key]:
+    def _claims(self, policy: SyncPolicy) -> frozenset[Target]:
+        namespace = policy.metadata.namespace
+        known = [(self.connections.get((namespace, each.connection)), each) for each in policy.spec.systems]
+        return frozenset(target_of(found.connection, each) for found, each in known if found and each.writes)
+
+    def _concerned(self, place: Place, entry: Policy) -> set[Key]:
         """Its Connections (they count their users), those who share a budget with it, and its rivals."""
-        keys = {Key("Connection", namespace, connection) for connection in entry.connections}
-        policies = self._claim_holders(namespace, entry)
+        namespace, _ = place
+        policies = set(self._holders(entry))
         for connection in entry.connections:
             known = self.connections.get((namespace, connection))
             if known and known.connection.spec.limits.requests_per_second is not None:
-                policies = policies | self.users(namespace, connection)
-        return keys | {Key("SyncPolicy", namespace, each) for each in policies - {name}}
+                policies |= self.users(namespace, connection)
+        keys = {Key(CONNECTION.name, namespace, connection) for connection in entry.connections}
+        return keys | {Key(SYNC_POLICY.name, *each) for each in policies - {place}}
 
-    def _claim_holders(self, namespace: str, entry: Policy) -> set[str]:
-        holders: set[str] = set()
-        return holders.union(*(self._claimants.get((namespace, *claim), ()) for claim in entry.claims))
+    def _holders(self, entry: Policy) -> set[Place]:
+        holders: set[Place] = set()
+        return holders.union(*(self._claimants.get(claim, ()) for claim in entry.claims))
 
-    def _link(self, namespace: str, name: str, entry: Policy) -> None:
+    def _link(self, place: Place, entry: Policy) -> None:
         for connection in entry.connections:
-            self._users[namespace, connection].add(name)
+            self._users[place[0], connection].add(place)
         for claim in entry.claims:
-            self._claimants[namespace, claim[0], claim[1]].add(name)
+            self._claimants[claim].add(place)
 
-    def _unlink(self, namespace: str, name: str, entry: Policy) -> None:
+    def _unlink(self, place: Place, entry: Policy) -> None:
         for connection in entry.connections:
-            _discard(self._users, (namespace, connection), name)
+            _discard(self._users, (place[0], connection), place)
         for claim in entry.claims:
-            _discard(self._claimants, (namespace, *claim), name)
+            _discard(self._claimants, claim, place)
 
 
-def _discard(index: dict[Any, set[str]], key: Any, name: str) -> None:
+def _discard(index: dict[Any, set[Place]], key: Any, place: Place) -> None:
     holders = index.get(key, set())
-    holders.discard(name)
+    holders.discard(place)
     if not holders:
         index.pop(key, None)
 
@@ -187,18 +198,16 @@ def _conditions(status: dict[str, Any]) -> Iterator[dict[str, Any]]:
 @cache
 def presets() -> dict[str, Connector]:
     """The packaged Connectors by name."""
-    texts = preset_documents().values()
-    decoded = [msgspec.convert(yaml.load(text, Loader=yaml.CSafeLoader), Connector) for text in texts]
-    return {each.metadata.name: each for each in decoded}
+    return {name: preset(name, text) for name, text in preset_documents().items()}
 
 
 def decode_connection(found: Object) -> KnownConnection:
     """A Connection without the parts of it that nobody reads.
 
     Raises:
-        msgspec.ValidationError: it does not fit the model.
+        InvalidResource: it does not fit the model.
     """
-    connection = msgspec.convert(found, Connection)
+    connection = decode("Connection", found)
     state = connection_state(connection)
     lean = msgspec.structs.replace(connection.metadata, annotations={}, labels={})
     return KnownConnection(msgspec.structs.replace(connection, metadata=lean, status={}), state)
@@ -211,7 +220,7 @@ def fingerprint(kind: Kind, found: Object) -> str:
     annotation with the revision is the Deployment controller's own. Of other kinds every version counts.
     """
     metadata = found["metadata"]
-    if kind.name != "Deployment":
+    if kind is not DEPLOYMENT:
         return str(metadata["resourceVersion"])
     return f"{hash(_edited(found)):x}"
 
@@ -239,4 +248,4 @@ def rollout(found: Object) -> Rollout:
 def _blocks(condition: dict[str, Any]) -> bool:
     if condition["type"] == "ReplicaFailure":
         return bool(condition["status"] == "True")
-    return condition["type"] == "Progressing" and condition["status"] == "False"
+    return bool(condition["type"] == "Progressing" and condition["status"] == "False")

@@ -37,7 +37,7 @@ async def settle(kube: Kube, entry: Policy, kind: Kind, manifest: Object) -> boo
     except ApiFailure as failure:
         if failure.refused:
             raise Refused(
-                Problem(Reason.APPLY_REFUSED, f"{failure}; see the operator's rights and quotas")
+                Obstacle(Reason.APPLY_REFUSED, f"{failure}; see the operator's rights and quotas")
             ) from failure
         raise
     observe(entry, kind, found)
@@ -59,12 +59,21 @@ def observe(entry: Policy, kind: Kind, found: Object) -> bool:
     return rolled or owned.found != owned.settled
 
 
-def lose(entry: Policy, kind: Kind) -> None:
-    """An object is gone, or is no longer the policy's."""
+def lose(entry: Policy, kind: Kind, version: int) -> bool:
+    """An object was deleted, or is no longer the policy's; returns whether the policy should be looked at again.
+
+    Args:
+        entry: the policy's.
+        kind: the object's.
+        version: of the event; an object that was applied again since is not lost.
+    """
     owned = entry.owned.setdefault(kind.name, Owned())
-    owned.found, owned.version = "", 0
+    if version < owned.version:
+        return False
+    owned.found, owned.version = "", version
     if kind is DEPLOYMENT:
         entry.rollout = Rollout()
+    return bool(owned.settled)
 
 
 def owner(found: Object) -> str:

@@ -15,18 +15,21 @@ from fairlead.controller.conditions import (
     Obstacle,
     PolicyView,
     Reason,
+    Rollout,
     judge,
     pausing,
     policy_conditions,
     revisit,
 )
 from fairlead.controller.events import NORMAL, WARNING, Recorder
-from fairlead.controller.inventory import Inventory, Key, Policy
+from fairlead.controller.inventory import Inventory, Key, Owned, Policy
 from fairlead.controller.levers import senseless
 from fairlead.controller.manifests import Inputs, WorkerImage, owned_name, render, shared_limits
-from fairlead.controller.ownership import Refused, lose, settle
+from fairlead.controller.ownership import Refused, settle
 from fairlead.kube.client import Kube
 from fairlead.kube.kinds import DEPLOYMENT, SYNC_POLICY, Object
+from fairlead.model.bundle import decode
+from fairlead.model.check import check_policy
 from fairlead.model.connection import Connection
 from fairlead.model.connector import Connector
 from fairlead.model.health import Measured
@@ -99,14 +102,10 @@ class PolicyReconciler:
 
     async def _view(self, found: Object, entry: Policy) -> PolicyView:
         now = datetime.now(UTC)
-        try:
-            policy = msgspec.convert(found, SyncPolicy)
-            measured = msgspec.convert(found["status"].get("worker", {}), Measured)
-        except msgspec.ValidationError as error:
-            return PolicyView(policy=_undecodable(found), obstacle=_invalid(str(error)), now=now)
+        policy = decode("SyncPolicy", found)
         self._concern(self._inventory.note_policy(policy))
         states = [self._state(policy, name) for name in _connections(policy)]
-        view = PolicyView(policy=policy, connections=states, measured=measured, now=now)
+        view = PolicyView(policy=policy, connections=states, measured=measured_of(found), now=now)
         obstacle = await self._run(view, entry)
         return msgspec.structs.replace(view, obstacle=obstacle, rollout=entry.rollout)
 
@@ -147,21 +146,24 @@ class PolicyReconciler:
         owned = entry.owned.get(DEPLOYMENT.name)
         if owned is None or owned.found:
             await self._kube.delete(DEPLOYMENT, policy.metadata.namespace, owned_name(policy.metadata.name))
-            lose(entry, DEPLOYMENT)
+            entry.owned[DEPLOYMENT.name], entry.rollout = Owned(), Rollout()
 
     async def _check(self, policy: SyncPolicy) -> Obstacle | None:
-        problems = check_policy(policy, self._used(policy), self._connectors(policy), await self._rivals(policy))
+        rivals = await self._rivals(policy)
+        connections = {each.id: each for one in (policy, *rivals) for each in self._used(one)}
+        connectors = {each.metadata.name: each for each in self._connectors(policy)}
+        problems = check_policy(policy, connections, connectors, rivals)
         if not problems:
             return None
         return Obstacle(str(problems[0].reason), "; ".join(map(str, problems)))
 
     async def _rivals(self, policy: SyncPolicy) -> list[SyncPolicy]:
         """The policies that write to the same objects, as they are now: what was remembered may be gone."""
-        namespace, rivals = policy.metadata.namespace, []
-        for name in sorted(self._inventory.rivals(namespace, policy.metadata.name)):
-            found = await self._kube.get(SYNC_POLICY, namespace, name)
+        rivals = []
+        for place in sorted(self._inventory.rivals(policy.metadata.namespace, policy.metadata.name)):
+            found = await self._kube.get(SYNC_POLICY, *place)
             if found is not None and "deletionTimestamp" not in found["metadata"]:
-                rivals.append(msgspec.convert(found, SyncPolicy))
+                rivals.append(decode("SyncPolicy", found))
         return rivals
 
     def _state(self, policy: SyncPolicy, name: str) -> ConnectionState:
@@ -185,7 +187,8 @@ class PolicyReconciler:
 
     def _used(self, policy: SyncPolicy) -> list[Connection]:
         places = [(policy.metadata.namespace, name) for name in _connections(policy)]
-        return [self._inventory.connections[place].connection for place in places]
+        found = [self._inventory.connections.get(place) for place in places]
+        return [each.connection for each in found if each]
 
     def _connectors(self, policy: SyncPolicy) -> list[Connector]:
         """The Connectors that its Connections name, presets too, so that the worker sees what was checked."""
@@ -234,6 +237,14 @@ class PolicyReconciler:
     def _concern(self, keys: Iterable[Key]) -> None:
         for key in keys:
             self._requeue(key, FOLD)
+
+
+def measured_of(found: Object) -> Measured:
+    """What the worker said last; nothing when it said nothing that can be read."""
+    try:
+        return msgspec.convert(found["status"].get("worker", {}), Measured)
+    except msgspec.ValidationError:
+        return Measured()
 
 
 def policy_status(view: PolicyView, before: Mapping[str, Any]) -> Object:

@@ -101,7 +101,7 @@ class WorkQueue(Generic[K]):
         try:
             async with asyncio.timeout(self._pace.deadline):
                 again = await self._visit(key)
-        except Exception as error:  # whatever went wrong, the key is visited again
+        except Exception as error:  # noqa: BLE001 - whatever went wrong, the key is visited again
             return self._failed(key, error)
         self._failures.pop(key, None)
         return again

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import aiohttp
@@ -38,20 +38,33 @@ class Kube:
     """Reads and writes objects by server-side apply. Safe to share between tasks.
 
     Every method raises `ApiFailure` when the server refuses or does not answer in time.
+
+    Args:
+        configuration: how to reach the server.
+        timeout: of each request, in seconds.
+        notice: is shown every object that `get` and `apply` return.
     """
 
-    def __init__(self, configuration: Configuration, timeout: float = _TIMEOUT) -> None:
+    def __init__(
+        self,
+        configuration: Configuration,
+        timeout: float = _TIMEOUT,
+        notice: Callable[[Kind, Object], None] | None = None,
+    ) -> None:
         self._client = ApiClient(configuration)
         self._timeout = timeout
+        self._notice = notice or (lambda _kind, _found: None)
 
     async def get(self, kind: Kind, namespace: str | None, name: str) -> Object | None:
         """The object, or None when there is none."""
         try:
-            return await self._send("GET", kind.path(namespace, name), f"get {kind.name} {_named(namespace, name)}")
+            found = await self._send("GET", kind.path(namespace, name), f"get {kind.name} {_named(namespace, name)}")
         except ApiFailure as failure:
             if failure.status == 404:
                 return None
             raise
+        self._notice(kind, found)
+        return found
 
     async def list_all(self, kind: Kind, namespace: str | None, labels: str = "") -> AsyncIterator[Object]:
         """Every object of a namespace (None: of all), read in pages."""
@@ -77,13 +90,15 @@ class Kube:
             The object as it is now.
         """
         namespace, name = manifest["metadata"].get("namespace"), manifest["metadata"]["name"]
-        return await self._send(
+        found = await self._send(
             "PATCH",
             kind.path(namespace, name, subresource),
             f"apply {kind.name} {_named(namespace, name)}",
             query={"fieldManager": MANAGER, "force": str(force).lower()},
             body=manifest,
         )
+        self._notice(kind, found)
+        return found
 
     async def create(self, kind: Kind, manifest: Object) -> Object:
         """Creates an object that must not exist yet (status 409 if it does)."""

@@ -46,11 +46,11 @@ _RULES: tuple[Rule, ...] = (
 
 
 def check(bundle: Bundle) -> list[Problem]:
-    """Everything that is wrong with a bundle: what its documents say alone, and what they say together.
+    """What is wrong with the documents of a bundle taken together; `bundle.problems` is what each says alone.
 
     What is missing only because its own document is broken is not reported again.
     """
-    return [*bundle.problems, *_connection_problems(bundle), *_policy_problems(bundle)]
+    return [*_connection_problems(bundle), *_policy_problems(bundle)]
 
 
 def _connection_problems(bundle: Bundle) -> Iterator[Problem]:

@@ -263,9 +263,9 @@ class _Builder:
         if not isinstance(event, yaml.ScalarEvent):
             raise self._refuse("a key must be plain text", line)
         value = self._scalar(event, line)
-        if value is None:
-            raise self._refuse("a key is empty: quote it if it is meant", line)
-        return value if isinstance(value, str) else _key_text(value)
+        if value is None or isinstance(value, bool):
+            self._note(f"key {event.value!r} means {_meaning(value)} in YAML: quote it", line)
+        return str(event.value)
 
     def _scalar(self, event: Any, line: int) -> Any:
         if event.tag is not None and event.tag.startswith("tag:yaml.org,2002:"):
@@ -296,5 +296,5 @@ def _adopt(lines: Lines, key: str | int, node: _Node) -> None:
         lines[(key, *path)] = line
 
 
-def _key_text(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)
+def _meaning(value: bool | None) -> str:  # noqa: FBT001 - a value of YAML, not an option
+    return "nothing" if value is None else str(value).lower()

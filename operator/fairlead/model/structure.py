@@ -120,6 +120,11 @@ def _unique(_: Any, list_type: str, value: Any, schema: Mapping[str, Any]) -> It
         seen.add(identity)
 
 
+def _int_or_string(_: Any, __: Any, value: Any, ___: Any) -> Iterator[ValidationError]:
+    if isinstance(value, float):
+        yield ValidationError("must be a whole number or text: quote it")
+
+
 def _identity(item: Any, keys: Iterable[str]) -> str:
     if isinstance(item, dict):
         return " and ".join(f"{key} {item.get(key)!r}" for key in keys)
@@ -154,6 +159,7 @@ _Structural: Any = extend(  # type: ignore[no-untyped-call]
         "additionalProperties": _no_others,
         "pattern": _pattern,
         "required": _required,
+        "x-kubernetes-int-or-string": _int_or_string,
         "x-kubernetes-list-type": _unique,
     },
 )

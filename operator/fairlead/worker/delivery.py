@@ -291,6 +291,8 @@ class Delivery:
             self._settlement.reread.setdefault(intent.record, {})[intent.system] = current
         elif outcome.error is ErrorClass.GONE and intent.write.operation is Operation.UPDATE:
             self._settlement.missing.setdefault(intent.record, set()).add(intent.system)
+        elif outcome.uncertain and not self._session.capabilities(intent.system).find:
+            self._fail([intent], ErrorClass.INVALID, _UNCERTAIN)
         else:
             self._fail([intent], outcome.error, outcome.message, outcome.retry_after)
 
@@ -323,7 +325,7 @@ class Delivery:
 
 
 _UNCERTAIN = (
-    "the answer to this create was lost in a crash and the system cannot be searched: look there whether the record "
+    "the answer to this create was lost and the system cannot be searched: look there whether the record "
     "exists, then resync"
 )
 

@@ -108,8 +108,11 @@ class Run:
         if self._kind is Kind.RESYNC:
             await self._store.clear_ambiguity()
         await self._retry()
+        await self._read_waiting()
         for system in self._order():
             await self._read(system)
+        if self._kind is Kind.RESYNC:
+            await self._retry(dead=True)  # after the scan: a create whose answer was lost has been met by now
         await self._delete_missing()
         if self._scanned:
             await self._complete()
@@ -131,17 +134,19 @@ class Run:
             alive = [intent for intent in intents if intent.record in memories]
             await self._deliver(Batch(intents=alive, memories=memories), settles=number, recovering=True)
 
-    async def _retry(self) -> None:
-        """Tries again what is due; a resync tries dead letters too."""
-        dead = self._kind is Kind.RESYNC
+    async def _retry(self, *, dead: bool = False) -> None:
+        """Tries again what is due, and dead letters where asked."""
         seen: set[tuple[int, str]] = set()
         while True:
             due = await self._store.undelivered(due=self._session.clock(), dead=dead, limit=BATCH)
             fresh = [item for item in due if (item.record, item.system) not in seen]
             if not fresh:
-                break
+                return
             seen |= {(item.record, item.system) for item in fresh}
             await self._send_again(fresh)
+
+    async def _read_waiting(self) -> None:
+        """Reads again what could not be decided, now that what it waited for may be there."""
         for system in self._session.systems:
             keys = await self._store.waiting(system)
             if keys:

@@ -80,4 +80,4 @@ def _unknown_variable(source: str, program: cel.Program, known: frozenset[str]) 
 def _reason(error: ValueError) -> str:
     """The parser's first complaint, without the source it repeats."""
     text = str(error).rpartition("': ERROR: ")[2] or str(error)
-    return text.splitlines()[0].removeprefix("<input>:")[:160]
+    return text.splitlines()[0].removeprefix("<input>:").partition(" expecting {")[0][:160]

@@ -78,12 +78,12 @@ def _has_modified(context: Context, system: SystemSpec) -> bool:
 
 def match_fields_are_mapped(context: Context) -> Iterator[Problem]:
     """Match rules name fields, and every system that is read can be matched by one of them."""
-    rules = context.spec.match
-    for number, rule in enumerate(rules):
+    for number, rule in enumerate(context.spec.match):
         for position, name in enumerate(rule.fields):
             if name not in context.fields:
                 message = f"the schema has no field {name!r}{near(name, context.fields)}"
                 yield Problem(message=message, path=("spec", "match", number, "fields", position))
+    rules = [rule for rule in context.spec.match if context.fields.keys() >= set(rule.fields)]
     for path, system in context.systems():
         if rules and system.reads and not any(maps_all(system, rule.fields) for rule in rules):
             wanted = " or ".join(" + ".join(rule.fields) for rule in rules)
