@@ -13,7 +13,7 @@ import orjson
 from rich.console import Console
 from rich.markup import escape
 
-from fairlead.cli.load import load_or_explain
+from fairlead.cli.load import load_or_explain, secrets_of
 from fairlead.cli.output import COLUMNS, Log, Output, console, log_to_stderr, policy_row, table
 from fairlead.model.bundle import Bundle
 from fairlead.model.health import PolicyReason, conclude

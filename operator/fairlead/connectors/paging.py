@@ -45,7 +45,7 @@ async def pages_of(
         if following is None:
             return
         address, parameters = following if following[0] else (path, {**parameters, **following[1]})
-        place = xxhash.xxh3_64_intdigest(f"{address} {sorted(parameters.items())}")
+        place = xxhash.xxh3_64_intdigest(f"{address} {sorted(parameters.items())}".encode())
         if place in used:
             raise Misconfigured(f"the cursor of {path} went back: check `paginate`", reason="CursorWentBack")
         used.add(place)

@@ -20,10 +20,13 @@ def expand(template: str, values: Mapping[str, str]) -> str:
 
 
 def expand_query(query: Mapping[str, str], values: Mapping[str, str]) -> dict[str, str]:
-    """Query parameters with their values; the client encodes them. One whose only variable is absent is left out."""
+    """Query parameters, names too, with their values; the client encodes them. What lacks a value is left out."""
     expanded = {}
     for name, template in query.items():
-        if any(variable not in values for variable in variables(template)):
-            continue
-        expanded[name] = _EXPRESSION.sub(lambda match: values[match[1]], template)
+        if variables(name + template) <= values.keys():
+            expanded[_filled(name, values)] = _filled(template, values)
     return expanded
+
+
+def _filled(template: str, values: Mapping[str, str]) -> str:
+    return _EXPRESSION.sub(lambda match: values[match[1]], template)

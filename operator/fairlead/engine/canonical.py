@@ -8,10 +8,11 @@ A field's JSON Schema decides how native values are compared: `"12.50"`, `12.5` 
 from __future__ import annotations
 
 import base64
+import json
 import unicodedata
 from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime
-from decimal import Decimal, InvalidOperation
+from decimal import Context, Decimal, InvalidOperation
 from typing import Any
 
 import msgspec
@@ -28,6 +29,9 @@ NULL = b"\x00null"
 _TRUE = frozenset({"true", "t", "yes", "y", "1", "on"})
 _FALSE = frozenset({"false", "f", "no", "n", "0", "off"})
 _NOISE = Decimal("1e-9")
+_EXACT = Context(prec=4000)
+_LONGEST = 1000
+"""Digits before or after the point beyond which a number is refused; more would only fill memory."""
 
 
 class ContractError(ValueError):
@@ -128,15 +132,17 @@ def _decimal(native: Any) -> Decimal:
         raise ContractError("must be a number") from None
     if not number.is_finite():
         raise ContractError("must be a finite number")
+    if number and (number.adjusted() > _LONGEST or -int(number.as_tuple().exponent) > _LONGEST):
+        raise ContractError(f"must have at most {_LONGEST} digits before and after the point")
     return number
 
 
 def _shorten(number: Decimal) -> int | Decimal:
-    return int(number) if number == number.to_integral_value() else number.normalize()
+    return int(number) if number == number.to_integral_value() else number.normalize(_EXACT)
 
 
 def _digits(number: int | Decimal) -> str:
-    return format(number, "f")
+    return str(number) if isinstance(number, int) else format(number, "f")
 
 
 def _number(multiple_of: float | None) -> Kind:
@@ -147,9 +153,9 @@ def _number(multiple_of: float | None) -> Kind:
             return native
         number = _decimal(native)
         if step is not None:
-            rounded = (number / step).to_integral_value() * step
-            if abs(rounded - number) < _NOISE:  # a float's noise, not a finer amount: that breaks the contract
-                number = rounded
+            beyond = _EXACT.remainder_near(number, step)
+            if beyond and abs(beyond) < _NOISE:  # a float's noise, not a finer amount: that breaks the contract
+                number = _EXACT.subtract(number, beyond)
         return _shorten(number)
 
     return Kind("number", convert, lambda v: _digits(v).encode())
@@ -171,12 +177,17 @@ def _instant(native: Any) -> str:
     moment = native
     if isinstance(native, str):
         try:
-            moment = datetime.fromisoformat(native.strip())
+            moment = datetime.fromisoformat(native.strip().upper())
         except ValueError:
             raise ContractError("must be a date-time such as 2026-01-31T12:00:00Z (RFC 3339)") from None
+    elif type(moment) is date:
+        moment = datetime(moment.year, moment.month, moment.day, tzinfo=UTC)
     if not isinstance(moment, datetime):
         raise ContractError(f"must be a date-time, not {_name(native)}")
-    moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    try:
+        moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except OverflowError:
+        raise ContractError("must be a date-time between the years 1 and 9999 in UTC") from None
     return moment.isoformat().replace("+00:00", "Z")
 
 
@@ -225,7 +236,10 @@ def _any(native: Any) -> Value:
 
 
 def _json(value: Value) -> bytes:
-    return orjson.dumps(value, default=lambda number: orjson.Fragment(_digits(number)), option=orjson.OPT_SORT_KEYS)
+    try:
+        return orjson.dumps(value, default=lambda number: orjson.Fragment(_digits(number)), option=orjson.OPT_SORT_KEYS)
+    except TypeError:  # a whole number of more than 64 bits
+        return json.dumps(value, default=_digits, sort_keys=True, ensure_ascii=False).encode()
 
 
 def _name(native: Any) -> str:

@@ -53,15 +53,18 @@ class Write(msgspec.Struct, frozen=True):
         values: canonical values; all that the system maps for a create, what changes for an update.
         origins: field → the system whose value this is. A decision that meets an undelivered write weighs it as
             that system's change.
-        modified: when the origin says the record changed, for LatestWins.
+        modified: field → when its origin says the record changed, for LatestWins; absent where the origin has no time.
+        earlier: field → fingerprints of values that an undelivered write held before. Its answer may have been lost
+            after it arrived, so finding one of them is no edit.
         guarded: field names whose filled value a first meeting overwrites; they count against the guard, as deletes do.
     """
 
     operation: Operation
     values: dict[str, Value] = {}
     origins: dict[str, str] = {}
-    modified: datetime | None = None
+    modified: dict[str, datetime] = {}
     guarded: tuple[str, ...] = ()
+    earlier: dict[str, tuple[bytes, ...]] = {}
 
     @property
     def halts(self) -> bool:
@@ -109,6 +112,7 @@ class Case(msgspec.Struct):
         away: systems where the record was deleted or left the filter: nothing flows there.
         pending: undelivered writes, by system.
         frozen: fields that wait for a person.
+        competing: frozen field → the systems whose values wait; without them every system must agree to end it.
         observed: what was read now, by system.
         deleted: systems where the record is gone now.
         create_in: systems that are to get the record if they have it not.
@@ -121,6 +125,7 @@ class Case(msgspec.Struct):
     away: frozenset[str] = frozenset()
     pending: dict[str, Write] = {}
     frozen: frozenset[str] = frozenset()
+    competing: dict[str, frozenset[str]] = {}
     deleted: frozenset[str] = frozenset()
     create_in: frozenset[str] = frozenset()
 

@@ -21,7 +21,8 @@ class Contract:
         constrained = {n: p for n, p in schema.get("properties", {}).items() if set(p) not in _ASSURED}
         rest = {k: v for k, v in schema.items() if k not in ("properties", "required", "type", "description", "title")}
         self._trivial = not constrained and not rest
-        whole = {**rest, "type": "object", "properties": constrained}
+        assured = dict.fromkeys(schema.get("properties", {}), True)  # named, for `additionalProperties`
+        whole = {**rest, "type": "object", "properties": {**assured, **constrained}}
         self._one = jsonschema_rs.validator_for(whole, validate_formats=True)
         self._page = jsonschema_rs.validator_for({"type": "array", "items": whole}, validate_formats=True)
 

@@ -7,8 +7,8 @@ a value is needed that was not read yet, or a write is still undelivered.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from datetime import datetime
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from typing import TypeVar
 
 import msgspec
@@ -17,9 +17,13 @@ from fairlead.engine.case import Case, Decision, Finding, FindingKind, Observati
 from fairlead.engine.fields import FieldJudge, Verdict, View
 from fairlead.engine.fingerprint import UNSEEN, Fingerprints, field
 from fairlead.engine.rules import Rules, SystemRule
+from fairlead.model.record import Value
 from fairlead.model.syncpolicy import OnUpdateConflict
 
 T = TypeVar("T")
+
+_REMEMBERED = 8
+"""How many replaced values of one undelivered field are remembered, so that a long outage does not fill the state."""
 
 
 class Decider:
@@ -31,12 +35,13 @@ class Decider:
 
     def fresh(self, system: str, observation: Observation, create_in: frozenset[str]) -> Decision:
         """The decision for a record that only `system` has: it is created wherever it is wanted."""
-        values = observation.record.values
+        values, modified = observation.record.values, observation.record.modified
         writes = {}
         for name in create_in:
             target = self.rules.systems[name]
             wanted = {f: v for f, v in values.items() if f in target.writable}
-            writes[name] = Write(Operation.CREATE, wanted, dict.fromkeys(wanted, system), observation.record.modified)
+            times = dict.fromkeys(wanted, modified) if modified else {}
+            writes[name] = Write(Operation.CREATE, wanted, dict.fromkeys(wanted, system), times)
         return Decision(sides={system: observation.side()}, writes=writes)
 
     def decide(self, case: Case) -> Decision:
@@ -44,15 +49,10 @@ class Decider:
 
         Fields that no system changed are left alone. The result does not depend on the order of `case`'s mappings.
         """
-        if case.deleted:
-            ended = self._deleted(case)
-            if ended is not None:
-                return ended
-            case = self._without_deleted(case)
-        elif any(write.operation is Operation.DELETE for write in case.pending.values()):
-            if not self._update_wins(case):
-                return self._doomed(case)
-            case = self._reprieved(case)
+        spreading = sorted(s for s in case.deleted if self.rules.deletes_spread_from(s))
+        if (spreading or _doomed(case)) and not self._lives_on(case, spreading):
+            return self._ended(case, spreading)
+        case = self._alive(case)
         verdicts = self._verdicts(case)
         needs = frozenset(v.needs for v in verdicts.values() if v.needs)
         if needs:
@@ -61,54 +61,72 @@ class Decider:
 
     # --- deletes ---
 
-    def _deleted(self, case: Case) -> Decision | None:
-        """The delete spreads: the whole decision. None when it does not."""
-        spreading = sorted(s for s in case.deleted if self.rules.deletes_spread_from(s))
-        if not spreading or self._update_wins(case):
-            return None
-        remaining = {name: side for name, side in case.sides.items() if name not in case.deleted}
-        doomed = [name for name in remaining if self.rules.systems[name].deletes]
-        finding = Finding(FindingKind.DELETED, "", self.rules.deletes.propagate.value, spreading[0])
-        return Decision(
-            sides=remaining,
-            away=case.away | case.deleted,
-            writes={name: Write(Operation.DELETE) for name in doomed},
-            findings=(finding,),
-        )
-
-    def _update_wins(self, case: Case) -> bool:
+    def _lives_on(self, case: Case, spreading: Sequence[str]) -> bool:
+        """Whether the record outlives a delete: it was created again, or (`UpdateWins`) edited where it lives."""
+        if any(system in case.away and system not in case.sides for system in case.observed):
+            return True
         if self.rules.deletes.on_update_conflict is OnUpdateConflict.DELETE_WINS:
             return False
-        alive = msgspec.structs.replace(case, deleted=frozenset(), observed=_except(case.observed, case.deleted))
-        edited = any(view.changed for name in self.rules.fields for view in self._views(alive, name))
-        undelivered = any(
-            write.operation is not Operation.DELETE for name, write in case.pending.items() if name in case.deleted
-        )
-        return edited or undelivered
+        undelivered = any(system in spreading for system in case.pending) and not _doomed(case)
+        return undelivered or any(self._judges[name].counts(view) for name, view in self._edits(case))
 
-    def _without_deleted(self, case: Case) -> Case:
-        """The case without the systems where the record is gone: it comes back there only if an update wins."""
-        back = frozenset(s for s in case.deleted if self.rules.deletes_spread_from(s) and self.rules.systems[s].creates)
+    def _edits(self, case: Case) -> list[tuple[str, View]]:
+        """(field, view) of every edit in systems that still have the record."""
+        alive = msgspec.structs.replace(case, observed=_except(case.observed, case.deleted))
+        return [(name, view) for name in self.rules.fields for view in self._views(alive, name) if view.changed]
+
+    def _ended(self, case: Case, spreading: Sequence[str]) -> Decision:
+        """The record is to be deleted everywhere; what was edited meanwhile is told."""
+        sides = _except(_sides(case), case.deleted)
+        if spreading:
+            doomed = [s for s in sides if self.rules.systems[s].deletes and s not in case.away]
+        else:
+            doomed = [s for s in sides if s in case.pending and case.pending[s].operation is Operation.DELETE]
+        winner = spreading[0] if spreading else ""
+        findings = self._lost(case, winner)
+        if spreading:
+            findings.append(Finding(FindingKind.DELETED, "", self.rules.deletes.propagate.value, winner))
+        return Decision(
+            sides=sides,
+            away=case.away | case.deleted,
+            writes={name: Write(Operation.DELETE) for name in doomed},
+            findings=tuple(findings),
+        )
+
+    def _lost(self, case: Case, winner: str) -> list[Finding]:
+        """Values that a delete takes along: edits of this very moment, and what was on its way to where it began."""
+        lost: dict[str, dict[str, Value]] = {}
+        for name, view in self._edits(case):
+            lost.setdefault(name, {})[view.system] = view.value
+        for system in sorted(case.deleted & case.pending.keys()):
+            write = case.pending[system]
+            for name, origin in sorted(write.origins.items()):
+                lost.setdefault(name, {}).setdefault(origin, write.values[name])
+        rule = f"onUpdateConflict: {self.rules.deletes.on_update_conflict.value}"
+        return [Finding(FindingKind.CONFLICT, name, rule, winner, values) for name, values in sorted(lost.items())]
+
+    def _alive(self, case: Case) -> Case:
+        """The case of a record that lives on: without the systems where it is gone, unless it is to come back there."""
+        if not case.deleted and not _doomed(case):
+            return case
+        returning = self._ended_in(case) if _doomed(case) else frozenset[str]()
+        gone = case.deleted | returning
+        back = frozenset(s for s in gone if self.rules.deletes_spread_from(s) and self.rules.systems[s].creates)
+        pending = {s: w for s, w in case.pending.items() if s not in gone and w.operation is not Operation.DELETE}
         return msgspec.structs.replace(
             case,
             sides=_except(case.sides, case.deleted),
             observed=_except(case.observed, case.deleted),
             away=(case.away | case.deleted) - back,
-            pending=_except(case.pending, case.deleted),
+            pending=pending,
+            deleted=case.deleted | back,
             create_in=(case.create_in - case.deleted) | back,
         )
 
-    def _doomed(self, case: Case) -> Decision:
-        """The record waits for its delete; what was read meanwhile is only remembered."""
-        sides = {**case.sides, **{name: _merged(case.sides.get(name), o) for name, o in case.observed.items()}}
-        return Decision(sides=sides, away=case.away, writes=dict(case.pending))
-
-    def _reprieved(self, case: Case) -> Case:
-        """An update came before the delete was carried out: the record comes back where it was deleted."""
-        back = frozenset(s for s in case.away if self.rules.deletes_spread_from(s) and self.rules.systems[s].creates)
-        pending = {name: write for name, write in case.pending.items() if write.operation is not Operation.DELETE}
-        return msgspec.structs.replace(
-            case, pending=pending, deleted=back, away=case.away - back, create_in=case.create_in | back
+    def _ended_in(self, case: Case) -> frozenset[str]:
+        """Systems where the record was deleted for all, and where it is not back."""
+        return frozenset(
+            s for s in case.away if s not in case.sides and s not in case.observed and self.rules.deletes_spread_from(s)
         )
 
     # --- fields ---
@@ -117,7 +135,11 @@ class Decider:
         verdicts = {}
         for name, judge in self._judges.items():
             verdict = judge.judge(
-                self._views(case, name), self._undelivered(case, name), case.read_at, frozen=name in case.frozen
+                self._views(case, name),
+                self._undelivered(case, name),
+                case.read_at,
+                frozen=name in case.frozen,
+                competing=case.competing.get(name, frozenset()),
             )
             if verdict is not None:
                 verdicts[name] = verdict
@@ -132,15 +154,22 @@ class Decider:
             gone = system in case.away or side is None
             if not rule.maps(name) or (gone and observation is None):
                 continue
-            views.append(_view(rule, name, slot, side, observation))
+            views.append(_view(rule, name, slot, side, observation, self._echoes(case, system, name)))
         return views
+
+    def _echoes(self, case: Case, system: str, name: str) -> tuple[bytes, ...]:
+        """What we may have written there without knowing: finding it is no edit."""
+        write = case.pending.get(system)
+        if write is None or system not in case.observed or name not in write.values:
+            return ()
+        return (self._judges[name].print_of(write.values[name]), *write.earlier.get(name, ()))
 
     def _undelivered(self, case: Case, name: str) -> dict[str, View]:
         """Target → the value of this field that has not reached it yet, as its origin's change."""
         return {
-            target: self._judges[name].pending_view(write.origins[name], write.values[name], write.modified)
+            target: self._judges[name].pending_view(write.origins[name], write.values[name], write.modified.get(name))
             for target, write in case.pending.items()
-            if name in write.origins
+            if name in write.origins and target not in case.away
         }
 
     # --- the decision ---
@@ -150,13 +179,13 @@ class Decider:
         for name, verdict in verdicts.items():
             for target in verdict.targets:
                 if name in self.rules.systems[target].writable:
-                    writes[target] = _with_field(writes.get(target), name, verdict, target, _modified(case))
+                    earlier = self._earlier(case.pending.get(target), name, verdict)
+                    writes[target] = _with_field(writes.get(target), name, verdict, target, earlier)
         needs = self._add_creates(case, verdicts, writes)
         if needs:
             return Decision(needs=needs)
-        sides = {**case.sides, **{s: _merged(case.sides.get(s), o) for s, o in case.observed.items()}}
         return Decision(
-            sides=sides,
+            sides=_sides(case),
             away=case.away - frozenset(case.observed),
             writes=writes,
             frozen={name: v.frozen for name, v in verdicts.items() if v.frozen is not None},
@@ -164,47 +193,67 @@ class Decider:
         )
 
     def _still_pending(self, case: Case, verdicts: dict[str, Verdict]) -> dict[str, Write]:
-        """Undelivered writes without the fields that are decided anew; an emptied update is dropped."""
+        """Undelivered writes without the fields that are frozen, or are there already; an emptied one is dropped."""
         kept = {}
         for target, write in case.pending.items():
-            if write.operation is Operation.CREATE and (target in case.sides or target in case.observed):
-                continue  # the record turned up there: what differs is a first meeting now
-            values = {f: v for f, v in write.values.items() if f not in verdicts}
-            if write.operation is Operation.CREATE:
-                values = write.values
-            elif write.operation is Operation.DELETE or not values:
+            there = target in case.sides or target in case.observed
+            if target not in self.rules.systems or (target in case.away and target not in case.observed):
                 continue
-            origins = {f: o for f, o in write.origins.items() if f in values}
-            guarded = tuple(f for f in write.guarded if f in values)
-            kept[target] = msgspec.structs.replace(write, values=values, origins=origins, guarded=guarded)
+            if write.operation is Operation.CREATE:
+                if not there:  # else the record turned up: what differs is a first meeting now
+                    kept[target] = write
+                continue
+            names = {name for name in write.values if self._still_wanted(case, target, name, verdicts.get(name))}
+            if there and names:
+                kept[target] = write if len(names) == len(write.values) else _only(write, names)
         return kept
+
+    def _still_wanted(self, case: Case, target: str, name: str, verdict: Verdict | None) -> bool:
+        """Whether an undelivered value is still to be written; one that is written anew is replaced later."""
+        if name not in self.rules.systems[target].writable or (verdict and verdict.frozen is not None):
+            return False
+        observation = case.observed.get(target)
+        if observation is None:
+            return True
+        wanted = self._judges[name].print_of(case.pending[target].values[name])
+        if verdict is not None and verdict.winner is not None:
+            wanted = verdict.winner.now
+        return field(observation.prints, self.rules.fields[name].field.slot) != wanted
+
+    def _earlier(self, write: Write | None, name: str, verdict: Verdict) -> tuple[bytes, ...]:
+        """Fingerprints of the values that `write` may have brought already."""
+        if write is None or write.operation is not Operation.UPDATE or name not in write.values:
+            return ()
+        assert verdict.winner is not None
+        known = dict.fromkeys((*write.earlier.get(name, ()), self._judges[name].print_of(write.values[name])))
+        known.pop(verdict.winner.now, None)
+        return tuple(known)[-_REMEMBERED:]
 
     def _add_creates(self, case: Case, verdicts: dict[str, Verdict], writes: dict[str, Write]) -> frozenset[str]:
         """Adds a create for each system that lacks the record; returns systems whose values that needs."""
         needs: set[str] = set()
-        waiting_creates = {name for name, write in case.pending.items() if write.operation is Operation.CREATE}
-        for target in sorted((case.create_in | waiting_creates) - case.away):
+        wanted = case.create_in & case.deleted if self._ended_in(case) else case.create_in
+        waiting = {name for name, write in writes.items() if write.operation is Operation.CREATE}
+        for target in sorted((wanted | waiting) - case.away):
             if target in case.sides or target in case.observed:
                 continue
-            waiting = writes.get(target)
-            known = waiting.values if waiting and waiting.operation is Operation.CREATE else {}
-            values, origins = dict(known), dict(waiting.origins) if waiting and known else {}
-            for name in sorted(self.rules.systems[target].writable):
-                source = self._source(case, name, verdicts.get(name))
-                if source is None or (name in values and name not in verdicts):
-                    continue
-                if not source.known:
-                    needs.add(source.system)
-                values[name], origins[name] = source.value, source.system
-            writes[target] = Write(Operation.CREATE, values, origins, _modified(case))
+            write = writes.get(target, Write(Operation.CREATE))
+            sources = self._sources(case, target, write, verdicts)
+            needs |= {source.system for source in sources.values() if not source.known}
+            writes[target] = _with_sources(write, sources)
         return frozenset(needs)
 
-    def _source(self, case: Case, name: str, verdict: Verdict | None) -> View | None:
-        """Whose value of a field a new copy gets: the winner's, else the owner's, else by priority."""
-        if verdict is not None and verdict.winner is not None:
-            return verdict.winner
-        views = [view for view in self._views(case, name) if view.reads]
-        return self._judges[name].preferred(views)
+    def _sources(self, case: Case, target: str, write: Write, verdicts: dict[str, Verdict]) -> dict[str, View]:
+        """Field → whose value a new copy gets: the winner's, else what the record says; not what it has already."""
+        sources = {}
+        for name in sorted(self.rules.systems[target].writable):
+            verdict = verdicts.get(name)
+            source = verdict.winner if verdict is not None else None
+            if source is None and name not in write.values:
+                source = self._judges[name].agreed(self._views(case, name), self._undelivered(case, name))
+            if source is not None:
+                sources[name] = source
+        return sources
 
     def _findings(self, case: Case, verdicts: dict[str, Verdict]) -> tuple[Finding, ...]:
         found = [finding for verdict in verdicts.values() for finding in verdict.findings]
@@ -218,20 +267,30 @@ class Decider:
         return tuple(found)
 
 
-def _view(rule: SystemRule, name: str, slot: int, side: Side | None, observation: Observation | None) -> View:
+def _view(
+    rule: SystemRule,
+    name: str,
+    slot: int,
+    side: Side | None,
+    observation: Observation | None,
+    echoes: Sequence[bytes],
+) -> View:
     seen = field(side.prints, slot) if side else UNSEEN
     if observation is None:
         return View(rule.name, rule.reads, seen, seen)
-    values = observation.record.values
-    return View(
-        rule.name,
-        rule.reads,
-        seen,
-        field(observation.prints, slot),
-        True,
-        values.get(name),
-        observation.record.modified,
-    )
+    now = field(observation.prints, slot)
+    if seen != UNSEEN and now in echoes:
+        seen = now
+    record = observation.record
+    return View(rule.name, rule.reads, seen, now, True, record.values.get(name), record.modified)
+
+
+def _doomed(case: Case) -> bool:
+    return any(write.operation is Operation.DELETE for write in case.pending.values())
+
+
+def _sides(case: Case) -> dict[str, Side]:
+    return {**case.sides, **{s: _merged(case.sides.get(s), o) for s, o in case.observed.items()}}
 
 
 def _merged(side: Side | None, observation: Observation) -> Side:
@@ -239,22 +298,38 @@ def _merged(side: Side | None, observation: Observation) -> Side:
     return fresh if side is None or fresh.version is not None else msgspec.structs.replace(fresh, version=side.version)
 
 
-def _with_field(write: Write | None, name: str, verdict: Verdict, target: str, modified: datetime | None) -> Write:
+def _with_field(write: Write | None, name: str, verdict: Verdict, target: str, earlier: tuple[bytes, ...]) -> Write:
     assert verdict.winner is not None
-    write = write or Write(Operation.UPDATE)
+    write = _with_sources(write or Write(Operation.UPDATE), {name: verdict.winner})
+    guarded = [other for other in write.guarded if other != name]
     return msgspec.structs.replace(
         write,
-        values={**write.values, name: verdict.winner.value},
-        origins={**write.origins, name: verdict.winner.system},
-        modified=verdict.winner.modified or write.modified or modified,
-        guarded=(*write.guarded, name) if target in verdict.overwritten else write.guarded,
+        guarded=(*guarded, name) if target in verdict.overwritten else tuple(guarded),
+        earlier={**_except(write.earlier, {name}), **({name: earlier} if earlier else {})},
     )
 
 
-def _modified(case: Case) -> datetime | None:
-    times = [o.record.modified for o in case.observed.values() if o.record.modified is not None]
-    return max(times, default=None)
+def _with_sources(write: Write, sources: Mapping[str, View]) -> Write:
+    """The write with these views' values; a value whose origin has no time has none."""
+    times = {name: view.modified for name, view in sources.items() if view.modified is not None}
+    return msgspec.structs.replace(
+        write,
+        values={**write.values, **{name: view.value for name, view in sources.items()}},
+        origins={**write.origins, **{name: view.system for name, view in sources.items()}},
+        modified={**_except(write.modified, sources.keys()), **times},
+    )
 
 
-def _except(mapping: Mapping[str, T], names: frozenset[str]) -> dict[str, T]:
+def _only(write: Write, names: AbstractSet[str]) -> Write:
+    return msgspec.structs.replace(
+        write,
+        values={f: v for f, v in write.values.items() if f in names},
+        origins={f: o for f, o in write.origins.items() if f in names},
+        modified={f: t for f, t in write.modified.items() if f in names},
+        guarded=tuple(f for f in write.guarded if f in names),
+        earlier={f: e for f, e in write.earlier.items() if f in names},
+    )
+
+
+def _except(mapping: Mapping[str, T], names: AbstractSet[str]) -> dict[str, T]:
     return {name: value for name, value in mapping.items() if name not in names}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Mapping
 from datetime import date, datetime
@@ -11,7 +12,19 @@ from typing import Any
 import cel
 from cel.stdlib import add_stdlib_to_context
 
+logging.getLogger("cel").setLevel(logging.CRITICAL)  # it warns with the arguments of what failed: record values
+
+_FUNCTION = re.compile(r"Function '([\w.]+)' error")
 _MACRO_VARIABLE = re.compile(r"\.(?:all|exists|exists_one|map|filter)\(\s*(\w+)\s*,")
+
+_CAUSES: tuple[tuple[type[Exception], str, str], ...] = (
+    (KeyError, "", "an attribute is not there; guard it with has(a.b)"),
+    (IndexError, "", "an index is beyond the end of a list; guard it with size(list)"),
+    (ZeroDivisionError, "", "division by zero"),
+    (RuntimeError, "Undefined", "it names a variable or function that does not exist"),
+    (ValueError, "Arithmetic overflow", "a number is beyond 64 bits"),
+    (Exception, "", "a value is null or of a type that does not fit; guard it, or convert it with string(x)"),
+)
 
 MAX_LENGTH = 2048
 """Longest expression accepted, as in the CRDs."""
@@ -46,8 +59,16 @@ class Expression:
         self._context.update({name: _to_cel(variables.get(name)) for name in self.variables})
         try:
             return self._program.execute(self._context)
-        except (RuntimeError, ValueError, TypeError, OverflowError) as error:
-            raise ExpressionError(f"{self.source!r} failed: {_first_line(error)}") from None
+        except (RuntimeError, ValueError, TypeError, ArithmeticError, LookupError) as error:
+            raise ExpressionError(f"{self.source!r} failed: {_cause(error)}") from None
+
+
+def _cause(error: Exception) -> str:
+    """What went wrong, without the library's own words: they quote the values at hand."""
+    function = _FUNCTION.search(str(error))
+    if function:
+        return f"the function {function[1]} cannot take such a value"
+    return next(words for kind, start, words in _CAUSES if isinstance(error, kind) and str(error).startswith(start))
 
 
 def _first_line(error: Exception) -> str:

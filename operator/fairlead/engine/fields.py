@@ -17,6 +17,9 @@ from fairlead.model.syncpolicy import ConflictRule, Edits, FirstSync, WhenEmpty
 CLOCK_TOLERANCE = timedelta(minutes=5)
 """A modification time further ahead than this is a wrong clock, and decides nothing."""
 
+_OWNED = "edits: SystemOfRecordOnly"
+_KEEP = "whenEmpty: Keep"
+
 
 class View(msgspec.Struct, frozen=True):
     """One field of one record in one system.
@@ -94,11 +97,20 @@ class FieldJudge:
 
     def pending_view(self, origin: str, value: Value, modified: datetime | None) -> View:
         """An undelivered value, seen as the change of the system it came from."""
-        now = self._prints.one(self.rule.field.kind.print_bytes(value), self.rule.field.slot)
-        return View(origin, True, UNSEEN, now, True, value, modified)
+        return View(origin, True, UNSEEN, self.print_of(value), True, value, modified)
+
+    def print_of(self, value: Value) -> bytes:
+        """The fingerprint of a value of this field."""
+        return self._prints.one(self.rule.field.kind.print_bytes(value), self.rule.field.slot)
 
     def judge(
-        self, views: Sequence[View], undelivered: Mapping[str, View], read_at: datetime, *, frozen: bool
+        self,
+        views: Sequence[View],
+        undelivered: Mapping[str, View],
+        read_at: datetime,
+        *,
+        frozen: bool,
+        competing: frozenset[str] = frozenset(),
     ) -> Verdict | None:
         """The verdict on this field, or None when there is nothing to do.
 
@@ -107,9 +119,10 @@ class FieldJudge:
             undelivered: target → a value that has not reached it yet.
             read_at: when the views were read, for LatestWins.
             frozen: the field waits for a person since an earlier run.
+            competing: the systems whose values waited; none when that is not known.
         """
         if frozen:
-            return self._still_frozen(views, read_at)
+            return self._still_frozen(views, competing, read_at)
         changed = [view for view in views if view.changed]
         if not changed and not any(view.met or view.strayed for view in views):
             return None
@@ -117,104 +130,161 @@ class FieldJudge:
         if unread is not None:
             return Verdict(needs=unread.system)
         kept = [view for view in changed if self._keeps(view, views)]
-        changed = [view for view in changed if view not in kept]
-        if changed:
-            return self._edited(views, changed, undelivered, read_at)
-        if kept:
-            return Verdict(findings=(self._finding(FindingKind.KEPT, "whenEmpty: Keep", None, kept),))
-        return self._first_meeting(views) if any(view.met for view in views) else self._repair(views)
+        verdict = self._edited(views, changed, undelivered, read_at) if len(kept) < len(changed) else None
+        if verdict is not None and (verdict.needs or verdict.frozen is not None):
+            return verdict
+        if any(view.met for view in views):
+            verdict = self._first_meeting(views, verdict, undelivered)
+        elif verdict is None and any(view.strayed for view in views):
+            verdict = self._repair(views, undelivered)
+        if verdict is None and kept:
+            return Verdict(findings=(self._finding(FindingKind.KEPT, _KEEP, None, kept),))
+        return verdict
 
-    def preferred(self, views: Sequence[View]) -> View | None:
-        """The view that speaks for the record when nothing changed: filled before empty, then by priority."""
-        ranked = sorted(views, key=lambda view: (self._is_empty(view), self._order(view)))
-        return ranked[0] if ranked else None
+    def counts(self, view: View) -> bool:
+        """Whether an edit there may stand: not where only the system of record may edit."""
+        return self.rule.edits is not Edits.SYSTEM_OF_RECORD_ONLY or self._owns(view)
+
+    def agreed(self, views: Sequence[View], undelivered: Mapping[str, View]) -> View | None:
+        """What the record says where nothing changed: what is still on its way, else the owner's, by priority."""
+        if undelivered:
+            return undelivered[min(undelivered)]
+        readers = [view for view in views if view.reads]
+        if self.rule.edits is Edits.SYSTEM_OF_RECORD_ONLY:
+            readers = [view for view in readers if self._owns(view)] or readers
+        return min(readers, key=lambda view: (self._is_empty(view), *self._owner_order(view)), default=None)
 
     # --- one rule each ---
 
     def _keeps(self, view: View, views: Sequence[View]) -> bool:
-        filled_elsewhere = any(not self._is_empty(other) for other in views if other is not view)
+        filled_elsewhere = any(not self._is_empty(other) for other in views if other.system != view.system)
         return self.rule.when_empty is WhenEmpty.KEEP and is_empty(view.value) and filled_elsewhere
 
     def _edited(
         self, views: Sequence[View], changed: Sequence[View], undelivered: Mapping[str, View], read_at: datetime
     ) -> Verdict:
-        if self.rule.edits is Edits.SYSTEM_OF_RECORD_ONLY:
-            return self._owned(views, changed)
-        return self._changed(views, [*changed, *self._rivals(changed, undelivered)], read_at)
+        owner, views = self._owner(views), [view for view in views if not view.met]
+        if owner is not None:
+            return self._owned(views, owner, changed, undelivered)
+        rivals = [*changed, *self._rivals(changed, undelivered)]
+        rivals = [view for view in rivals if not self._keeps(view, views)]
+        return self._changed(views, rivals, undelivered, read_at)
 
-    def _owned(self, views: Sequence[View], changed: Sequence[View]) -> Verdict:
+    def _owned(
+        self, views: Sequence[View], owner: View, changed: Sequence[View], undelivered: Mapping[str, View]
+    ) -> Verdict:
         """`edits: SystemOfRecordOnly`: the owner's value stands, whoever edited."""
-        owner = next((view for view in views if view.system == self.rule.system_of_record), None)
-        if owner is None:
-            return self._spread(views, min(changed, key=self._order))
-        reverted = [view for view in changed if view is not owner and view.now != owner.now]
         if not owner.known:
             return Verdict(needs=owner.system)
-        rule = "edits: SystemOfRecordOnly"
-        findings = (self._finding(FindingKind.REVERTED, rule, owner, [owner, *reverted]),) if reverted else ()
-        return self._spread(views, owner, findings)
+        reverted = [view for view in changed if view.now != owner.now]
+        if reverted and self._keeps(owner, views):
+            return Verdict(findings=(self._finding(FindingKind.KEPT, _KEEP, None, [owner, *reverted]),))
+        findings = (self._finding(FindingKind.REVERTED, _OWNED, owner, [owner, *reverted]),) if reverted else ()
+        return self._spread(views, owner, undelivered, findings)
 
-    def _changed(self, views: Sequence[View], rivals: Sequence[View], read_at: datetime) -> Verdict:
+    def _changed(
+        self, views: Sequence[View], rivals: Sequence[View], undelivered: Mapping[str, View], read_at: datetime
+    ) -> Verdict:
         """One value: it spreads. Several: a conflict."""
         if len({view.now for view in rivals}) == 1:
-            return self._spread(views, min(rivals, key=self._order))
+            return self._spread(views, min(rivals, key=self._order), undelivered)
         if self.rule.on_conflict is ConflictRule.MANUAL:
             return self._freeze(rivals)
-        return self._won(views, rivals, read_at, FindingKind.CONFLICT)
-
-    def _won(self, views: Sequence[View], rivals: Sequence[View], read_at: datetime, kind: FindingKind) -> Verdict:
         winner = self._choose[self.rule.on_conflict](rivals, read_at)
-        rule = f"onConflict: {self.rule.on_conflict.value}"
-        return self._spread(views, winner, (self._finding(kind, rule, winner, rivals),))
+        finding = self._finding(FindingKind.CONFLICT, self._conflict_rule, winner, rivals)
+        return self._spread(views, winner, undelivered, (finding,))
 
     def _freeze(self, rivals: Sequence[View]) -> Verdict:
         values = {view.system: view.value for view in rivals}
-        return Verdict(frozen=values, findings=(self._finding(FindingKind.FROZEN, "onConflict: Manual", None, rivals),))
+        finding = self._finding(FindingKind.FROZEN, self._conflict_rule, None, rivals)
+        return Verdict(frozen=values, findings=(finding,))
 
-    def _still_frozen(self, views: Sequence[View], read_at: datetime) -> Verdict:
-        """A conflict ends when the systems agree again, or when the policy has another rule by now."""
-        if len({view.now for view in views}) <= 1:
-            winner = views[0] if views else None
-            return Verdict(findings=(self._finding(FindingKind.RESOLVED, "agreement", winner, views),))
-        if self.rule.on_conflict is ConflictRule.MANUAL:
-            return Verdict(frozen={view.system: view.value for view in views if view.known})
-        unread = next((view for view in views if not view.known), None)
+    def _still_frozen(self, views: Sequence[View], competing: frozenset[str], read_at: datetime) -> Verdict:
+        """A conflict ends when those who competed agree, or when the policy has another rule by now."""
+        readers = [view for view in views if view.reads]
+        rivals = [view for view in readers if view.changed or view.system in competing or not competing] or readers
+        if len({view.now for view in rivals}) <= 1:
+            return self._thawed(views, min(rivals, key=lambda view: not view.known, default=None), "agreement")
+        owner = self._owner(views)
+        if self.rule.on_conflict is ConflictRule.MANUAL and owner is None:
+            return Verdict(frozen={view.system: view.value for view in rivals if view.known})
+        if owner is not None:
+            return self._thawed(views, owner, _OWNED)
+        unread = next((view for view in rivals if not view.known), None)
         if unread is not None:
             return Verdict(needs=unread.system)
-        return self._won(views, [view for view in views if view.reads], read_at, FindingKind.RESOLVED)
+        return self._thawed(views, self._choose[self.rule.on_conflict](rivals, read_at), self._conflict_rule)
 
-    def _first_meeting(self, views: Sequence[View]) -> Verdict | None:
-        """No base is known: the owner's filled value stands and empty sides are filled (`firstSync`)."""
-        speakers = [view for view in views if view.reads and not self._is_empty(view)]
-        if not speakers:
-            return None
-        winner = min(speakers, key=self._owner_order)
-        differing = [view for view in views if view is not winner and view.now != winner.now]
-        overwritten = [view for view in differing if not self._is_empty(view)]
+    def _thawed(self, views: Sequence[View], winner: View | None, rule: str) -> Verdict:
+        """The value that stands goes everywhere; what it overwrites is read first, for the audit."""
+        verdict = self._spread(views, winner, {}) if winner is not None else Verdict()
+        concerned = [view for view in views if view.system in verdict.targets or view is winner]
+        unread = next((view for view in concerned if not view.known), None)
+        if unread is not None and verdict.targets:
+            return Verdict(needs=unread.system)
+        finding = self._finding(FindingKind.RESOLVED, rule, winner, views)
+        return msgspec.structs.replace(verdict, findings=(finding,))
+
+    def _first_meeting(
+        self, views: Sequence[View], edited: Verdict | None, undelivered: Mapping[str, View]
+    ) -> Verdict | None:
+        """No base is known: the owner's filled value stands and empty sides are filled (`firstSync`).
+
+        The systems that met before speak with one voice: what was edited there, else what they agreed on.
+        """
+        old = [view for view in views if not view.met]
+        voice = (edited.winner if edited else None) or self.agreed(old, undelivered)
+        winner = self._speaker(views, old, voice)
+        if winner is None:
+            return edited
+        others = [view for view in views if (view.met or winner is not voice) and view is not winner]
+        differing = [view for view in others if _coming(view, undelivered) != winner.now]
+        filled = [view for view in differing if not self._will_be_empty(view, edited, undelivered)]
         if self._first_sync is FirstSync.FILL_EMPTY_ONLY:
-            differing, overwritten = [view for view in differing if self._is_empty(view)], []
+            differing, filled = [view for view in differing if view not in filled], []
         if not differing:
-            return None
-        if not winner.known:
-            return Verdict(needs=winner.system)
-        rule = f"firstSync: {self._first_sync.value}"
-        finding = self._finding(FindingKind.OVERWRITTEN, rule, winner, [winner, *overwritten])
+            return edited
+        lost = [*filled, *(view for view in old if view.changed and view in differing and view not in filled)]
+        unread = next((view for view in (winner, *lost) if not view.known), None)
+        if unread is not None:
+            return Verdict(needs=unread.system)
+        finding = self._finding(
+            FindingKind.OVERWRITTEN, f"firstSync: {self._first_sync.value}", winner, [winner, *lost]
+        )
+        before = edited if edited and winner is voice else Verdict()
         return Verdict(
             winner,
-            tuple(view.system for view in differing),
-            frozenset(view.system for view in overwritten),
-            findings=(finding,) if overwritten else (),
+            (*before.targets, *(view.system for view in differing)),
+            frozenset(view.system for view in filled),
+            findings=((*edited.findings,) if edited else ()) + ((finding,) if lost else ()),
         )
 
-    def _repair(self, views: Sequence[View]) -> Verdict | None:
-        """A WriteOnly system was edited: what the others agreed on is written again."""
-        source = self.preferred([view for view in views if view.reads])
+    def _speaker(self, views: Sequence[View], old: Sequence[View], voice: View | None) -> View | None:
+        """Whose value stands at a first meeting: the owner's, else the first filled one by priority."""
+        owner = self._owner(views)
+        if owner is not None:
+            speaker = owner if owner.met or voice is None else voice
+            return None if self._is_empty(speaker) else speaker
+        met = [view for view in views if view.met and view.reads and not self._is_empty(view)]
+        first = min(met, key=self._owner_order, default=None)
+        if voice is None or self._is_empty(voice):
+            return first
+        voices = min((self._owner_order(view) for view in old if view.reads), default=self._owner_order(voice))
+        if first is None or self._first_sync is FirstSync.FILL_EMPTY_ONLY or voices < self._owner_order(first):
+            return voice
+        return first
+
+    def _repair(self, views: Sequence[View], undelivered: Mapping[str, View]) -> Verdict | None:
+        """A WriteOnly system was edited: what the others agreed on is written again, there only."""
+        source = self.agreed(views, undelivered)
         if source is None:
             return None
-        if not source.known:
+        strayed = [view for view in views if view.strayed and view.now != source.now]
+        if not source.known and strayed:
             return Verdict(needs=source.system)
-        strayed = [view for view in views if view.strayed]
-        return self._spread(views, source, (self._finding(FindingKind.REPAIRED, "access: WriteOnly", source, strayed),))
+        if not strayed or self._keeps(source, views):
+            return None
+        return self._spread(strayed, source, {})
 
     # --- shared by the rules ---
 
@@ -226,23 +296,52 @@ class FieldJudge:
         rivals = {undelivered[s].system: undelivered[s] for s in sorted(systems)}
         return [rival for origin, rival in rivals.items() if origin not in systems]
 
-    def _spread(self, views: Sequence[View], winner: View, findings: tuple[Finding, ...] = ()) -> Verdict:
-        targets = tuple(v.system for v in views if v.system != winner.system and v.now != winner.now)
-        stale_origin = tuple(v.system for v in views if v.system == winner.system and v.now != winner.now)
-        return Verdict(winner, targets + stale_origin, findings=findings)
+    def _spread(
+        self,
+        views: Sequence[View],
+        winner: View,
+        undelivered: Mapping[str, View],
+        findings: tuple[Finding, ...] = (),
+    ) -> Verdict:
+        """The value goes wherever it is not, and is not on its way to."""
+        held = winner.known and self._keeps(winner, views)
+        targets = [] if held else [view for view in views if _coming(view, undelivered) != winner.now]
+        strayed = [view for view in targets if view.strayed]
+        if strayed:
+            findings += (self._finding(FindingKind.REPAIRED, "access: WriteOnly", winner, strayed),)
+        return Verdict(winner, tuple(view.system for view in targets), findings=findings)
+
+    @property
+    def _conflict_rule(self) -> str:
+        return f"onConflict: {self.rule.on_conflict.value}"
 
     def _finding(self, kind: FindingKind, rule: str, winner: View | None, views: Sequence[View]) -> Finding:
         values = {view.system: view.value for view in views if view.known}
         return Finding(kind, self.rule.field.name, rule, winner.system if winner else "", values)
 
+    def _owns(self, view: View) -> bool:
+        return view.system == self.rule.system_of_record
+
+    def _owner(self, views: Sequence[View]) -> View | None:
+        """The only system where the field may be edited, where there is such a rule and it has the field."""
+        if self.rule.edits is not Edits.SYSTEM_OF_RECORD_ONLY:
+            return None
+        return next((view for view in views if self._owns(view) and view.reads), None)
+
+    def _will_be_empty(self, view: View, edited: Verdict | None, undelivered: Mapping[str, View]) -> bool:
+        if not view.met and edited is not None and edited.winner is not None:
+            return is_empty(edited.winner.value)
+        coming = undelivered.get(view.system)
+        return is_empty(coming.value) if coming is not None and not view.known else self._is_empty(view)
+
     def _is_empty(self, view: View) -> bool:
         return is_empty(view.value) if view.known else view.now in self._empty_prints or view.now == UNSEEN
 
     def _order(self, view: View) -> int:
-        return self._rank[view.system]
+        return self._rank.get(view.system, len(self._rank))  # a value may outlive its system in the policy
 
     def _owner_order(self, view: View) -> tuple[bool, int]:
-        return (view.system != self.rule.system_of_record, self._rank[view.system])
+        return (not self._owns(view), self._order(view))
 
     def _owner_first(self, views: Sequence[View], _: datetime) -> View:
         return min(views, key=self._owner_order)
@@ -254,6 +353,11 @@ class FieldJudge:
             return min(views, key=self._order)
         newest = max(view.modified for view in views if view.modified is not None)
         return min((view for view in views if view.modified == newest), key=self._order)
+
+
+def _coming(view: View, undelivered: Mapping[str, View]) -> bytes:
+    """What the system will hold: what was just read, else what is on its way there, else what was seen."""
+    return undelivered[view.system].now if view.system in undelivered and not view.known else view.now
 
 
 def _encodings(rule: FieldRule, empties: Sequence[Value]) -> list[bytes]:

@@ -1,9 +1,10 @@
 """Keyed fingerprints: how state remembers values without holding them.
 
-A field's fingerprint is `AES-128(key, xxh3_128(value, seed = the field's slot))`, cut to 8 bytes: a fast hash, then a
-pseudo-random permutation over it. Without the key nobody can test a guess against it; a page of thousands of values
-is one call to AES, which costs a sixth of one keyed BLAKE2b per value (docs/design/003-fingerprints.md). A row's
-fingerprint (an xxh3_64 of all its bytes, sealed by the same key) answers only "did anything change?".
+A field's fingerprint is `AES-128(key, xxh3_128(value, seed))`, cut to 8 bytes, with a secret seed for each field: a
+fast hash, then a pseudo-random permutation over it. Without the key nobody can test a guess against it; a page of
+thousands of values is one call to AES, which costs a sixth of one keyed BLAKE2b per value
+(docs/design/003-fingerprints.md). A row's fingerprint (an xxh3_64 of all its bytes under a secret seed) answers only
+"did anything change?".
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ class Fingerprints:
     def __init__(self, key: bytes) -> None:
         self._cipher = Cipher(algorithms.AES(_derive(key, b"fields")), modes.ECB())  # noqa: S305 - one block a value
         self._seed = int.from_bytes(_derive(key, b"rows")[:8], "big")
+        self._salt = int.from_bytes(_derive(key, b"salt")[:8], "big")
 
     def rows(self, raws: Iterable[bytes], shape: int) -> list[int]:
         """One signed 64-bit fingerprint per native row; `shape` changes when the mapping does."""
@@ -54,7 +56,8 @@ class Fingerprints:
 
     def _seal(self, columns: Sequence[Sequence[bytes]], slots: Sequence[int]) -> bytes:
         digest = xxhash.xxh3_128_digest
-        hashed = [[digest(value, slot) for value in column] for column, slot in zip(columns, slots, strict=True)]
+        seeds = [self._salt ^ slot for slot in slots]
+        hashed = [[digest(value, seed) for value in column] for column, seed in zip(columns, seeds, strict=True)]
         return self._cipher.encryptor().update(b"".join(chain.from_iterable(zip(*hashed, strict=True))))
 
     def one(self, value: bytes, slot: int) -> bytes:

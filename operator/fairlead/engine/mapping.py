@@ -154,9 +154,21 @@ def _unpack(item: _Path, column: list[Any]) -> list[Any]:
     if item.split is not None:
         column = [_parts(value, item.split) for value in column]
     if item.read is not None:
-        read = item.read
-        column = [v if v is None or v is MISSING else read.get(str(v), v) for v in column]
+        column = [_translated(value, item.read) for value in column]
     return column
+
+
+def _translated(value: Any, words: MappingType[str, str]) -> Any:
+    """The declared counterpart of a value, or of each part of a list; what is not declared stays as it is."""
+    if value is None or value is MISSING:
+        return value
+    if isinstance(value, list):
+        return [_translated(part, words) for part in value]
+    return words.get(_word(value), value)
+
+
+def _word(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _parts(value: Any, separator: str) -> Any:
@@ -166,11 +178,10 @@ def _parts(value: Any, separator: str) -> Any:
 
 
 def _pack(item: _Path, value: Value) -> object:
-    if item.write is not None and value is not None:
-        value = item.write.get(str(value), value)
-    if item.split is not None and isinstance(value, list):
-        return item.split.join(str(part) for part in value)
-    return value
+    native: object = value if item.write is None else _translated(value, item.write)
+    if item.split is not None and isinstance(native, list):
+        return item.split.join(_word(part) for part in native)
+    return native
 
 
 def _convert(field: Field, column: list[Any]) -> list[Value]:
@@ -178,6 +189,8 @@ def _convert(field: Field, column: list[Any]) -> list[Value]:
         return field.kind.canonical_column(column)
     except ContractError as error:
         raise ContractError(f"field {field.name} {error}") from None
+    except RecursionError:
+        raise ContractError(f"field {field.name} is nested too deeply") from None
 
 
 def _evaluate(computed: _Computed, row: Native) -> Any:

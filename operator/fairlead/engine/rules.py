@@ -44,17 +44,14 @@ class SystemRule(msgspec.Struct, frozen=True):
     deletes: bool
     on_leave: OnLeave
     mapping: Mapping
+    readable: frozenset[str]
+    """Fields that the system has."""
     writable: frozenset[str]
     """Fields that may be written there."""
 
     def maps(self, field: str) -> bool:
         """Whether the system has the field."""
         return field in self.readable
-
-    @property
-    def readable(self) -> frozenset[str]:
-        """Fields that the system has."""
-        return frozenset(f.name for f in self.mapping.fields)
 
 
 class Rules(msgspec.Struct, frozen=True):
@@ -127,5 +124,6 @@ def _system_rule(system: SystemSpec, fields: dict[str, Field]) -> SystemRule:
         deletes=system.writes,
         on_leave=system.on_leave,
         mapping=mapping,
+        readable=frozenset(field.name for field in mapping.fields),
         writable=mapping.writable if system.writes else frozenset(),
     )

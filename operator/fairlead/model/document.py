@@ -296,5 +296,5 @@ def _adopt(lines: Lines, key: str | int, node: _Node) -> None:
         lines[(key, *path)] = line
 
 
-def _meaning(value: bool | None) -> str:  # noqa: FBT001 - a value of YAML, not an option
+def _meaning(value: bool | None) -> str:
     return "nothing" if value is None else str(value).lower()

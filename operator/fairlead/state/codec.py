@@ -17,7 +17,8 @@ def _default(value: Any) -> Any:
     if isinstance(value, Decimal):
         return {_DECIMAL: str(value)}
     if isinstance(value, Write):
-        return (value.operation, value.values, value.origins, value.modified, value.guarded)
+        earlier = {name: [known.hex() for known in prints] for name, prints in value.earlier.items()}
+        return (value.operation, value.values, value.origins, value.modified, value.guarded, earlier)
     raise TypeError(f"{type(value).__name__} cannot be stored")
 
 
@@ -39,6 +40,7 @@ def _restore(value: Any) -> Any:
 
 def to_write(parts: list[Any]) -> Write:
     """The `Write` that `dump` wrote."""
-    operation, values, origins, modified, guarded = parts
-    moment = datetime.fromisoformat(modified) if modified else None
-    return Write(Operation(operation), values, origins, moment, tuple(guarded))
+    operation, values, origins, modified, guarded, earlier = parts
+    moments = {name: datetime.fromisoformat(moment) for name, moment in modified.items()}
+    prints = {name: tuple(map(bytes.fromhex, known)) for name, known in earlier.items()}
+    return Write(Operation(operation), values, origins, moments, tuple(guarded), prints)

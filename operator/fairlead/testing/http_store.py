@@ -105,7 +105,7 @@ class RecordStore:
         """Key → record, of a whole object."""
         return {row.key: orjson.loads(row.body) for row in self._rows("WHERE object = ?", (name,))}
 
-    def list(self, name: str, part: Slice) -> list[Row]:
+    def select(self, name: str, part: Slice) -> list[Row]:
         """Some records, in a stable order."""
         clauses, values = ["object = ?"], [name]
         if part.since is not None:
@@ -128,7 +128,7 @@ class RecordStore:
         """What was deleted since a time, as records that hold only `id` and `deleted_at`."""
         after = part.after or ("", "")
         query = (
-            "SELECT key, json_object('id', key, 'deleted_at', deleted), deleted, 0 FROM tombstone "
+            "SELECT key, json_object('id', key, 'deleted_at', deleted), deleted, 0 FROM tombstone "  # noqa: S608 - whole numbers only
             "WHERE object = ? AND deleted >= ? AND (deleted, key) > (?, ?) "
             f"ORDER BY deleted, key LIMIT {part.limit} OFFSET {part.offset}"
         )
@@ -137,7 +137,8 @@ class RecordStore:
 
     def _rows(self, where: str, values: tuple[Any, ...]) -> list[Row]:
         with self._lock:
-            found = self._database.execute(f"SELECT key, body, modified, revision FROM record {where}", values)
+            query = f"SELECT key, body, modified, revision FROM record {where}"  # noqa: S608 - values are bound
+            found = self._database.execute(query, values)
             return [Row(*row) for row in found]
 
     # --- writing ---

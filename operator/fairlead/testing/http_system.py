@@ -23,17 +23,14 @@ import asyncio
 import base64
 import binascii
 import secrets
-import signal
 import socket
-import ssl
-import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 from urllib.parse import parse_qs, urlencode
 
 import msgspec
@@ -193,7 +190,7 @@ class RecordAPI:
             offset=offset,
             limit=limit,
         )
-        return part, self.store.list if deleted is None else self.store.deleted
+        return part, self.store.select if deleted is None else self.store.deleted
 
     def _page(self, request: Request, rows: Sequence[Row], following: str | None) -> Response:
         headers = {}
@@ -385,10 +382,10 @@ class HTTPSystem:
         self.logins, self.faults, self.seen = self.api.logins, self.api.faults, self.api.seen
         self._socket = socket.create_server(("127.0.0.1", 0))
         self.url = f"{'https' if tls else 'http'}://127.0.0.1:{self._socket.getsockname()[1]}"
-        self._server = uvicorn.Server(_config(self.api.app, tls, date_header=date))
+        self._server = uvicorn.Server(_config(self.api.app, tls, date=date))
         self._thread = threading.Thread(target=self._server.run, args=([self._socket],), name="http-system")
 
-    def __enter__(self) -> HTTPSystem:
+    def __enter__(self) -> Self:
         self._thread.start()
         while not self._server.started:
             time.sleep(0.002)
@@ -401,9 +398,13 @@ class HTTPSystem:
         self.store.close()
 
 
-def _config(app: ASGIApp, tls: tuple[str, str] | None, **more: Any) -> uvicorn.Config:
-    certificate = {"ssl_certfile": tls[0], "ssl_keyfile": tls[1], "ssl_version": ssl.PROTOCOL_TLS_SERVER} if tls else {}
-    return uvicorn.Config(app, http=_Protocol, lifespan="off", log_config=None, access_log=False, **certificate, **more)
+def _config(app: ASGIApp, tls: tuple[str, str] | None, *, date: bool = True) -> uvicorn.Config:
+    config = uvicorn.Config(
+        app, http=_Protocol, lifespan="off", log_config=None, access_log=False, date_header=date, timeout_keep_alive=60
+    )
+    if tls:
+        config.ssl_certfile, config.ssl_keyfile = tls
+    return config
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -435,7 +436,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     scheme = "https" if tls else "http"
     print(f"{scheme}://{options.host}:{listener.getsockname()[1]}", flush=True)  # noqa: T201 - who started it reads this
     server = uvicorn.Server(_config(RecordAPI(store, list(objects), logins).app, tls))
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     server.run([listener])
     store.close()
 

@@ -195,7 +195,7 @@ class HTTPClient:
                     await response.aclose()
         except (httpx.HTTPError, TimeoutError, ssl.SSLError) as error:
             raise self._failure(error) from None
-        links = {name: link["url"] for name, link in response.links.items() if "url" in link}
+        links = {str(name): link["url"] for name, link in response.links.items() if "url" in link}
         return Answer(response.status_code, response.headers, body, links)
 
     async def _read(self, response: httpx.Response) -> bytes:

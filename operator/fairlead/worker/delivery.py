@@ -155,7 +155,10 @@ class Delivery:
                 if now == wanted:
                     return Verdict.DONE
                 now = {name: found for name, found in now.items() if found != wanted[name]}
-            as_seen = all(found == field(side.prints, slots[name]) for name, found in now.items())
+            as_seen = all(
+                found == field(side.prints, slots[name]) or found in write.earlier.get(name, ())
+                for name, found in now.items()
+            )
             return Verdict.PROCEED if as_seen else Verdict.CONFLICT
 
         return check

@@ -68,7 +68,14 @@ class Session:
         """The time, aware, in UTC."""
         return datetime.fromtimestamp(self.clock(), UTC)
 
-    def case(self, memory: Recollection, observed: dict[str, Observation], **more: frozenset[str]) -> Case:
+    def case(
+        self,
+        memory: Recollection,
+        observed: dict[str, Observation],
+        *,
+        deleted: frozenset[str] = frozenset(),
+        create_in: frozenset[str] = frozenset(),
+    ) -> Case:
         """The case of one record."""
         pending: dict[str, Write] = {system: item.write for system, item in memory.pending.items()}
         return Case(
@@ -78,7 +85,9 @@ class Session:
             away=memory.away,
             pending=pending,
             frozen=frozenset(memory.frozen),
-            **more,
+            competing={name: frozenset(conflict.values) for name, conflict in memory.frozen.items()},
+            deleted=deleted,
+            create_in=create_in,
         )
 
 
