@@ -8,7 +8,6 @@ A field's JSON Schema decides how native values are compared: `"12.50"`, `12.5` 
 from __future__ import annotations
 
 import base64
-import json
 import unicodedata
 from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime
@@ -112,13 +111,18 @@ def _text(native: Any) -> str:
     raise ContractError(f"must be text, not {_name(native)}")
 
 
-def _integer(native: Any) -> int:
+def _integer(native: Any) -> int | Decimal:
     if type(native) is int:
-        return native
+        return _fitting(native)
     number = _decimal(native)
     if number != number.to_integral_value():
         raise ContractError("must be a whole number")
-    return int(number)
+    return _fitting(int(number))
+
+
+def _fitting(number: int) -> int | Decimal:
+    """JSON encoders know 64 bits; what is longer is a Decimal."""
+    return number if -(2**63) <= number < 2**63 else Decimal(number)
 
 
 def _decimal(native: Any) -> Decimal:
@@ -138,7 +142,7 @@ def _decimal(native: Any) -> Decimal:
 
 
 def _shorten(number: Decimal) -> int | Decimal:
-    return int(number) if number == number.to_integral_value() else number.normalize(_EXACT)
+    return _fitting(int(number)) if number == number.to_integral_value() else number.normalize(_EXACT)
 
 
 def _digits(number: int | Decimal) -> str:
@@ -150,7 +154,7 @@ def _number(multiple_of: float | None) -> Kind:
 
     def convert(native: Any) -> Value:
         if type(native) is int:
-            return native
+            return _fitting(native)
         number = _decimal(native)
         if step is not None:
             beyond = _EXACT.remainder_near(number, step)
@@ -228,18 +232,15 @@ def _any(native: Any) -> Value:
         return [_ANY.canonical(v) for v in native]
     if isinstance(native, dict):
         return {str(k): _ANY.canonical(v) for k, v in native.items()}
-    if isinstance(native, bool | int):
+    if isinstance(native, bool):
         return native
-    if isinstance(native, float | Decimal):
+    if isinstance(native, int | float | Decimal):
         return _shorten(_decimal(native))
     return _instant(native) if isinstance(native, datetime) else _text(native)
 
 
 def _json(value: Value) -> bytes:
-    try:
-        return orjson.dumps(value, default=lambda number: orjson.Fragment(_digits(number)), option=orjson.OPT_SORT_KEYS)
-    except TypeError:  # a whole number of more than 64 bits
-        return json.dumps(value, default=_digits, sort_keys=True, ensure_ascii=False).encode()
+    return orjson.dumps(value, default=lambda number: orjson.Fragment(_digits(number)), option=orjson.OPT_SORT_KEYS)
 
 
 def _name(native: Any) -> str:
@@ -249,6 +250,6 @@ def _name(native: Any) -> str:
 
 _STRING = Kind("string", _text, str.encode, str)
 _STRINGS = {"date-time": Kind("date-time", _instant, str.encode), "date": Kind("date", _day, str.encode)}
-_INTEGER = Kind("integer", _integer, lambda v: b"%d" % v, int)
+_INTEGER = Kind("integer", _integer, lambda v: b"%d" % v)
 _BOOLEAN = Kind("boolean", _boolean, lambda v: b"t" if v else b"f", bool)
 _ANY = Kind("any", _any, _json)

@@ -22,7 +22,7 @@ _CAUSES: tuple[tuple[type[Exception], str, str], ...] = (
     (IndexError, "", "an index is beyond the end of a list; guard it with size(list)"),
     (ZeroDivisionError, "", "division by zero"),
     (RuntimeError, "Undefined", "it names a variable or function that does not exist"),
-    (ValueError, "Arithmetic overflow", "a number is beyond 64 bits"),
+    (Exception, "Arithmetic overflow", "a number is beyond 64 bits"),
     (Exception, "", "a value is null or of a type that does not fit; guard it, or convert it with string(x)"),
 )
 

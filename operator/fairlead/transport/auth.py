@@ -100,13 +100,74 @@ class ClientCredentialsAuth(httpx.Auth):
         self._in_body = False
 
     async def async_auth_flow(self, request: httpx.Request) -> Flow:
-        """See httpx.Auth."""
-        if self._clock() >= self._until:
+        """See httpx.Auth.
+
+        Raises:
+            AuthRejected: the token endpoint rejects the client, or a Secret is missing.
+            Transient: the token endpoint is not available.
+            Misconfigured: what answers is no token endpoint.
+        """
+        rejected = ""
+        for _ in range(2):
             async with self._lock:
-                if self._clock() >= self._until:
-                    self._keep((yield self._token_request()))
-        ...
-        yield request
+                if self._token == rejected or self._clock() >= self._until:
+                    answer = yield self._token_request(request)
+                    if answer.status_code in (400, 401) and not self._in_body:
+                        answer = yield self._token_request(request, in_body=True)
+                        self._in_body = answer.status_code == 200
+                    self._keep(answer, await answer.aread())
+                token = self._token
+            request.headers["Authorization"] = f"Bearer {token}"
+            response = yield request
+            if response.status_code != 401:
+                return
+            rejected = token
+
+    def _token_request(self, request: httpx.Request, *, in_body: bool = False) -> httpx.Request:
+        """By HTTP Basic, which every endpoint must know (RFC 6749 section 2.3.1); else in the body, as some insist."""
+        client = self._secrets.get(self._spec.client_id.secret_key_ref)
+        secret = self._secrets.get(self._spec.client_secret.secret_key_ref)
+        form = {"grant_type": "client_credentials"}
+        if self._spec.scopes:
+            form["scope"] = " ".join(self._spec.scopes)
+        headers = {"Accept": "application/json"}
+        if in_body or self._in_body:
+            form |= {"client_id": client, "client_secret": secret}
+        else:
+            headers["Authorization"] = _basic(quote_plus(client), quote_plus(secret))
+        url = httpx.URL(self._spec.token_url)
+        kept = {"timeout"} if url.host != request.url.host else {"timeout", "sni_hostname"}
+        extensions = {name: value for name, value in request.extensions.items() if name in kept}
+        return httpx.Request("POST", url, headers=headers, data=form, extensions=extensions)
+
+    def _keep(self, answer: httpx.Response, body: bytes) -> None:
+        if answer.status_code != 200:
+            raise _refused(answer.status_code, answer.url.host)
+        try:
+            found = orjson.loads(body)
+            token, life = str(found["access_token"]), float(found.get("expires_in") or UNSTATED)
+        except (orjson.JSONDecodeError, KeyError, TypeError, ValueError):
+            raise Misconfigured(
+                f"what {answer.url.host} answered is no OAuth 2 token: check auth.oauth2.tokenURL",
+                reason="UnexpectedAnswer",
+            ) from None
+        self._token = token
+        self._until = self._clock() + life - min(MARGIN, life / 10)
+
+
+def _refused(status: int, host: str) -> Failure:
+    """What it means that a token endpoint did not give a token (RFC 6749 section 5.2)."""
+    if status == 429 or status >= 500:
+        return Transient(f"the token endpoint at {host} answered {status}", reason="Unavailable")
+    if status in (400, 401, 403):
+        return AuthRejected(
+            f"the token endpoint at {host} rejects the client ({status}): check the Secrets of clientID and "
+            "clientSecret, and scopes",
+            reason="AuthFailed",
+        )
+    return Misconfigured(
+        f"the token endpoint at {host} answered {status}: check auth.oauth2.tokenURL", reason="UnexpectedAnswer"
+    )
 
 
 def _sendable(secrets: Secrets, value: SecretValue) -> str:

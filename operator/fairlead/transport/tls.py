@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import ssl
+from pathlib import Path
 
 from fairlead.model.connection import TLS
 from fairlead.transport.failure import Misconfigured
@@ -35,7 +35,7 @@ def ssl_context(tls: TLS | None, secrets: Secrets) -> ssl.SSLContext:
 def _machine() -> ssl.SSLContext:
     """The machine's own store; a minimal container without one gets Mozilla's, as certifi ships it."""
     paths = ssl.get_default_verify_paths()
-    if paths.cafile or (paths.capath and os.listdir(paths.capath)):
+    if paths.cafile or (paths.capath and any(Path(paths.capath).iterdir())):
         return ssl.create_default_context()
     import certifi  # noqa: PLC0415 - seldom needed
 

@@ -1,0 +1,294 @@
+"""Conformance suite of `state.base.Store`: what every store must do.
+
+Inherit from `StoreSuite` and give it an `again` fixture that opens the same store each time it is called:
+
+    class TestMyStore(StoreSuite):
+        @pytest.fixture
+        def again(self, tmp_path) -> Callable[[], Store]:
+            return lambda: MyStore(tmp_path / "state")
+
+The tests need pytest with pytest-asyncio in auto mode.
+"""
+# ruff: noqa: ARG002, D102 - a test's name is its sentence, and assert is what it says
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from decimal import Decimal
+
+import pytest
+
+from fairlead.engine.case import Operation, Side, Write
+from fairlead.engine.fingerprint import WIDTH
+from fairlead.state.base import (
+    AMBIGUOUS,
+    AuditEntry,
+    Commit,
+    Conflict,
+    Counts,
+    DeadLetter,
+    Found,
+    Intent,
+    Layout,
+    Recollection,
+    RunRecord,
+    StateLocked,
+    Store,
+    SystemLayout,
+    Undelivered,
+)
+
+LAYOUT = Layout(
+    ("email", "name"),
+    {
+        "crm": SystemLayout("crm/customers", {"email": "email", "name": "name"}),
+        "erp": SystemLayout("erp/customer", {"email": "mail"}),
+    },
+)
+ALL = frozenset(LAYOUT.systems)
+
+
+def prints(*fields: int) -> bytes:
+    """Fingerprints by number; 0 is unseen."""
+    return b"".join(number.to_bytes(WIDTH, "big") for number in fields)
+
+
+def recollection(record: int, **sides: Side) -> Recollection:
+    """A record with these sides."""
+    return Recollection(record, sides)
+
+
+def update(**values: str) -> Write:
+    """An update that came from the CRM."""
+    return Write(Operation.UPDATE, dict(values), dict.fromkeys(values, "crm"))
+
+
+class StoreSuite:
+    """The tests."""
+
+    @pytest.fixture
+    async def store(self, again: Callable[[], Store]):  # type: ignore[no-untyped-def]  # noqa: ANN201
+        made = again()
+        await made.open(LAYOUT)
+        yield made
+        await made.close()
+
+    async def test_a_new_store_says_that_every_system_must_be_met(self, again: Callable[[], Store]) -> None:
+        made = again()
+        assert await made.open(LAYOUT) == ALL
+        await made.close()
+
+    async def test_what_was_committed_is_there_after_a_restart(self, again: Callable[[], Store]) -> None:
+        side = Side("k1", 77, prints(1, 2), "v1")
+        first = again()
+        await first.open(LAYOUT)
+        key = first.key
+        await first.commit(Commit(records=[recollection(1, crm=side)], checkpoints={"crm": "c1"}))
+        await first.close()
+        second = again()
+        assert await second.open(LAYOUT) == frozenset()
+        assert (await second.recall([1]))[1].sides == {"crm": side}
+        assert (await second.checkpoint("crm"), second.key) == ("c1", key)
+        await second.close()
+
+    async def test_keys_are_looked_up_in_order(self, store: Store) -> None:
+        await store.commit(Commit(records=[recollection(1, crm=Side("a", 7, prints(1, 2)))]))
+        assert await store.lookup("crm", ["x", "a"]) == [None, Found(1, 7)]
+        assert await store.lookup("erp", ["a"]) == [None]
+
+    async def test_a_key_is_text_whatever_it_looks_like(self, store: Store) -> None:
+        await store.commit(Commit(records=[recollection(1, crm=Side("007", 7, prints(1, 2)))]))
+        assert await store.lookup("crm", ["7", "007"]) == [None, Found(1, 7)]
+
+    async def test_sides_that_agree_and_sides_that_differ_come_back_as_they_were(self, store: Store) -> None:
+        agree = recollection(1, crm=Side("a", 1, prints(5, 6)), erp=Side("1", 2, prints(5, 0)))
+        differ = recollection(2, crm=Side("b", 1, prints(5, 6)), erp=Side("2", None, prints(9, 0)))
+        await store.commit(Commit(records=[agree, differ]))
+        found = await store.recall([1, 2, 3])
+        assert {record: item.sides for record, item in found.items()} == {1: agree.sides, 2: differ.sides}
+
+    async def test_a_record_is_replaced_as_a_whole(self, store: Store) -> None:
+        await store.commit(
+            Commit(records=[recollection(1, crm=Side("a", 1, prints(5, 6)), erp=Side("1", 2, prints(5, 0)))])
+        )
+        after = Recollection(1, {"crm": Side("a", 3, prints(7, 6))}, frozenset({"erp"}))
+        await store.commit(Commit(records=[after]))
+        found = (await store.recall([1]))[1]
+        assert (found.sides, found.away) == (after.sides, after.away)
+
+    async def test_record_numbers_are_never_used_again(self, store: Store) -> None:
+        assert await store.next_record() == 1
+        await store.commit(Commit(records=[recollection(4, crm=Side("a", 1, prints(1, 2)))]))
+        await store.commit(Commit(forget=[4], tombstones=[("crm", "a", 4)]))
+        assert await store.next_record() == 5
+
+    async def test_a_match_key_finds_every_record_that_has_it(self, store: Store) -> None:
+        await store.commit(Commit(matches=[(-5, 1), (-5, 2), (9, 3)]))
+        found = await store.candidates([-5, 9, 10])
+        assert {key: sorted(records) for key, records in found.items()} == {-5: [1, 2], 9: [3]}
+        assert await store.match_keys([1, 3]) == {1: [-5], 3: [9]}
+
+    async def test_ambiguity_is_cleared_with_its_dead_letters(self, store: Store) -> None:
+        letters = [DeadLetter("crm", "a", "Ambiguous", "m", 1.0), DeadLetter("crm", "b", "ContractBroken", "m", 2.0)]
+        await store.commit(Commit(matches=[(5, AMBIGUOUS), (5, 1)], dead=letters))
+        await store.clear_ambiguity()
+        assert await store.candidates([5]) == {5: [1]}
+        assert await store.dead_letters() == letters[1:]
+
+    async def test_a_tombstone_lasts_until_it_is_revived(self, store: Store) -> None:
+        await store.commit(Commit(tombstones=[("crm", "a", 3)]))
+        assert await store.tombstones("crm", ["a", "b"]) == {"a": 3}
+        await store.commit(Commit(revived=[("crm", "a")]))
+        assert await store.tombstones("crm", ["a"]) == {}
+
+    async def test_the_journal_holds_writes_to_the_last_digit(self, store: Store) -> None:
+        write = Write(
+            Operation.UPDATE,
+            {"credit": Decimal("12.3400000000000000001"), "tags": ["a", Decimal("0.5")], "none": None},
+            {"credit": "crm"},
+            {"credit": datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)},
+            ("credit",),
+        )
+        await store.commit(Commit(journal={7: [Intent(1, "erp", write)]}))
+        assert await store.journal() == {7: [Intent(1, "erp", write)]}
+        await store.commit(Commit(settled=[7]))
+        assert await store.journal() == {}
+
+    async def test_undelivered_writes_are_given_when_they_are_due(self, store: Store) -> None:
+        waiting = Undelivered(
+            1, "erp", update(name="x"), 10.0, not_before=50.0, attempts=2, error="Transient", message="m"
+        )
+        dead = Undelivered(2, "erp", update(name="y"), 10.0, dead=True)
+        held = Undelivered(3, "erp", Write(Operation.DELETE), 10.0, held=True)
+        await store.commit(Commit(pending=[waiting, dead, held]))
+        assert await store.undelivered(due=49.0) == []
+        assert await store.undelivered(due=50.0) == [waiting]
+        assert sorted(u.record for u in await store.undelivered(due=50.0, dead=True)) == [1, 2]
+        assert await store.undelivered(held=True) == [held]
+        await store.commit(Commit(delivered=[(1, "erp")]))
+        assert await store.undelivered(due=50.0) == []
+
+    async def test_pending_writes_and_conflicts_are_part_of_what_is_recalled(self, store: Store) -> None:
+        pending = Undelivered(1, "erp", update(name="x"), 10.0)
+        conflict = Conflict(1, "name", {"crm": "x", "erp": "y"}, 11.0)
+        record = recollection(1, crm=Side("a", 1, prints(1, 2)))
+        await store.commit(Commit(records=[record], pending=[pending], frozen=[conflict]))
+        found = (await store.recall([1]))[1]
+        assert (found.pending, found.frozen) == ({"erp": pending}, {"name": conflict})
+        await store.commit(Commit(thawed=[(1, "name")]))
+        assert await store.conflicts() == []
+
+    async def test_records_that_a_system_lacks_are_walked_without_those_that_left_it(self, store: Store) -> None:
+        both = recollection(1, crm=Side("a", 1, prints(1, 2)), erp=Side("1", 1, prints(1, 0)))
+        lacking = recollection(2, crm=Side("b", 1, prints(1, 2)))
+        left = Recollection(3, {"crm": Side("c", 1, prints(1, 2))}, frozenset({"erp"}))
+        await store.commit(Commit(records=[both, lacking, left]))
+        assert [page async for page in store.lacking("erp")] == [[2]]
+
+    async def test_records_that_a_scan_did_not_mark_are_walked(self, store: Store) -> None:
+        sides = {n: recollection(n, crm=Side(f"k{n}", 1, prints(1, 2))) for n in range(1, 20)}
+        await store.commit(Commit(records=list(sides.values())))
+        marks = bytearray(b"\xff\xff\x00")
+        assert [page async for page in store.unmarked("crm", marks)] == [
+            [(16, "k16"), (17, "k17"), (18, "k18"), (19, "k19")]
+        ]
+
+    async def test_keys_wait_until_they_arrive(self, store: Store) -> None:
+        await store.commit(Commit(waiting=[("crm", "a"), ("crm", "a"), ("erp", "b")]))
+        assert await store.waiting("crm") == ["a"]
+        await store.commit(Commit(arrived=[("crm", "a")]))
+        assert await store.waiting("crm") == []
+
+    async def test_a_dead_letter_keeps_the_time_since_when_it_is_one(self, store: Store) -> None:
+        await store.commit(Commit(dead=[DeadLetter("crm", "a", "ContractBroken", "first", 1.0)]))
+        await store.commit(Commit(dead=[DeadLetter("crm", "a", "ContractBroken", "second", 9.0)]))
+        assert await store.dead_letters() == [DeadLetter("crm", "a", "ContractBroken", "second", 1.0)]
+        await store.commit(Commit(alive=[("crm", "a")]))
+        assert await store.dead_letters() == []
+
+    async def test_counts_are_of_what_is_there(self, store: Store) -> None:
+        await store.commit(
+            Commit(
+                records=[recollection(1, crm=Side("a", 1, prints(1, 2)))],
+                pending=[
+                    Undelivered(1, "erp", update(name="x"), 1.0),
+                    Undelivered(2, "erp", update(name="x"), 1.0, dead=True),
+                    Undelivered(3, "erp", update(name="x"), 1.0, held=True),
+                ],
+                dead=[DeadLetter("crm", "z", "Duplicate", "m", 1.0)],
+                frozen=[Conflict(1, "name", {}, 1.0)],
+            )
+        )
+        assert await store.counts() == Counts(records=1, pending=1, held=1, dead=2, conflicts=1)
+        assert (await store.known("crm"), await store.known("erp")) == (1, 0)
+
+    async def test_facts_are_kept_and_removed(self, store: Store) -> None:
+        await store.commit(Commit(meta={"met": "crm"}))
+        assert await store.meta("met") == "crm"
+        await store.commit(Commit(meta={"met": None}))
+        assert await store.meta("met") is None
+
+    async def test_the_history_gives_the_newest_runs_first_and_ends_at_a_hundred(self, store: Store) -> None:
+        for n in range(105):
+            await store.record_run(RunRecord(f"r{n:03}", "Changes", float(n), n + 0.5, "Succeeded", "", {"read": n}))
+        assert [run.id for run in await store.history(2)] == ["r104", "r103"]
+        assert len(await store.history(1000)) == 100
+
+    async def test_a_commit_that_fails_changes_nothing(self, store: Store) -> None:
+        await store.commit(Commit(records=[recollection(1, crm=Side("a", 1, prints(1, 2)))]))
+        twice = recollection(2, crm=Side("a", 1, prints(1, 2)))
+        with pytest.raises(Exception):  # noqa: B017, PT011 - a key belongs to one record; how a store says so is its own
+            await store.commit(Commit(records=[twice], checkpoints={"crm": "moved"}))
+        assert (await store.checkpoint("crm"), await store.recall([2])) == (None, {})
+
+    async def test_a_second_worker_is_kept_out(self, store: Store, again: Callable[[], Store]) -> None:
+        other = again()
+        with pytest.raises(StateLocked, match="another worker"):
+            await other.open(LAYOUT)
+
+    async def test_the_audit_only_grows(self, store: Store) -> None:
+        entry = AuditEntry(1.0, "r1", 1, "name", "Conflict", "onConflict: Manual", "", {"crm": "x"})
+        await store.commit(Commit(audit=[entry]))
+        await store.commit(Commit(audit=[entry]))
+        assert await store.next_record() == 2
+
+    # --- another layout ---
+
+    async def reopened(self, again: Callable[[], Store], layout: Layout) -> tuple[Store, frozenset[str]]:
+        """A store with one record, opened again for another layout."""
+        first = again()
+        await first.open(LAYOUT)
+        sides = {"crm": Side("a", 1, prints(5, 6)), "erp": Side("1", 2, prints(5, 0))}
+        await first.commit(Commit(records=[Recollection(1, sides)], checkpoints={"crm": "c", "erp": "e"}))
+        await first.close()
+        second = again()
+        return second, await second.open(layout)
+
+    async def test_a_new_field_is_unseen_everywhere(self, again: Callable[[], Store]) -> None:
+        crm = SystemLayout("crm/customers", {"name": "name", "phone": "phone", "email": "email"})
+        layout = Layout(("name", "phone", "email"), {"crm": crm, "erp": LAYOUT.systems["erp"]})
+        store, stale = await self.reopened(again, layout)
+        side = (await store.recall([1]))[1].sides["crm"]
+        assert (side.prints, side.row) == (prints(6, 0, 5), None)
+        assert (stale, await store.checkpoint("crm")) == (ALL, None)
+        await store.close()
+
+    async def test_a_remapped_field_is_unseen_where_it_was_remapped(self, again: Callable[[], Store]) -> None:
+        crm = SystemLayout("crm/customers", {"email": "email", "name": "full_name"})
+        store, stale = await self.reopened(again, Layout(LAYOUT.fields, {"crm": crm, "erp": LAYOUT.systems["erp"]}))
+        sides = (await store.recall([1]))[1].sides
+        assert (sides["crm"].prints, sides["erp"].prints) == (prints(5, 0), prints(5, 0))
+        assert (stale, await store.checkpoint("erp")) == (frozenset({"crm"}), "e")
+        await store.close()
+
+    async def test_a_removed_system_is_forgotten_and_the_record_is_not(self, again: Callable[[], Store]) -> None:
+        store, _ = await self.reopened(again, Layout(LAYOUT.fields, {"crm": LAYOUT.systems["crm"]}))
+        assert set((await store.recall([1]))[1].sides) == {"crm"}
+        await store.close()
+
+    async def test_another_object_is_another_system(self, again: Callable[[], Store]) -> None:
+        erp = SystemLayout("erp/another_table", {"email": "mail"})
+        store, stale = await self.reopened(again, Layout(LAYOUT.fields, {"crm": LAYOUT.systems["crm"], "erp": erp}))
+        assert (set((await store.recall([1]))[1].sides), stale) == ({"crm"}, frozenset({"erp"}))
+        await store.close()

@@ -1,0 +1,226 @@
+"""Answers of HTTP systems, and what those mean that are no success."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from enum import Enum
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+import orjson
+
+from fairlead.model.connector import ErrorClass, ErrorRule
+from fairlead.transport.backoff import http_date, retry_after
+from fairlead.transport.failure import (
+    BY_CLASS,
+    AuthRejected,
+    Conflicted,
+    Failure,
+    Gone,
+    Invalid,
+    Misconfigured,
+    Throttled,
+    Transient,
+)
+
+SAID = 200
+"""Most characters that are quoted of what a system said."""
+
+
+class About(Enum):
+    """What a request is about, which decides what a refusal means.
+
+    OBJECT: a list. LOOKUP: one record, to read it. RECORD: one record, to write it. PROBE: the system itself.
+    """
+
+    OBJECT = "object"
+    LOOKUP = "lookup"
+    RECORD = "record"
+    PROBE = "probe"
+
+
+class Request(msgspec.Struct, frozen=True):
+    """One request.
+
+    Attributes:
+        method: of HTTP.
+        url: whole, percent-encoded.
+        label: what messages call it: method and path template, without a record's values.
+        about: what it is about.
+        body: JSON, or None.
+        headers: besides those that every request has.
+        repeatable: sending it twice does no harm. Otherwise it is sent again only if it surely was not acted upon.
+        hidden: texts of the request that no message may hold.
+    """
+
+    method: str
+    url: str
+    label: str
+    about: About = About.OBJECT
+    body: bytes | None = None
+    headers: Mapping[str, str] = {}
+    repeatable: bool = True
+    hidden: Sequence[str] = ()
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """What a system answered. `headers` have lower-case names; `document` is the JSON of a success."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    document: Any = None
+
+    @property
+    def date(self) -> datetime | None:
+        """The system's own time, where it tells."""
+        return http_date(self.headers.get("date"))
+
+    @property
+    def retry_after(self) -> float | None:
+        """Seconds to wait, where the system says so."""
+        return retry_after(self.headers.get("retry-after"), self.date or datetime.now(UTC))
+
+    @property
+    def budget_left(self) -> float | None:
+        """Share of the system's limit that is left, by the headers that most systems send."""
+        for prefix in ("ratelimit-", "x-ratelimit-"):
+            limit, left = self.headers.get(prefix + "limit", ""), self.headers.get(prefix + "remaining", "")
+            if limit.isdigit() and left.isdigit() and int(limit) > 0:
+                return min(1.0, int(left) / int(limit))
+        return None
+
+
+def document(answer: Answer, request: Request) -> Any:
+    """The JSON of a successful answer; None when it is empty, or a write's or probe's short word that is not JSON.
+
+    Raises:
+        Transient: it ends too early (reason `TruncatedAnswer`).
+        Misconfigured: it is not JSON, or a web page (reason `NotJSON`).
+    """
+    if not answer.body:
+        return None
+    kind = answer.headers.get("content-type", "of no known type").partition(";")[0]
+    try:
+        return orjson.loads(answer.body)
+    except orjson.JSONDecodeError as error:
+        if "unexpected end" in error.msg:
+            raise Transient(f"the answer to {request.label} ends in the middle", reason="TruncatedAnswer") from None
+        if request.about in (About.RECORD, About.PROBE) and "html" not in kind:
+            return None
+    raise Misconfigured(
+        f"the answer to {request.label} is {kind}, not JSON: check spec.url; is this the API, and not its web page?",
+        reason="NotJSON",
+    )
+
+
+def failure_of(answer: Answer, request: Request, rules: Sequence[ErrorRule]) -> Failure | None:
+    """What an answer means, by the connector's rules, else by its status (RFC 9110 section 15); None for a success."""
+    kind = _ruled(answer, rules)
+    if kind is None and 200 <= answer.status < 300:
+        return None
+    failure = BY_CLASS[kind] if kind else _by_status(answer, request.about)
+    return failure(
+        _message(answer, request, failure), reason=_reason(answer, request, failure), retry_after=_pause(answer)
+    )
+
+
+def _ruled(answer: Answer, rules: Sequence[ErrorRule]) -> ErrorClass | None:
+    for rule in rules:
+        if rule.status in (None, answer.status) and (rule.body is None or rule.body.encode() in answer.body):
+            return rule.class_
+    return None
+
+
+def _pause(answer: Answer) -> float | None:
+    return answer.retry_after if answer.status >= 300 else None
+
+
+_BY_STATUS: dict[int, type[Failure]] = {
+    401: AuthRejected,
+    403: AuthRejected,
+    407: AuthRejected,
+    408: Transient,
+    409: Conflicted,
+    412: Conflicted,
+    425: Transient,
+    429: Throttled,
+    501: Misconfigured,
+    505: Misconfigured,
+}
+
+_OF_THE_REQUEST = (405, 406, 411, 415, 428)
+"""Statuses that say that the request, whatever record it is about, is made in a wrong way."""
+
+
+def _by_status(answer: Answer, about: About) -> type[Failure]:
+    status = answer.status
+    if status in _BY_STATUS:
+        return _BY_STATUS[status]
+    if status == 503 and answer.retry_after is not None:
+        return Throttled
+    if status >= 500:
+        return Transient
+    if status in (404, 410) and about in (About.RECORD, About.LOOKUP):
+        return Gone
+    if 400 <= status < 500 and about is About.RECORD and status not in _OF_THE_REQUEST:
+        return Invalid
+    return Misconfigured
+
+
+def _reason(answer: Answer, request: Request, failure: type[Failure]) -> str:
+    if failure is Misconfigured and answer.status in (404, 410):
+        return "ObjectNotFound" if request.about is About.OBJECT else "UnexpectedAnswer"
+    return {
+        AuthRejected: "AuthFailed",
+        Throttled: "Throttled",
+        Transient: "Unavailable",
+        Misconfigured: "UnexpectedAnswer",
+    }.get(failure, "")
+
+
+def _message(answer: Answer, request: Request, failure: type[Failure]) -> str:
+    start = f"{request.label} answered {answer.status}"
+    if 300 <= answer.status < 400:
+        return f"{start}, a redirect{_to(answer)}: write the URL that it leads to into spec.url"
+    if failure is AuthRejected:
+        return f"{start}: check the Secret of the Connection's auth, and what it is allowed to do"
+    text = said(answer.body, request.hidden)
+    start += f" ({text})" if text else ""
+    if failure is Misconfigured and answer.status in (404, 410):
+        return f"{start}: check systems[].object, the connector's path and spec.url"
+    return f"{start}: check the connector and spec.url" if failure is Misconfigured else start
+
+
+def _to(answer: Answer) -> str:
+    """The origin that a redirect leads to; the rest of a Location may hold what is secret."""
+    parts = urlsplit(answer.headers.get("location", ""))
+    return f" to {parts.scheme}://{parts.hostname}" if parts.hostname else ""
+
+
+def said(body: bytes, hidden: Sequence[str]) -> str:
+    """What a system said of a failure, in one short line without the values that were sent."""
+    try:
+        text = _sentence(orjson.loads(body))
+    except orjson.JSONDecodeError:
+        text = body[: 4 * SAID].decode(errors="replace")
+        text = "" if "<" in text else text
+    text = " ".join(text.split())
+    for value in sorted(filter(None, hidden), key=len, reverse=True):
+        text = text.replace(value, "…") if len(value) > 1 else text
+    return text if len(text) <= SAID else text[: SAID - 1] + "…"
+
+
+def _sentence(found: Any, depth: int = 0) -> str:
+    """The words meant for people in an error document, as problem details (RFC 9457) and common APIs name them."""
+    if isinstance(found, str):
+        return found
+    if isinstance(found, list) and depth < 4:
+        return "; ".join(filter(None, (_sentence(item, depth + 1) for item in found[:3])))
+    if isinstance(found, dict) and depth < 4:
+        for name in ("detail", "message", "error_description", "msg", "errors", "error", "title"):
+            if text := _sentence(found.get(name), depth + 1):
+                return text
+    return ""

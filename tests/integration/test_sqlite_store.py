@@ -1,0 +1,73 @@
+"""The SQLite store keeps the contract, and says what to do when its file cannot be used."""
+
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from fairlead.engine.case import Side
+from fairlead.state.base import Commit, StateCorrupted, StateFull, StateNewer, Store
+from fairlead.state.sqlite import SQLiteStore
+from fairlead.testing.store import LAYOUT, StoreSuite, prints, recollection
+
+
+class TestSQLiteStore(StoreSuite):
+    @pytest.fixture
+    def again(self, tmp_path: Path) -> Callable[[], Store]:
+        return lambda: SQLiteStore(tmp_path / "state.db")
+
+
+async def test_a_damaged_file_is_told_apart_and_left_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    path.write_bytes(b"this is not a database, it is a letter to the reader" * 100)
+    before = path.read_bytes()
+    with pytest.raises(StateCorrupted, match="move the file away"):
+        await SQLiteStore(path).open(LAYOUT)
+    assert path.read_bytes() == before
+
+
+async def test_a_damaged_page_is_found_when_the_file_is_opened(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    store = SQLiteStore(path)
+    await store.open(LAYOUT)
+    await store.commit(Commit(records=[recollection(n, crm=Side(f"k{n}", n, prints(1, 2))) for n in range(1, 5000)]))
+    await store.close()
+    content = bytearray(path.read_bytes())
+    content[8192:40960] = b"\x00" * 32768
+    path.write_bytes(content)
+    with pytest.raises(StateCorrupted):
+        await SQLiteStore(path).open(LAYOUT)
+
+
+async def test_a_file_of_a_newer_version_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    with sqlite3.connect(path) as database:
+        database.execute("PRAGMA user_version = 99")
+    with pytest.raises(StateNewer, match="newer version"):
+        await SQLiteStore(path).open(LAYOUT)
+
+
+async def test_a_full_disk_changes_nothing_and_says_so(tmp_path: Path) -> None:
+    store = SQLiteStore(tmp_path / "state.db")
+    await store.open(LAYOUT)
+    pages = store._db.execute("PRAGMA page_count").fetchone()[0]
+    store._db.execute(f"PRAGMA max_page_count = {pages + 2}")
+    many = [recollection(n, crm=Side(f"k{n}", n, prints(1, 2))) for n in range(1, 5000)]
+    with pytest.raises(StateFull, match="no space is left"):
+        await store.commit(Commit(records=many))
+    assert await store.next_record() == 1
+    await store.close()
+
+
+async def test_a_scratch_store_is_a_copy_that_leaves_the_file_alone(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    store = SQLiteStore(path)
+    await store.open(LAYOUT)
+    await store.commit(Commit(records=[recollection(1, crm=Side("a", 1, prints(1, 2)))]))
+    scratch = SQLiteStore(path, scratch=True)
+    await scratch.open(LAYOUT)
+    await scratch.commit(Commit(records=[recollection(2, crm=Side("b", 1, prints(1, 2)))]))
+    assert (await scratch.known("crm"), await store.known("crm")) == (2, 1)
+    await scratch.close()
+    await store.close()
