@@ -97,8 +97,10 @@ BROKEN: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "field name that CEL cannot use": (
         {"spec.schema.properties.e-mail": {"type": "string"}},
-        "spec.schema.properties.e-mail: a field's name is up to 63 letters, digits and '_', beginning with a letter, "
-        "so that CEL can use it",
+        (
+            "spec.schema.properties.e-mail: a field's name is up to 63 letters, digits and '_', "
+            "beginning with a letter, so that CEL can use it"
+        ),
     ),
     "field without a schema": (
         {"spec.schema.properties.email": True},
@@ -110,8 +112,10 @@ BROKEN: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "required field that no system has": (
         {"spec.schema.required": ["tax"], "spec.schema.properties.tax": {"type": "string"}},
-        "spec.schema.required[0]: tax is required but mapped in no system: map it in systems[].fields, "
-        "or do not require it",
+        (
+            "spec.schema.required[0]: tax is required but mapped in no system: map it in systems[].fields, "
+            "or do not require it"
+        ),
     ),
     "unknown system of record": (
         {"spec.systemOfRecord": "crn"},
@@ -164,18 +168,24 @@ BROKEN: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "list of a field that is none": (
         {NAME: {"path": "a", "split": ";"}},
-        "spec.systems[0].fields.name.split: split makes a list: give the field `type: array` in the schema, "
-        "or leave split out",
+        (
+            "spec.systems[0].fields.name.split: split makes a list: give the field `type: array` in the schema, "
+            "or leave split out"
+        ),
     ),
     "values that cannot be read backwards": (
         {NAME: {"path": "a", "values": {"x": "1", "y": "1"}}},
-        "spec.systems[0].fields.name.values: more than one native value means '1', so it is not clear which to write: "
-        "keep one, or use {read, write}",
+        (
+            "spec.systems[0].fields.name.values: more than one native value means '1', so it is not clear which "
+            "to write: keep one, or use {read, write}"
+        ),
     ),
     "one attribute written twice": (
         {NAME: "properties.email"},
-        "spec.systems[0].fields.name: writes 'properties.email', as email does: map one of them, "
-        "or give one only {read: …}",
+        (
+            "spec.systems[0].fields.name: writes 'properties.email', as email does: map one of them, "
+            "or give one only {read: …}"
+        ),
     ),
     "only written, but cannot be": (
         {"spec.systems.1.access": "WriteOnly", "spec.systems.1.fields.name": {"read": "a"}},
@@ -195,13 +205,17 @@ BROKEN: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "owner that does not have its field": (
         {"spec.systems.0.fields": {"email": "email"}},
-        "spec.systemOfRecord: crm owns name but does not map it: map it there, or name another system in "
-        "fields.name.systemOfRecord",
+        (
+            "spec.systemOfRecord: crm owns name but does not map it: map it there, or name another system in "
+            "fields.name.systemOfRecord"
+        ),
     ),
     "owner of a field that is only written": (
         {"spec.systems.1.access": "WriteOnly", "spec.fields": {"name": {"systemOfRecord": "erp"}}},
-        "spec.fields.name.systemOfRecord: erp owns name but is WriteOnly: give it access ReadWrite, "
-        "or name another system",
+        (
+            "spec.fields.name.systemOfRecord: erp owns name but is WriteOnly: give it access ReadWrite, "
+            "or name another system"
+        ),
     ),
     "match by an unknown field": (
         {"spec.match": [{"fields": ["email"]}, {"fields": ["emial"]}]},
@@ -217,13 +231,17 @@ BROKEN: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "schedule that is no cron": (
         {"spec.trigger": {"resyncSchedule": "61 * * * *"}},
-        "spec.trigger.resyncSchedule: is not a cron expression (bad minute): write five parts, "
-        "for example 0 3 * * * for 03:00 every day",
+        (
+            "spec.trigger.resyncSchedule: is not a cron expression (bad minute): write five parts, "
+            "for example 0 3 * * * for 03:00 every day"
+        ),
     ),
     "schedule that never comes": (
         {"spec.trigger": {"resyncSchedule": "0 3 31 2 *"}},
-        "spec.trigger.resyncSchedule: is not a cron expression (bad day-of-month): write five parts, "
-        "for example 0 3 * * * for 03:00 every day",
+        (
+            "spec.trigger.resyncSchedule: is not a cron expression (bad day-of-month): write five parts, "
+            "for example 0 3 * * * for 03:00 every day"
+        ),
     ),
     "interval below a second": (
         {"spec.trigger": {"interval": "500ms"}},

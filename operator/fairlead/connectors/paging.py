@@ -1,91 +1,202 @@
-"""Paging: how a list goes on, and how a list that goes wrong is noticed."""
+"""Paging: how a list goes on, and how it is noticed that it does not go on as it should.
+
+The number of pages is not bounded, but no page and no cursor may come twice in one reading, so a reading ends.
+"""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Sequence
+from typing import Any
 
-import xxhash
+import msgspec
 
-from fairlead.model.connector import Paginate, Pagination
-from fairlead.model.record import Native
-from fairlead.transport.failure import Misconfigured
-from fairlead.transport.http import Answer
+from fairlead.connectors.jsonpage import getter
+from fairlead.model.connector import Paginate, Pagination, Read
+from fairlead.model.record import MISSING
+from fairlead.transport.answer import Answer
+from fairlead.transport.failure import Misconfigured, Transient
 
-Ask = Callable[[str, Mapping[str, str]], Awaitable[Answer]]
+STEPS_BACK = 100
+"""How often one reading may step back because records moved under it."""
+
+Ask = Callable[[dict[str, str]], Awaitable[Answer]]
+"""Sends the list's request with these parameters added; `Follow` asks for a URL instead."""
+
+Follow = Callable[[str], Awaitable[Answer]]
 
 
-async def pages_of(
-    paginate: Paginate | None,
-    ask: Ask,
-    path: str,
-    query: Mapping[str, str],
-    records: Callable[[Answer], list[Native]],
-    key: str,
-) -> AsyncIterator[list[Native]]:
-    """The records of each page.
+class Chunk(msgspec.Struct, frozen=True):
+    """A part of a list. The last one says so, and may be empty."""
 
-    Raises:
-        Misconfigured: a page repeats, or a cursor comes back that was used before (`RepeatedPage`,
-            `CursorWentBack`): what follows would never end.
+    answer: Answer
+    records: list[Any]
+    last: bool
+
+
+class Pager:
+    """Reads one list of one object, page by page; kept between readings, because it learns how the system pages.
+
+    Args:
+        read: what the connector declares.
+        label: what messages call the request.
+        identity: what tells one state of a record from another, to recognise a page that comes again.
     """
-    address, parameters = path, {**query, **_size(paginate), **_first(paginate)}
-    used: set[int] = set()
-    before: list[object] = []
-    read = 0
-    while True:
-        answer = await ask(address, parameters)
-        rows = records(answer)
-        keys: list[object] = [row.get(key) for row in rows]
-        if rows and keys == before:
-            raise Misconfigured(f"{path} gives the same page twice: check `paginate`", reason="RepeatedPage")
-        before = keys
-        read += len(rows)
-        yield rows
-        following = _next(paginate, answer, len(rows), read, parameters)
-        if following is None:
-            return
-        address, parameters = following if following[0] else (path, {**parameters, **following[1]})
-        place = xxhash.xxh3_64_intdigest(f"{address} {sorted(parameters.items())}".encode())
-        if place in used:
-            raise Misconfigured(f"the cursor of {path} went back: check `paginate`", reason="CursorWentBack")
-        used.add(place)
+
+    def __init__(self, read: Read, label: str, identity: Callable[[Any], Hashable]) -> None:
+        self._paginate = read.paginate
+        self._label = label
+        self._records = getter(read.records)
+        self._where = read.records
+        self._identity = identity
+        self._honoured = False
+
+    def pages(self, ask: Ask, follow: Follow) -> AsyncIterator[Chunk]:
+        """The list from its start to its end."""
+        paginate = self._paginate
+        if paginate is None:
+            return self._whole(ask)
+        return {
+            Pagination.CURSOR: self._by_cursor,
+            Pagination.PAGE: self._by_page,
+            Pagination.OFFSET: self._by_offset,
+            Pagination.LINK: self._by_link,
+        }[paginate.type](paginate, ask, follow)
+
+    async def _whole(self, ask: Ask) -> AsyncIterator[Chunk]:
+        answer = await ask({})
+        yield Chunk(answer, self.records(answer), last=True)
+
+    async def _by_cursor(self, paginate: Paginate, ask: Ask, _: Follow) -> AsyncIterator[Chunk]:
+        cursor, find, seen = "", getter(paginate.next or ""), _Seen(self._label, self._identity)
+        while True:
+            position = {paginate.param or "": cursor} if cursor else {}
+            answer = await ask({**_size(paginate), **position})
+            records = self.records(answer)
+            following = find(answer.document)
+            cursor = "" if following is MISSING or following in (None, False) else str(following)
+            seen.require_new(records, cursor)
+            yield Chunk(answer, records, last=not cursor)
+            if not cursor:
+                return
+
+    async def _by_link(self, paginate: Paginate, ask: Ask, follow: Follow) -> AsyncIterator[Chunk]:
+        answer, seen = await ask(_size(paginate)), _Seen(self._label, self._identity)
+        while True:
+            records, link = self.records(answer), next_link(answer.headers.get("link", ""))
+            seen.require_new(records, link)
+            yield Chunk(answer, records, last=not link)
+            if not link:
+                return
+            answer = await follow(link)
+
+    async def _by_page(self, paginate: Paginate, ask: Ask, _: Follow) -> AsyncIterator[Chunk]:
+        """Page numbers. Where records are deleted while they are read, the next ones move up and one may be passed over.
+
+        What was known is then looked for by its key, and what is new is found by the next resync.
+        """
+        number, seen = paginate.first, _Seen(self._label, self._identity)
+        while True:
+            answer = await ask({**_size(paginate), paginate.param or "": str(number)})
+            records = self.records(answer)
+            seen.require_new(records)
+            last = self._ends(paginate, len(records))
+            yield Chunk(answer, records, last=last)
+            if last:
+                return
+            number += 1
+
+    async def _by_offset(self, paginate: Paginate, ask: Ask, _: Follow) -> AsyncIterator[Chunk]:
+        """Offsets. Each page begins with the last record of the one before: if it does not, records moved up, and the
+        reading steps back to where it knows its way.
+        """
+        trail: list[tuple[int, Hashable]] = []
+        offset, before, steps, seen = 0, None, 0, _Seen(self._label, self._identity)
+        while True:
+            answer = await ask({**_size(paginate), paginate.param or "": str(offset)})
+            records = self.records(answer)
+            if before is not None and (not records or self._identity(records[0]) != before):
+                steps += 1
+                self._require_calm(steps)
+                offset, before = trail.pop()
+                seen = _Seen(self._label, self._identity)
+                continue
+            last = self._ends(paginate, len(records)) or (before is not None and len(records) == 1)
+            seen.require_new(records)
+            yield Chunk(answer, records if before is None else records[1:], last=last)
+            if last:
+                return
+            trail.append((offset, before))
+            offset, before = offset + len(records) - 1, self._identity(records[-1])
+
+    def _ends(self, paginate: Paginate, count: int) -> bool:
+        """Whether a page is the last one. A short page is, once the system has shown that it gives full ones.
+
+        Until then it may be that the system gives smaller pages than it was asked for.
+        """
+        if paginate.size_param and count >= paginate.size:
+            self._honoured = True
+        return count == 0 or (self._honoured and count < paginate.size)
+
+    def _require_calm(self, steps: int) -> None:
+        if steps > STEPS_BACK:
+            raise Transient(f"{self._label} changes faster than it can be read by offset", reason="UnstableList")
+
+    def records(self, answer: Answer) -> list[Any]:
+        """The list in an answer; null is an empty one.
+
+        Raises:
+            Misconfigured: there is no list of objects where the connector says so.
+        """
+        found = self._records(answer.document)
+        if found is None and self._where:
+            return []
+        if not isinstance(found, list) or not all(isinstance(record, dict) for record in found):
+            where = f"at {self._where!r} in" if self._where else "as"
+            raise Misconfigured(
+                f"{self._label} has no list of objects {where} its answer: check the connector's records",
+                reason="UnexpectedAnswer",
+            )
+        return found
 
 
-def _size(paginate: Paginate | None) -> dict[str, str]:
-    return {paginate.size_param: str(paginate.size)} if paginate and paginate.size_param else {}
+class _Seen:
+    """What one reading has met: two equal pages or cursors would go on forever, or lose what lies behind them."""
+
+    def __init__(self, label: str, identity: Callable[[Any], Hashable]) -> None:
+        self._label = label
+        self._identity = identity
+        self._pages: set[int] = set()
+        self._cursors: set[str] = set()
+
+    def require_new(self, records: Sequence[Any], cursor: str = "") -> None:
+        if cursor and cursor in self._cursors:
+            raise Misconfigured(
+                f"{self._label} went back to a page that it had given already: check paginate, or ask the vendor",
+                reason="CursorWentBack",
+            )
+        self._cursors.add(cursor)
+        page = hash(tuple(map(self._identity, records)))
+        if records and page in self._pages:
+            raise Misconfigured(
+                f"{self._label} gave the same page twice: check the parameters in paginate; does the system know them?",
+                reason="RepeatedPage",
+            )
+        self._pages.add(page)
 
 
-def _first(paginate: Paginate | None) -> dict[str, str]:
-    if paginate is None or paginate.param is None:
-        return {}
-    if paginate.type is Pagination.PAGE:
-        return {paginate.param: str(paginate.first)}
-    return {paginate.param: "0"} if paginate.type is Pagination.OFFSET else {}
+def _size(paginate: Paginate) -> dict[str, str]:
+    return {paginate.size_param: str(paginate.size)} if paginate.size_param else {}
 
 
-def _next(
-    paginate: Paginate | None, answer: Answer, count: int, read: int, parameters: Mapping[str, str]
-) -> tuple[str, dict[str, str]] | None:
-    """(address, {}) of the next page, or ("", parameters that change); None at the end."""
-    if paginate is None:
-        return None
-    if paginate.type is Pagination.LINK:
-        link = answer.links.get("next")
-        return (link, {}) if link else None
-    if paginate.type is Pagination.CURSOR:
-        cursor = _at(answer.json(""), paginate.next or "next")
-        return ("", {paginate.param or "cursor": str(cursor)}) if cursor not in (None, "") else None
-    if count == 0 or (paginate.size_param and count < paginate.size):
-        return None
-    if paginate.type is Pagination.OFFSET:
-        return ("", {paginate.param or "offset": str(read)})
-    name = paginate.param or "page"
-    return ("", {name: str(int(parameters.get(name, paginate.first)) + 1)})
+_LINK = re.compile(r'<([^>]*)>((?:\s*;\s*[^=;,\s]+(?:\s*=\s*(?:"(?:[^"\\]|\\.)*"|[^",;\s]*))?)*)')
+_REL = re.compile(r';\s*rel\s*=\s*(?:"([^"]*)"|([^",;\s]+))', re.IGNORECASE)
 
 
-def _at(value: object, path: str) -> object:
-    for part in path.split("."):
-        if not isinstance(value, dict) or part not in value:
-            return None
-        value = value[part]
-    return value
+def next_link(header: str) -> str:
+    """The target of the link with the relation `next` in a Link header (RFC 8288 section 3); empty when there is none."""
+    for target, parameters in _LINK.findall(header):
+        relation = _REL.search(parameters)
+        if relation and "next" in (relation[1] or relation[2] or "").lower().split():
+            return str(target)
+    return ""

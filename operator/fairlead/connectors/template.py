@@ -1,32 +1,70 @@
-"""Templates: RFC 6570 level 1. `{name}` becomes the percent-encoded value; nothing else happens."""
+"""Templates: RFC 6570 level 1, so `{name}` and nothing else; every value is percent-encoded and nothing is run."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from urllib.parse import quote
 
-_EXPRESSION = re.compile(r"\{(\w+)\}")
+_EXPRESSION = re.compile(r"\{([^{}]*)\}")
+_LITERAL = "%!#$&'()*+,/:;=?@[]~-._"
+"""What RFC 6570 section 3.1 copies of a template's own text; the rest of it is percent-encoded."""
 
 
-def variables(template: str) -> frozenset[str]:
-    """The names that a template uses."""
-    return frozenset(_EXPRESSION.findall(template))
+class TemplateError(ValueError):
+    """A template is malformed, or a value cannot stand in its place."""
 
 
-def expand(template: str, values: Mapping[str, str]) -> str:
-    """The template with its values percent-encoded (unreserved characters stay): for paths."""
-    return _EXPRESSION.sub(lambda match: quote(values.get(match[1], ""), safe="-._~"), template)
+class Template:
+    """A template over named variables.
 
+    Args:
+        text: the template.
+        variables: the names that it may use.
 
-def expand_query(query: Mapping[str, str], values: Mapping[str, str]) -> dict[str, str]:
-    """Query parameters, names too, with their values; the client encodes them. What lacks a value is left out."""
-    expanded = {}
-    for name, template in query.items():
-        if variables(name + template) <= values.keys():
-            expanded[_filled(name, values)] = _filled(template, values)
-    return expanded
+    Raises:
+        TemplateError: an expression is not one of the names in braces.
+    """
 
+    def __init__(self, text: str, variables: Collection[str]) -> None:
+        self.text = text
+        parts = _EXPRESSION.split(text)
+        self._literals, self._names = parts[::2], parts[1::2]
+        if any("{" in part or "}" in part for part in self._literals):
+            raise TemplateError(f"{text!r} has a brace without its partner")
+        for name in self._names:
+            if name not in variables:
+                known = ", ".join("{" + variable + "}" for variable in sorted(variables))
+                raise TemplateError(f"{text!r} uses {{{name}}}; it may use {known}")
 
-def _filled(template: str, values: Mapping[str, str]) -> str:
-    return _EXPRESSION.sub(lambda match: values[match[1]], template)
+    @property
+    def names(self) -> frozenset[str]:
+        """The variables that it uses."""
+        return frozenset(self._names)
+
+    def path(self, values: Mapping[str, str]) -> str:
+        """The template as part of a URL's path.
+
+        Raises:
+            TemplateError: a value is empty, `.` or `..`: servers would take the path for another one.
+        """
+        for name in self._names:
+            if values[name] in ("", ".", ".."):
+                raise TemplateError(f"{{{name}}} of {self.text!r} is empty or dots only, which no path can hold")
+        return self._filled([quote(text, safe=_LITERAL) for text in self._literals], values, encoded=True)
+
+    def plain(self, values: Mapping[str, str]) -> str:
+        """The template filled in as it is, to be encoded as a whole (a query parameter)."""
+        return self._filled(self._literals, values, encoded=False)
+
+    def shown(self, values: Mapping[str, str]) -> str:
+        """The template for a message: with these values, and the other variables as they stand."""
+        return self._filled(
+            self._literals, {name: values.get(name, f"{{{name}}}") for name in self._names}, encoded=False
+        )
+
+    def _filled(self, literals: list[str], values: Mapping[str, str], *, encoded: bool) -> str:
+        parts = [literals[0]]
+        for name, literal in zip(self._names, literals[1:], strict=True):
+            parts += [quote(values[name], safe="") if encoded else values[name], literal]
+        return "".join(parts)

@@ -11,7 +11,7 @@ import msgspec
 Value: TypeAlias = "bool | int | Decimal | str | list[Value] | dict[str, Value] | None"
 """A canonical value. Dates and times are ISO 8601 strings, binary is base64, `None` is "no value".
 
-Numbers are `int` when integral (and of 64 bits) and `Decimal` otherwise, so no system's float can round another's money.
+Numbers are `int` when integral and of 64 bits, else `Decimal`: no system's float can round another's money.
 """
 
 Native: TypeAlias = "dict[str, object]"

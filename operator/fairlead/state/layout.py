@@ -28,6 +28,8 @@ class Folding:
 
     def fold(self, sides: Mapping[str, Side]) -> tuple[bytes, dict[str, bytes | None]]:
         """The shared string, and per system its own where it differs (else None)."""
+        if len({side.prints for side in sides.values()}) == 1 and all(self._masks[n] == self._full for n in sides):
+            return next(iter(sides.values())).prints, dict.fromkeys(sides)
         shared, covered = 0, 0
         numbers = {name: int.from_bytes(side.prints, "big") for name, side in sides.items()}
         for name, number in numbers.items():

@@ -20,7 +20,7 @@ from fairlead.model.connector import ErrorRule
 from fairlead.transport.answer import Answer, Request, document, failure_of
 from fairlead.transport.auth import authenticator
 from fairlead.transport.backoff import Backoff
-from fairlead.transport.failure import AuthRejected, Failure, Misconfigured, Throttled, Transient
+from fairlead.transport.failure import Failure, Misconfigured, Throttled, Transient
 from fairlead.transport.limits import Limiter
 from fairlead.transport.secrets import Secrets
 from fairlead.transport.tls import ssl_context, trusts_nobody

@@ -1,0 +1,301 @@
+"""What holds for every policy, every edit and every order of reading and writing."""
+
+from __future__ import annotations
+
+import os
+import random
+from typing import Any
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from fairlead.engine.case import Case, Operation
+from fairlead.model.syncpolicy import Edits, WhenEmpty
+from support.simulation import World, spec_of
+
+settings.register_profile(
+    "default", max_examples=200, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.register_profile("thorough", settings.get_profile("default"), max_examples=20_000, derandomize=False)
+settings.load_profile(os.environ.get("FAIRLEAD_PROPERTIES", "default"))
+
+NAMES = ("a", "b", "c", "d")
+FIELDS = ("x", "y")
+ACCESS = ("ReadWrite", "ReadWrite", "ReadWrite", "ReadOnly", "WriteOnly")
+CONFLICT = ("SystemOfRecordWins", "LatestWins", "Priority", "Manual")
+
+
+@st.composite
+def rules_of_fields(draw: Any, names: tuple[str, ...]) -> dict[str, Any]:
+    """Rules for some of the fields."""
+    rules = {}
+    for name in FIELDS:
+        rule: dict[str, Any] = {}
+        if draw(st.booleans()):
+            rule["onConflict"] = draw(st.sampled_from(CONFLICT))
+        if draw(st.booleans()):
+            rule["systemOfRecord"] = draw(st.sampled_from(names))
+        if draw(st.integers(0, 3)) == 0:
+            rule["edits"] = "SystemOfRecordOnly"
+        if draw(st.integers(0, 3)) == 0:
+            rule["whenEmpty"] = "Keep"
+        if draw(st.integers(0, 3)) == 0:
+            rule["priority"] = draw(st.permutations(names))
+        rules[name] = rule
+    return rules
+
+
+@st.composite
+def policies(draw: Any, *, plain_access: bool = False, **fixed: Any) -> Any:
+    """A policy over two to four systems; the first is the system of record."""
+    names = NAMES[: draw(st.integers(2, 4))]
+    systems = []
+    for number, name in enumerate(names):
+        access = "ReadWrite" if plain_access else draw(st.sampled_from(ACCESS if number else ACCESS[:4]))
+        mapped = FIELDS if number == 0 else draw(st.sampled_from([FIELDS, FIELDS, FIELDS[:1], FIELDS[1:]]))
+        systems.append({"name": name, "access": access, "fields": {f: f for f in mapped}})
+    spec: dict[str, Any] = {
+        "onConflict": draw(st.sampled_from(CONFLICT)),
+        "firstSync": draw(st.sampled_from(["SystemOfRecordWins", "FillEmptyOnly"])),
+        "deletes": {
+            "propagate": draw(st.sampled_from(["FromSystemOfRecord", "FromAny", "Never"])),
+            "onUpdateConflict": draw(st.sampled_from(["UpdateWins", "DeleteWins"])),
+        },
+        "fields": draw(rules_of_fields(names)),
+    }
+    return spec_of(systems, FIELDS, **{**spec, **fixed})
+
+
+SYSTEM = st.sampled_from(NAMES)
+EDIT = st.tuples(st.just("edit"), SYSTEM, st.sampled_from(FIELDS), st.sampled_from(["new", "new", "new", "", None]))
+REVERT = st.tuples(st.just("revert"), SYSTEM, st.sampled_from(FIELDS))
+READ = st.tuples(st.just("read"), SYSTEM)
+DELIVER = st.tuples(st.sampled_from(["deliver", "deliver", "lose"]), SYSTEM)
+OUTAGE = st.tuples(st.sampled_from(["down", "up"]), SYSTEM)
+EDITS = st.lists(st.one_of(EDIT, EDIT, REVERT, READ, READ, DELIVER, DELIVER, OUTAGE), max_size=24)
+DELETE = st.tuples(st.sampled_from(["delete", "create"]), SYSTEM)
+LIVES = st.lists(st.one_of(EDIT, EDIT, REVERT, READ, READ, READ, DELIVER, DELIVER, OUTAGE, DELETE, DELETE), max_size=30)
+
+
+def play(world: World, acts: list[tuple[Any, ...]]) -> World:
+    """Does what users, systems and the worker do, in this order. New values are all different."""
+    past: dict[str, list[Any]] = {}
+    for number, (act, system, *rest) in enumerate(acts):
+        if system not in world.rules.systems:
+            continue
+        if act == "edit":
+            name, value = rest
+            past.setdefault(name, []).append(world.copies[system].values.get(name) if system in world.copies else None)
+            world.edit(system, name, f"{name}{number}" if value == "new" else value)
+        elif act == "revert" and past.get(rest[0]):
+            world.edit(system, rest[0], past[rest[0]][-1])
+        elif act == "create":
+            world.create(system, {name: f"{name}{number}" for name in FIELDS})
+        elif act == "delete":
+            world.delete(system)
+        elif act == "read":
+            world.read(system)
+        elif act in ("deliver", "lose"):
+            world.deliver(system, lost=act == "lose")
+        elif act in ("down", "up"):
+            (world.down.add if act == "down" else world.down.discard)(system)
+    return world
+
+
+def edited_world(spec: Any, acts: list[tuple[Any, ...]]) -> World:
+    """A world that agreed, and then was edited."""
+    world = World(spec)
+    world.agree(x="x-first", y="y-first")
+    return play(world, acts)
+
+
+def values_of(world: World, name: str) -> dict[str, Any]:
+    """What each system that takes part says of a field."""
+    return {
+        system: copy.values[name]
+        for system, copy in world.copies.items()
+        if name in copy.values and system in world.sides and system not in world.away
+    }
+
+
+def assert_agreement(world: World, name: str) -> None:
+    """Systems that may be written agree, as far as the field's rules want it."""
+    rule = world.rules.fields[name]
+    found = values_of(world, name)
+    owner = found.get(rule.system_of_record) if world.rules.systems[rule.system_of_record].reads else None
+    writable = {s: v for s, v in found.items() if name in world.rules.systems[s].writable}
+    values = set(writable.values())
+    if rule.when_empty is WhenEmpty.KEEP:
+        values -= {None, ""}
+        if rule.edits is Edits.SYSTEM_OF_RECORD_ONLY and not owner:
+            return
+    assert len(values) <= 1, (name, found)
+
+
+@given(policies(firstSync="SystemOfRecordWins"), EDITS)
+def test_all_systems_agree_once_edits_stop(spec: Any, acts: list[tuple[Any, ...]]) -> None:
+    world = edited_world(spec, acts)
+    world.rest()
+    for name in set(world.rules.fields) - set(world.frozen):
+        assert_agreement(world, name)
+
+
+@given(policies(), LIVES)
+def test_a_second_round_on_the_same_state_decides_nothing(spec: Any, acts: list[tuple[Any, ...]]) -> None:
+    world = edited_world(spec, acts)
+    world.rest()
+    sides, findings = world.sides, list(world.findings)
+    for system in world.sides:
+        if system in world.copies:
+            decision = world.desk.decider.decide(world.case({system: world.observe(system)}))
+            assert (decision.writes, decision.findings, decision.needs) == ({}, (), frozenset())
+    assert (sides, findings) == (world.sides, world.findings)
+
+
+@given(policies(), EDITS)
+def test_no_value_is_lost_silently(spec: Any, acts: list[tuple[Any, ...]]) -> None:
+    world = edited_world(spec, acts)
+    world.rest()
+    standing = {value for copy in world.copies.values() for value in copy.values.values()}
+    assert world.entered - standing - world.told - world.silenced == set()
+
+
+@given(policies(), LIVES)
+def test_no_value_is_lost_silently_when_records_come_and_go(spec: Any, acts: list[tuple[Any, ...]]) -> None:
+    world = edited_world(spec, acts)
+    world.rest()
+    standing = {value for copy in world.copies.values() for value in copy.values.values()}
+    assert world.entered - standing - world.told - world.silenced == set()
+
+
+@given(policies(), LIVES)
+def test_only_what_may_be_written_is_written(spec: Any, acts: list[tuple[Any, ...]]) -> None:
+    world = edited_world(spec, acts)
+    world.rest()
+    for system, write in world.sent:
+        assert set(write.values) <= world.rules.systems[system].writable
+        assert world.rules.systems[system].writes
+
+
+@given(policies(), LIVES)
+def test_a_write_only_system_is_never_a_source(spec: Any, acts: list[tuple[Any, ...]]) -> None:
+    world = edited_world(spec, acts)
+    world.rest()
+    sources = {origin for _, write in world.sent for origin in write.origins.values()}
+    assert all(world.rules.systems[source].reads for source in sources)
+
+
+@given(policies(), LIVES)
+def test_the_only_system_that_may_edit_a_field_never_takes_another_systems_value(
+    spec: Any, acts: list[tuple[Any, ...]]
+) -> None:
+    world = edited_world(spec, acts)
+    world.rest()
+    owned = {n: r.system_of_record for n, r in world.rules.fields.items() if r.edits is Edits.SYSTEM_OF_RECORD_ONLY}
+    for system, write in world.sent:
+        if write.operation is Operation.UPDATE and world.rules.systems[system].reads:
+            taken = {name for name in write.values if owned.get(name) == system and write.origins[name] != system}
+            assert taken == set()
+
+
+@given(policies(), EDITS)
+def test_fields_that_nobody_changed_are_never_written(spec: Any, acts: list[tuple[Any, ...]]) -> None:
+    world = edited_world(spec, acts)
+    world.rest()
+    written = {name for _, write in world.sent for name in write.values}
+    assert written <= world.edited
+
+
+@given(policies(), LIVES)
+def test_deletes_spread_only_as_the_policy_says(spec: Any, acts: list[tuple[Any, ...]]) -> None:
+    world = edited_world(spec, acts)
+    world.rest()
+    if any(write.operation is Operation.DELETE for _, write in world.sent):
+        assert any(world.rules.deletes_spread_from(system) for system in world.deleted_by_user)
+
+
+@given(policies(plain_access=True, firstSync="FillEmptyOnly", fields={}), st.data())
+def test_fill_empty_only_never_overwrites_a_filled_value(spec: Any, data: Any) -> None:
+    world = World(spec)
+    value = st.sampled_from(["1", "2", "", None])
+    for system in world.rules.systems:
+        world.create(system, {name: data.draw(value) for name in FIELDS})
+    before = {system: dict(copy.values) for system, copy in world.copies.items()}
+    world.rest()
+    for system, values in before.items():
+        for name, value_before in values.items():
+            assert world.copies[system].values[name] == value_before or not value_before
+
+
+@given(policies(), LIVES, st.randoms(use_true_random=False))
+def test_the_decision_does_not_depend_on_any_order(
+    spec: Any, acts: list[tuple[Any, ...]], chance: random.Random
+) -> None:
+    world = edited_world(spec, acts)
+    observed = {system: world.observe(system) for system in world.copies}
+    gone = frozenset(world.sides) - frozenset(world.copies)
+    create_in = frozenset(system for system, rule in world.rules.systems.items() if rule.creates)
+    case = world.case(observed, deleted=gone, create_in=create_in)
+    assert world.desk.decider.decide(_shuffled(case, chance)) == world.desk.decider.decide(case)
+
+
+def _shuffled(case: Case, chance: random.Random) -> Case:
+    def shuffle(mapping: dict[str, Any]) -> dict[str, Any]:
+        items = list(mapping.items())
+        chance.shuffle(items)
+        return dict(items)
+
+    return Case(
+        sides=shuffle(case.sides),
+        observed=shuffle(case.observed),
+        read_at=case.read_at,
+        away=case.away,
+        pending=shuffle(case.pending),
+        frozen=case.frozen,
+        competing=shuffle(case.competing),
+        deleted=case.deleted,
+        create_in=case.create_in,
+    )
+
+
+@given(
+    policies(plain_access=True, fields={}, firstSync="SystemOfRecordWins"),
+    st.data(),
+)
+def test_a_conflict_ends_the_same_in_whatever_order_the_systems_are_read(spec: Any, data: Any) -> None:
+    world = World(spec)
+    world.agree(x="first")
+    editors = data.draw(st.lists(st.sampled_from(sorted(world.rules.systems)), unique=True, min_size=1))
+    for system in editors:
+        world.edit(system, "x", f"by-{system}")
+    editors = [system for system in editors if "x" in world.copies[system].values]
+    steps = st.lists(st.tuples(st.sampled_from(["read", "deliver", "lose"]), SYSTEM), max_size=12)
+    play(world, data.draw(steps))
+    world.rest()
+    rule = world.rules.fields["x"]
+    if not editors:
+        return
+    expected = {
+        "SystemOfRecordWins": min(editors, key=rule.priority.index),
+        "Priority": min(editors, key=rule.priority.index),
+        "LatestWins": editors[-1],
+    }
+    if rule.on_conflict.value in expected:
+        assert set(values_of(world, "x").values()) == {f"by-{expected[rule.on_conflict.value]}"}
+    elif len(editors) > 1:
+        assert world.frozen.keys() == {"x"}
+
+
+@given(policies(firstSync="SystemOfRecordWins"), EDITS)
+def test_the_systems_only_editor_stands_everywhere(spec: Any, acts: list[tuple[Any, ...]]) -> None:
+    world = edited_world(spec, acts)
+    world.rest()
+    for name, rule in world.rules.fields.items():
+        owner = world.rules.systems[rule.system_of_record]
+        if rule.edits is not Edits.SYSTEM_OF_RECORD_ONLY or not owner.reads or not owner.maps(name):
+            continue
+        wanted = world.copies[owner.name].values[name]
+        if rule.when_empty is WhenEmpty.KEEP and not wanted:
+            continue
+        found = {s: v for s, v in values_of(world, name).items() if name in world.rules.systems[s].writable}
+        assert set(found.values()) <= {wanted}

@@ -1,0 +1,314 @@
+"""A few systems that hold one record, and a worker that keeps them in agreement: what `decide` is proved on.
+
+The worker here is the real one's rules without storage and network: it reads systems one by one, sends writes that are
+conditional on what was seen, and remembers what the decisions say. Systems may be down, and answers may be lost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+
+from fairlead.engine.case import Case, Decision, Finding, Observation, Operation, Side, Write
+from fairlead.engine.decide import Decider
+from fairlead.engine.fingerprint import UNSEEN, WIDTH, Fingerprints, field, replaced
+from fairlead.engine.rules import Rules, compile_rules
+from fairlead.model.record import Record, Value
+from fairlead.model.syncpolicy import SyncPolicySpec
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+PRINTS = Fingerprints(bytes(range(32)))
+ROUNDS = 40
+"""More than any record needs to come to rest."""
+
+
+def spec_of(systems: Iterable[Any], named: Iterable[str] = ("x", "y"), /, **spec: Any) -> SyncPolicySpec:
+    """A policy over text fields. A system is a name, or a dictionary with a name; the first is the system of record."""
+    names = [system if isinstance(system, dict) else {"name": system} for system in systems]
+    named = list(named)
+    whole = {
+        "entity": "Thing",
+        "schema": {"type": "object", "properties": {name: {"type": "string"} for name in named}},
+        "systems": [{"connection": s["name"], "object": "thing", "fields": {f: f for f in named}, **s} for s in names],
+        "systemOfRecord": names[0]["name"],
+        **spec,
+    }
+    return msgspec.convert(whole, SyncPolicySpec)
+
+
+class Desk:
+    """Makes the parts of cases by hand: what is remembered, and what is read now."""
+
+    def __init__(self, spec: SyncPolicySpec) -> None:
+        self.rules: Rules = compile_rules(spec)
+        self.decider = Decider(self.rules, PRINTS)
+
+    def prints(self, system: str, values: dict[str, Value]) -> bytes:
+        """Fingerprints as the worker's reader takes them: a mapped field that is absent is "no value"."""
+        fields = self.rules.systems[system].mapping.fields
+        columns = [[f.kind.print_bytes(values.get(f.name))] for f in fields]
+        return PRINTS.fields(columns, [f.slot for f in fields], len(self.rules.fields))[0]
+
+    def side(self, system: str, /, **values: Value) -> Side:
+        """What is remembered of a record that was last seen with these values."""
+        return Side(f"{system}-1", 1, self.prints(system, values))
+
+    def unseen(self, system: str) -> Side:
+        """A record that is linked, of which no value was ever seen."""
+        return Side(f"{system}-1", None, bytes(WIDTH * len(self.rules.fields)))
+
+    def read(self, system: str, /, at: datetime | None = None, **values: Value) -> Observation:
+        """A record as it reads now."""
+        whole = {f.name: values.get(f.name) for f in self.rules.systems[system].mapping.fields}
+        return Observation(Record(f"{system}-1", whole, None, at), self.prints(system, whole), 2)
+
+    def case(self, sides: dict[str, Side], observed: dict[str, Observation] | None = None, **more: Any) -> Case:
+        """A case that is read at START."""
+        return Case(sides=sides, observed=observed or {}, read_at=START, **more)
+
+    def decide(self, sides: dict[str, Side], observed: dict[str, Observation] | None = None, **more: Any) -> Decision:
+        """The decision on such a case."""
+        return self.decider.decide(self.case(sides, observed, **more))
+
+    def update(self, origin: str, /, at: datetime | None = None, **values: Value) -> Write:
+        """An undelivered update with the values of one system."""
+        times = dict.fromkeys(values, at) if at else {}
+        return Write(Operation.UPDATE, values, dict.fromkeys(values, origin), times)
+
+
+class Copy(msgspec.Struct):
+    """The record in one system."""
+
+    values: dict[str, Value]
+    modified: datetime
+
+
+class World:
+    """Systems that hold one record, the memory of it, and everything that happened.
+
+    Attributes:
+        copies: system → its copy.
+        sent: (system, write) of every write that was tried.
+        findings: of every decision that was taken.
+        edited: fields that a user ever changed.
+        silenced: values that a user replaced knowingly: they were in the copy that was edited or deleted.
+        told: values that a person can find in a finding or a conflict.
+    """
+
+    def __init__(self, spec: SyncPolicySpec) -> None:
+        self.desk = Desk(spec)
+        self.rules = self.desk.rules
+        self.copies: dict[str, Copy] = {}
+        self.sides: dict[str, Side] = {}
+        self.away: frozenset[str] = frozenset()
+        self.pending: dict[str, Write] = {}
+        self.frozen: dict[str, dict[str, Value]] = {}
+        self.down: set[str] = set()
+        self.sent: list[tuple[str, Write]] = []
+        self.findings: list[Finding] = []
+        self.edited: set[str] = set()
+        self.deleted_by_user: set[str] = set()
+        self.silenced: set[Value] = set()
+        self.told: set[Value] = set()
+        self.entered: set[Value] = set()
+        self._ticks = 0
+
+    @property
+    def now(self) -> datetime:
+        return START + timedelta(seconds=self._ticks)
+
+    def _tick(self) -> datetime:
+        self._ticks += 1
+        return self.now
+
+    # --- what users do ---
+
+    def agree(self, **values: Value) -> None:
+        """Every system has the record with these values, and all were seen."""
+        for name, rule in self.rules.systems.items():
+            mapped = {f.name: values.get(f.name) for f in rule.mapping.fields}
+            self.copies[name] = Copy(mapped, self._tick())
+            self.sides[name] = self.desk.side(name, **mapped)
+        self.entered |= set(filter(None, values.values()))
+
+    def create(self, system: str, values: dict[str, Value]) -> None:
+        """A user adds the record, where it is not."""
+        if system in self.copies:
+            return
+        mapped = {f.name: values.get(f.name) for f in self.rules.systems[system].mapping.fields}
+        self.copies[system] = Copy(mapped, self._tick())
+        self.edited |= mapped.keys()
+        self.entered |= set(filter(None, mapped.values()))
+
+    def edit(self, system: str, name: str, value: Value) -> None:
+        """A user changes one field."""
+        copy = self.copies.get(system)
+        if copy is None or name not in copy.values or copy.values[name] == value:
+            return
+        self.silenced.add(copy.values[name])
+        copy.values[name] = value
+        copy.modified = self._tick()
+        self.edited.add(name)
+        self.silenced.discard(value)
+        if value:
+            self.entered.add(value)
+
+    def delete(self, system: str) -> None:
+        """A user deletes the record in one system."""
+        copy = self.copies.pop(system, None)
+        if copy is not None:
+            self.silenced |= set(copy.values.values())
+            self.deleted_by_user.add(system)
+
+    # --- what the worker does ---
+
+    def read(self, system: str) -> bool:
+        """Takes in one system as it is now; False when that has to wait."""
+        if system in self.down:
+            return False
+        copy, side = self.copies.get(system), self.sides.get(system)
+        if copy is None:
+            return side is None or self._decide({}, deleted=frozenset({system}))
+        observation = self.observe(system)
+        if side is not None:
+            return field_wise(side.prints) == field_wise(observation.prints) or self._decide({system: observation})
+        if self.sides:
+            return self._decide({system: observation}, create_in=self._others(system))
+        decision = self.desk.decider.fresh(system, observation, self._others(system))
+        self.away, self.frozen = frozenset(), {}
+        self._apply(decision)
+        return True
+
+    def observe(self, system: str) -> Observation:
+        """The record as it reads now in a system that has it."""
+        copy = self.copies[system]
+        return self.desk.read(system, at=copy.modified, **copy.values)
+
+    def case(self, observed: dict[str, Observation], **more: Any) -> Case:
+        """The case of the record."""
+        return Case(
+            sides=dict(self.sides),
+            observed=observed,
+            read_at=self.now,
+            away=self.away,
+            pending=dict(self.pending),
+            frozen=frozenset(self.frozen),
+            competing={name: frozenset(values) for name, values in self.frozen.items()},
+            **more,
+        )
+
+    def _others(self, system: str) -> frozenset[str]:
+        if not self.rules.systems[system].reads:
+            return frozenset()
+        return frozenset(n for n, rule in self.rules.systems.items() if rule.creates and n != system)
+
+    def _decide(self, observed: dict[str, Observation], **more: Any) -> bool:
+        case = self.case(observed, **more)
+        for _ in range(len(self.rules.systems) + 1):
+            decision = self.desk.decider.decide(case)
+            if not decision.needs:
+                self._apply(decision)
+                return True
+            for system in decision.needs:
+                assert system in case.sides
+                if system in self.down:
+                    return False
+                if system in self.copies:
+                    case.observed = {**case.observed, system: self.observe(system)}
+                else:
+                    case.deleted |= {system}
+        raise AssertionError("a decision asks for more than there is")
+
+    def _apply(self, decision: Decision) -> None:
+        self.sides, self.away, self.pending = decision.sides, decision.away, decision.writes
+        self.frozen = {name: {**self.frozen.get(name, {}), **values} for name, values in decision.frozen.items()}
+        self.findings += decision.findings
+        for finding in decision.findings:
+            self.told |= set(filter(None, finding.values.values()))
+        for values in decision.frozen.values():
+            self.told |= set(filter(None, values.values()))
+        self._forget_if_nowhere()
+
+    def _forget_if_nowhere(self) -> None:
+        if not self.sides:
+            self.away, self.pending, self.frozen = frozenset(), {}, {}
+
+    def deliver(self, system: str, *, lost: bool = False) -> None:
+        """Sends the undelivered write of a system; with `lost` it arrives, and its answer does not."""
+        write = self.pending.get(system)
+        if write is None or system in self.down:
+            return
+        self.sent.append((system, write))
+        {Operation.CREATE: self._create, Operation.UPDATE: self._update, Operation.DELETE: self._delete}[
+            write.operation
+        ](system, write, lost)
+
+    def _create(self, system: str, write: Write, lost: bool) -> None:
+        if system in self.copies:
+            self._decide({system: self.observe(system)})
+            return
+        mapped = {f.name: write.values.get(f.name) for f in self.rules.systems[system].mapping.fields}
+        self.copies[system] = Copy(mapped, self._tick())
+        if not lost:
+            self.sides = {**self.sides, system: self.desk.side(system, **mapped)}
+            self._delivered(system)
+
+    def _update(self, system: str, write: Write, lost: bool) -> None:
+        copy = self.copies.get(system)
+        if copy is None:
+            self._decide({}, deleted=frozenset({system}))
+            return
+        if all(copy.values[n] == v for n, v in write.values.items()):
+            self._settle(system, write)
+            return
+        now, seen = self.observe(system).prints, self.sides[system].prints
+        slots = {n: self.rules.fields[n].field.slot for n, v in write.values.items() if copy.values[n] != v}
+        if any(field(now, slot) != field(seen, slot) for slot in slots.values()):
+            self._decide({system: self.observe(system)})
+            return
+        copy.values |= write.values
+        copy.modified = self._tick()
+        if not lost:
+            self._settle(system, write)
+
+    def _settle(self, system: str, write: Write) -> None:
+        side, now = self.sides[system], self.observe(system).prints
+        slots = [self.rules.fields[name].field.slot for name in write.values]
+        prints = replaced(side.prints, {slot: field(now, slot) for slot in slots}, len(self.rules.fields))
+        self.sides = {**self.sides, system: msgspec.structs.replace(side, prints=prints)}
+        self._delivered(system)
+
+    def _delete(self, system: str, lost: bool) -> None:
+        if system in self.copies and self.observe(system).prints != self.sides[system].prints:
+            self._decide({system: self.observe(system)})
+            return
+        self.copies.pop(system, None)
+        if not lost:
+            self.sides = {name: side for name, side in self.sides.items() if name != system}
+            self._delivered(system)
+            self._forget_if_nowhere()
+
+    def _delivered(self, system: str) -> None:
+        self.pending = {name: write for name, write in self.pending.items() if name != system}
+
+    def rest(self) -> None:
+        """Everything is up; the worker reads and delivers until nothing is left to do."""
+        self.down = set()
+        for _ in range(ROUNDS):
+            before = (self.sides, self.pending, {name: dict(copy.values) for name, copy in self.copies.items()})
+            for system in self.rules.systems:
+                self.read(system)
+            for system in list(self.pending):
+                self.deliver(system)
+            after = (self.sides, self.pending, {name: dict(copy.values) for name, copy in self.copies.items()})
+            if not self.pending and before == after:
+                return
+        raise AssertionError(f"never comes to rest: {self.pending}")
+
+
+def field_wise(prints: bytes) -> tuple[bytes, ...]:
+    """The fingerprints one by one."""
+    return tuple(prints[start : start + len(UNSEEN)] for start in range(0, len(prints), len(UNSEEN)))
