@@ -25,7 +25,7 @@ ROUNDS = 40
 """More than any record needs to come to rest."""
 
 
-def spec_of(systems: Iterable[Any], named: Iterable[str] = ("x", "y"), /, **spec: Any) -> SyncPolicySpec:
+def spec_of(systems: Iterable[Any], named: Iterable[str] = ("x", "y"), **spec: Any) -> SyncPolicySpec:
     """A policy over text fields. A system is a name, or a dictionary with a name; the first is the system of record."""
     names = [system if isinstance(system, dict) else {"name": system} for system in systems]
     named = list(named)
@@ -171,7 +171,7 @@ class World:
             return False
         copy, side = self.copies.get(system), self.sides.get(system)
         if copy is None:
-            return side is None or self._decide({}, deleted=frozenset({system}))
+            return side is None or self._gone(system)
         observation = self.observe(system)
         if side is not None:
             return field_wise(side.prints) == field_wise(observation.prints) or self._decide({system: observation})
@@ -181,6 +181,15 @@ class World:
         self.away, self.frozen = frozenset(), {}
         self._apply(decision)
         return True
+
+    def _gone(self, system: str) -> bool:
+        if not self.rules.systems[system].writes and self.rules.deletes_spread_from(system):
+            # It was deleted there without knowing what the others say: the finding "Deleted" accounts for all of it.
+            self.silenced |= {value for name in self.sides for value in self._values(name)}
+        return self._decide({}, deleted=frozenset({system}))
+
+    def _values(self, system: str) -> list[Value]:
+        return list(self.copies[system].values.values()) if system in self.copies else []
 
     def observe(self, system: str) -> Observation:
         """The record as it reads now in a system that has it."""
@@ -242,11 +251,14 @@ class World:
         if write is None or system in self.down:
             return
         self.sent.append((system, write))
-        {Operation.CREATE: self._create, Operation.UPDATE: self._update, Operation.DELETE: self._delete}[
-            write.operation
-        ](system, write, lost)
+        if write.operation is Operation.DELETE:
+            self._delete(system, lost=lost)
+        elif write.operation is Operation.CREATE:
+            self._create(system, write, lost=lost)
+        else:
+            self._update(system, write, lost=lost)
 
-    def _create(self, system: str, write: Write, lost: bool) -> None:
+    def _create(self, system: str, write: Write, *, lost: bool) -> None:
         if system in self.copies:
             self._decide({system: self.observe(system)})
             return
@@ -256,7 +268,7 @@ class World:
             self.sides = {**self.sides, system: self.desk.side(system, **mapped)}
             self._delivered(system)
 
-    def _update(self, system: str, write: Write, lost: bool) -> None:
+    def _update(self, system: str, write: Write, *, lost: bool) -> None:
         copy = self.copies.get(system)
         if copy is None:
             self._decide({}, deleted=frozenset({system}))
@@ -281,7 +293,7 @@ class World:
         self.sides = {**self.sides, system: msgspec.structs.replace(side, prints=prints)}
         self._delivered(system)
 
-    def _delete(self, system: str, lost: bool) -> None:
+    def _delete(self, system: str, *, lost: bool) -> None:
         if system in self.copies and self.observe(system).prints != self.sides[system].prints:
             self._decide({system: self.observe(system)})
             return

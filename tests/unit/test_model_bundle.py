@@ -4,6 +4,7 @@ import base64
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import yaml
 from hypothesis import HealthCheck, given, settings
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from fairlead.connectors.registry import preset_documents
 from fairlead.model import schema
-from fairlead.model.bundle import Bundle, collect, decode, encode, load, preset
+from fairlead.model.bundle import Bundle, collect, decode, load, preset
 from fairlead.model.document import parse
 from fairlead.model.problem import InvalidResource
 from support import manifests
@@ -201,7 +202,7 @@ def options() -> dict[str, st.SearchStrategy[str]]:
 def test_any_valid_policy_survives_decode_and_encode(manifest: Manifest) -> None:
     assert schema.problems("SyncPolicy", manifest) == []
     policy = decode("SyncPolicy", manifest)
-    assert policy == decode("SyncPolicy", encode(policy))
+    assert policy == decode("SyncPolicy", msgspec.to_builtins(policy))
 
 
 @pytest.mark.parametrize(
@@ -211,4 +212,4 @@ def test_any_valid_policy_survives_decode_and_encode(manifest: Manifest) -> None
 )
 def test_what_says_everything_survives_decode_and_encode(manifest: Manifest) -> None:
     resource = decode(manifest["kind"], manifest)
-    assert resource == decode(manifest["kind"], encode(resource))
+    assert resource == decode(manifest["kind"], msgspec.to_builtins(resource))

@@ -284,6 +284,12 @@ def test_unknown_connector_is_told_at_the_connection_and_at_the_policy() -> None
     assert [f"spec.systems[0].connection: Connection crm: {message}"] == told(POLICY, crm=lost)
 
 
+def test_a_port_that_cannot_be_is_told() -> None:
+    found = check(bundle_of(CONNECTOR, with_values(CRM, {"spec.url": "https://crm:70000"})))
+    expected = "its host or port cannot be: write for example https://api.example.com:8443 or http://[::1]:8080"
+    assert [expected] == [problem.message for problem in found]
+
+
 def test_unknown_object_is_told() -> None:
     policy = with_values(POLICY, {"spec.systems.0.object": "contact"})
     expected = "spec.systems[0].object: connector shop has no object 'contact': did you mean 'contacts'?"

@@ -12,7 +12,7 @@ keys), and one whose transaction ran for longer than `LONGEST_TRANSACTION`.
 from __future__ import annotations
 
 import secrets
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import msgspec
 
@@ -26,6 +26,11 @@ _STEP = 1.0
 """Seconds by which a clock must fall behind before it counts as set back."""
 
 _PROCESS = secrets.token_hex(4)
+
+Value = str | int | float | None
+"""A modification value; None: none yet."""
+
+Key = str | int | None
 
 
 class Moment(msgspec.Struct, frozen=True):
@@ -75,10 +80,10 @@ class Cursor(msgspec.Struct, frozen=True, array_like=True):
         process: whose steady clock that was.
     """
 
-    after: str | int | float | None = None
-    top: str | int | float | None = None
-    null_after: str | int | None = None
-    null_top: str | int | None = None
+    after: Value = None
+    top: Value = None
+    null_after: Key = None
+    null_top: Key = None
     at: float = 0.0
     before: int = 0
     offset: float = 0.0
@@ -97,40 +102,39 @@ class Cursor(msgspec.Struct, frozen=True, array_like=True):
             return cls()
 
     def resumed(self, moment: Moment) -> Cursor:
-        """Where to go on from now: further back when the database's clock was set back since."""
-        if self.process == _PROCESS:
-            back = self.offset - (moment.now - moment.steady)
-        else:
-            back = self.at - moment.now
-            if back > _STEP:  # nobody knows by how much
-                return msgspec.structs.replace(self, after=None)
+        """Where to go on from: further back when the database's clock was set back since."""
+        offset = moment.now - moment.steady
+        same = self.process == _PROCESS
+        back = self.offset - offset if same else self.at - moment.now
+        if back <= _STEP:
+            return self
+        after: Value = None  # by how much the clock was set back is known to the same process only
         time = as_time(self.after)
-        if back <= _STEP or time is None or not isinstance(self.after, str):
-            return self
-        earlier = time - timedelta(seconds=back)
-        return msgspec.structs.replace(self, after=earlier.isoformat(sep=" "), offset=moment.now - moment.steady)
-
-    def moved(
-        self, top: str | int | float | None, null_top: str | int | None, moment: Moment
-    ) -> Cursor:
-        """The cursor once everything up to `top` and `null_top` was read."""
-        if moment.now - self.at < LOOKBACK or not moment.ended(self.at, self.before):
-            return self
-        after = self.after if self.top is None else _not_after(self.top, moment.now - LOOKBACK)
-        if _is_before(after, self.after):
-            after = self.after
-        reached = started(moment)
-        if (top, null_top) == (self.top, self.null_top):  # nothing new: the same text, so that nothing is stored
-            reached = self
+        if same and time is not None:
+            after = _written(time.timestamp() - back, self.after)
         return msgspec.structs.replace(
-            reached, after=after, top=top, null_after=self.null_top, null_top=null_top
+            self, after=after, at=moment.now, before=moment.next, offset=offset, process=_PROCESS
         )
 
+    def moved(self, top: Value, null_top: Key, began: Moment, ended: Moment) -> Cursor:
+        """The cursor once everything was read up to `top` and `null_top`, between two moments."""
+        if began.now - self.at < LOOKBACK or not began.ended(self.at, self.before):
+            return self
+        after = _not_after(self.top, began.now - LOOKBACK)
+        if after is None or _is_before(after, self.after):
+            after = self.after
+        mark = self if (top, null_top) == (self.top, self.null_top) else _mark(ended)
+        return msgspec.structs.replace(mark, after=after, top=top, null_after=self.null_top, null_top=null_top)
 
-def started(moment: Moment) -> Cursor:
-    """A cursor of this moment, before anything was read."""
-    offset = moment.now - moment.steady
-    return Cursor(at=moment.now, before=moment.next, offset=offset, process=_PROCESS)
+
+def scanned(top: Value, null_top: Key, began: Moment, ended: Moment, *, timed: bool) -> Cursor:
+    """The cursor after a scan that began after these moments, between which `top` and `null_top` were read."""
+    after = _written(began.horizon, top) if timed else None
+    return msgspec.structs.replace(_mark(ended), after=after, top=top, null_top=null_top)
+
+
+def _mark(moment: Moment) -> Cursor:
+    return Cursor(at=moment.now, before=moment.next, offset=moment.now - moment.steady, process=_PROCESS)
 
 
 def as_time(value: object) -> datetime | None:
@@ -144,23 +148,28 @@ def as_time(value: object) -> datetime | None:
     return time if time.tzinfo else time.replace(tzinfo=UTC)
 
 
-def _is_before(value: object, other: object) -> bool:
+def _is_before(value: Value, other: Value) -> bool:
     """Whether a time is before another; what is no time never is."""
     time, reference = as_time(value), as_time(other)
     return time is not None and reference is not None and time < reference
 
 
-def _not_after(value: str | int | float, limit: float) -> str | int | float:
-    """The value, or the limit where it lies in the future: nothing that comes before it may be skipped."""
-    if value == "infinity":
-        return written(limit, value)
+def _not_after(value: Value, limit: float) -> Value:
+    """The value, or the limit where it lies in the future: what comes before it must not be skipped."""
     time = as_time(value)
-    if time is None or time.timestamp() <= limit:
-        return value
-    return written(limit, value)
+    if value == "infinity" or (time is not None and time.timestamp() > limit - _grain(value)):
+        return _written(limit, value)
+    return value
 
 
-def written(seconds: float, like: object = "") -> str:
-    """A time as text; the date alone where `like` is one."""
-    text = datetime.fromtimestamp(seconds, UTC).isoformat(sep=" ")
-    return text[:10] if isinstance(like, str) and len(like) == 10 else text
+def _written(seconds: float, like: Value) -> str:
+    """A time, cut to seconds, in the form of another one: so that it sorts before all that are later."""
+    text = datetime.fromtimestamp(seconds - _grain(like), UTC).isoformat(sep=" ", timespec="seconds")[:19]
+    if _grain(like):
+        return text[:10]
+    return text.replace(" ", "T") if isinstance(like, str) and like[10:11] == "T" else text
+
+
+def _grain(value: Value) -> float:
+    """Seconds that one value stands for: a date for its whole day, which must be over before it is settled."""
+    return 86400.0 if isinstance(value, str) and len(value) == 10 else 0.0

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -98,6 +99,21 @@ class Shape:
                 reason="KeyNotFound",
             )
         return [key for key in found if key is not None]
+
+    def state(self, record: Any) -> Hashable:
+        """What tells one state of a record from another: its key and modification time."""
+        if not isinstance(record, dict):
+            return str(record)
+        return self.key(record), str(self.modified(record)) if self.modified else None
+
+    def moment(self, record: Any) -> datetime | None:
+        """When a record was last modified, aware; None when that is not known, or is no time."""
+        value = self.modified(record) if self.modified else None
+        try:
+            moment = datetime.fromisoformat(value) if isinstance(value, str) else None
+        except ValueError:
+            return None
+        return moment.replace(tzinfo=UTC) if moment and moment.tzinfo is None else moment
 
     def raw(self, record: Native) -> bytes:
         """Bytes that differ when, and only when, a mapped attribute does: what is not mapped is left out."""

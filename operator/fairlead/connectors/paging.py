@@ -41,14 +41,18 @@ class Pager:
         read: what the connector declares.
         label: what messages call the request.
         identity: what tells one state of a record from another, to recognise a page that comes again.
+        kinds: what an item of the list may be.
     """
 
-    def __init__(self, read: Read, label: str, identity: Callable[[Any], Hashable]) -> None:
+    def __init__(
+        self, read: Read, label: str, identity: Callable[[Any], Hashable], kinds: tuple[type, ...] = (dict,)
+    ) -> None:
         self._paginate = read.paginate
         self._label = label
         self._records = getter(read.records)
         self._where = read.records
         self._identity = identity
+        self._kinds = kinds
         self._honoured = False
 
     def pages(self, ask: Ask, follow: Follow) -> AsyncIterator[Chunk]:
@@ -91,7 +95,7 @@ class Pager:
             answer = await follow(link)
 
     async def _by_page(self, paginate: Paginate, ask: Ask, _: Follow) -> AsyncIterator[Chunk]:
-        """Page numbers. Where records are deleted while they are read, the next ones move up and one may be passed over.
+        """Page numbers. Where records are deleted meanwhile, the next ones move up and one may be passed over.
 
         What was known is then looked for by its key, and what is new is found by the next resync.
         """
@@ -107,8 +111,9 @@ class Pager:
             number += 1
 
     async def _by_offset(self, paginate: Paginate, ask: Ask, _: Follow) -> AsyncIterator[Chunk]:
-        """Offsets. Each page begins with the last record of the one before: if it does not, records moved up, and the
-        reading steps back to where it knows its way.
+        """Offsets. Each page begins with the last record of the one before.
+
+        If it does not, records moved up, and the reading steps back to where it knows its way.
         """
         trail: list[tuple[int, Hashable]] = []
         offset, before, steps, seen = 0, None, 0, _Seen(self._label, self._identity)
@@ -116,16 +121,17 @@ class Pager:
             answer = await ask({**_size(paginate), paginate.param or "": str(offset)})
             records = self.records(answer)
             if before is not None and (not records or self._identity(records[0]) != before):
+                seen.require_new(records)
                 steps += 1
                 self._require_calm(steps)
                 offset, before = trail.pop()
                 seen = _Seen(self._label, self._identity)
                 continue
             last = self._ends(paginate, len(records)) or (before is not None and len(records) == 1)
-            seen.require_new(records)
             yield Chunk(answer, records if before is None else records[1:], last=last)
             if last:
                 return
+            seen.require_new(records)
             trail.append((offset, before))
             offset, before = offset + len(records) - 1, self._identity(records[-1])
 
@@ -151,7 +157,7 @@ class Pager:
         found = self._records(answer.document)
         if found is None and self._where:
             return []
-        if not isinstance(found, list) or not all(isinstance(record, dict) for record in found):
+        if not isinstance(found, list) or not all(isinstance(record, self._kinds) for record in found):
             where = f"at {self._where!r} in" if self._where else "as"
             raise Misconfigured(
                 f"{self._label} has no list of objects {where} its answer: check the connector's records",
@@ -194,7 +200,7 @@ _REL = re.compile(r';\s*rel\s*=\s*(?:"([^"]*)"|([^",;\s]+))', re.IGNORECASE)
 
 
 def next_link(header: str) -> str:
-    """The target of the link with the relation `next` in a Link header (RFC 8288 section 3); empty when there is none."""
+    """The target of the `next` link in a Link header (RFC 8288 section 3); empty when there is none."""
     for target, parameters in _LINK.findall(header):
         relation = _REL.search(parameters)
         if relation and "next" in (relation[1] or relation[2] or "").lower().split():

@@ -69,6 +69,23 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     identity: str = ""
 
 
+def worker_image(image: str, settings: str = "{}") -> WorkerImage:
+    """The workers' image with settings as JSON, as the chart passes them.
+
+    Args:
+        image: the container image of the workers.
+        settings: an object with `pullPolicy`, `pullSecrets` and `resources`, each of which may be left out.
+
+    Raises:
+        ValueError: the settings cannot be read; says which one.
+    """
+    try:
+        declared = msgspec.json.decode(settings, type=dict[str, msgspec.Raw])
+        return msgspec.convert({**declared, "image": image}, WorkerImage)
+    except msgspec.MsgspecError as error:
+        raise ValueError(f"worker settings: {error}") from error
+
+
 def run(options: Options) -> int:
     """Runs the operator until SIGTERM or SIGINT.
 

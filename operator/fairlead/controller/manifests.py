@@ -48,7 +48,7 @@ GRACE_PERIOD = 60
 """Seconds that a worker gets to finish the batch it is writing."""
 
 
-class WorkerImage(msgspec.Struct, frozen=True, kw_only=True):
+class WorkerImage(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
     """What the operator was installed with for its workers.
 
     Attributes:

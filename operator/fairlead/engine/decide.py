@@ -276,13 +276,14 @@ def _view(
     echoes: Sequence[bytes],
 ) -> View:
     seen = field(side.prints, slot) if side else UNSEEN
+    writable = name in rule.writable
     if observation is None:
-        return View(rule.name, rule.reads, seen, seen)
+        return View(rule.name, rule.reads, seen, seen, writable=writable)
     now = field(observation.prints, slot)
     if seen != UNSEEN and now in echoes:
         seen = now
     record = observation.record
-    return View(rule.name, rule.reads, seen, now, True, record.values.get(name), record.modified)
+    return View(rule.name, rule.reads, seen, now, True, record.values.get(name), record.modified, writable)
 
 
 def _doomed(case: Case) -> bool:

@@ -26,6 +26,7 @@ class View(msgspec.Struct, frozen=True):
 
     Attributes:
         reads: whether the system's changes count.
+        writable: whether the field may be written there; where not, an edit is made without knowing the others' value.
         seen: fingerprint last read or written there; UNSEEN when never.
         now: fingerprint as it is now, as far as is known.
         known: whether `value` was read now.
@@ -38,6 +39,7 @@ class View(msgspec.Struct, frozen=True):
     known: bool = False
     value: Value = None
     modified: datetime | None = None
+    writable: bool = True
 
     @property
     def changed(self) -> bool:
@@ -129,7 +131,8 @@ class FieldJudge:
         unread = next((view for view in views if view.unread), None)
         if unread is not None:
             return Verdict(needs=unread.system)
-        kept = [view for view in changed if self._keeps(view, views)]
+        owner = self._owner(views)
+        kept = [view for view in changed if (owner is None or view is owner) and self._keeps(view, views)]
         verdict = self._edited(views, changed, undelivered, read_at) if len(kept) < len(changed) else None
         if verdict is not None and (verdict.needs or verdict.frozen is not None):
             return verdict
@@ -187,12 +190,28 @@ class FieldJudge:
     ) -> Verdict:
         """One value: it spreads. Several: a conflict."""
         if len({view.now for view in rivals}) == 1:
-            return self._spread(views, min(rivals, key=self._order), undelivered)
+            return self._unopposed(views, min(rivals, key=self._order), undelivered)
         if self.rule.on_conflict is ConflictRule.MANUAL:
             return self._freeze(rivals)
         winner = self._choose[self.rule.on_conflict](rivals, read_at)
         finding = self._finding(FindingKind.CONFLICT, self._conflict_rule, winner, rivals)
         return self._spread(views, winner, undelivered, (finding,))
+
+    def _unopposed(self, views: Sequence[View], winner: View, undelivered: Mapping[str, View]) -> Verdict:
+        """One value spreads. A system that is never written has not seen what it replaces: that is told."""
+        verdict = self._spread(views, winner, undelivered)
+        if winner.writable or not verdict.targets:
+            return verdict
+        others = sorted([*views, *undelivered.values()], key=lambda view: not view.known)
+        unknown_there = {v.now: v for v in reversed(others) if v.now not in (winner.seen, winner.now) and not v.strayed}
+        lost = [view for view in unknown_there.values() if not self._is_empty(view)]
+        unread = next((view for view in lost if not view.known), None)
+        if unread is not None:
+            return Verdict(needs=unread.system)
+        if not lost:
+            return verdict
+        finding = self._finding(FindingKind.OVERWRITTEN, "access: ReadOnly", winner, [winner, *lost])
+        return msgspec.structs.replace(verdict, findings=(*verdict.findings, finding))
 
     def _freeze(self, rivals: Sequence[View]) -> Verdict:
         values = {view.system: view.value for view in rivals}

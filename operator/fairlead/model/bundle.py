@@ -215,10 +215,3 @@ def decode(kind: str, value: Mapping[str, Any]) -> AnyResource:
         message, _, where = str(error).partition(" - at ")
         text = f"{where.strip('`').removeprefix('$.')}: {message}" if where else message
         raise InvalidResource([Problem(message=text)]) from None
-
-
-def encode(resource: AnyResource) -> dict[str, Any]:
-    """The resource as an object that `decode` reads back, without status."""
-    value: dict[str, Any] = msgspec.to_builtins(resource)
-    value.pop("status")
-    return {"apiVersion": schema.API_VERSION, "kind": type(resource).__name__, **value}

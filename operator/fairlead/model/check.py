@@ -55,8 +55,9 @@ def check(bundle: Bundle) -> list[Problem]:
 
 def _connection_problems(bundle: Bundle) -> Iterator[Problem]:
     for key, connection in bundle.connections.items():
+        broken = ("Connector", connection.spec.connector) in bundle.broken
         for problem in check_connection(connection, bundle.connectors):
-            if ("Connector", connection.spec.connector) not in bundle.broken:
+            if not broken or problem.reason is not Reason.CONNECTOR_NOT_FOUND:
                 yield bundle.documents["Connection", key].place(problem)
 
 
@@ -86,7 +87,7 @@ def check_connection(connection: Connection, connectors: Mapping[str, Connector]
         connection: validated against its schema.
         connectors: name → Connector, packaged ones included.
     """
-    return list(ability.connector_exists(connection, connectors))
+    return [*ability.connector_exists(connection, connectors), *ability.url_can_be_read(connection)]
 
 
 def check_policy(

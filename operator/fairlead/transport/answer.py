@@ -32,10 +32,12 @@ SAID = 200
 class About(Enum):
     """What a request is about, which decides what a refusal means.
 
-    OBJECT: a list. LOOKUP: one record, to read it. RECORD: one record, to write it. PROBE: the system itself.
+    OBJECT: a list. LOOKUP: one record, to read it. NEW: a record that is not there yet. RECORD: one that is, to write
+    it. PROBE: the system itself.
     """
 
     OBJECT = "object"
+    NEW = "new"
     LOOKUP = "lookup"
     RECORD = "record"
     PROBE = "probe"
@@ -108,7 +110,7 @@ def document(answer: Answer, request: Request) -> Any:
     except orjson.JSONDecodeError as error:
         if "unexpected end" in error.msg:
             raise Transient(f"the answer to {request.label} ends in the middle", reason="TruncatedAnswer") from None
-        if request.about in (About.RECORD, About.PROBE) and "html" not in kind:
+        if request.about in (About.NEW, About.RECORD, About.PROBE) and "html" not in kind:
             return None
     raise Misconfigured(
         f"the answer to {request.label} is {kind}, not JSON: check spec.url; is this the API, and not its web page?",
@@ -163,16 +165,16 @@ def _by_status(answer: Answer, about: About) -> type[Failure]:
         return Throttled
     if status >= 500:
         return Transient
-    if status in (404, 410) and about in (About.RECORD, About.LOOKUP):
-        return Gone
-    if 400 <= status < 500 and about is About.RECORD and status not in _OF_THE_REQUEST:
+    if status in (404, 410):
+        return Gone if about in (About.RECORD, About.LOOKUP) else Misconfigured
+    if 400 <= status < 500 and about in (About.NEW, About.RECORD) and status not in _OF_THE_REQUEST:
         return Invalid
     return Misconfigured
 
 
 def _reason(answer: Answer, request: Request, failure: type[Failure]) -> str:
     if failure is Misconfigured and answer.status in (404, 410):
-        return "ObjectNotFound" if request.about is About.OBJECT else "UnexpectedAnswer"
+        return "UnexpectedAnswer" if request.about is About.PROBE else "ObjectNotFound"
     return {
         AuthRejected: "AuthFailed",
         Throttled: "Throttled",

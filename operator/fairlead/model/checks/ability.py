@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from urllib.parse import urlsplit
 
 from fairlead.model.checks.context import Context
 from fairlead.model.connection import Connection
@@ -17,6 +18,15 @@ def connector_exists(connection: Connection, connectors: Mapping[str, Connector]
     if name != SQL and name not in connectors:
         message = f"there is no Connector {name!r}{near(name, [SQL, *connectors])}"
         yield Problem(message=message, path=("spec", "connector"), reason=Reason.CONNECTOR_NOT_FOUND)
+
+
+def url_can_be_read(connection: Connection) -> Iterator[Problem]:
+    """The URL has a host and a port as they can be; a pattern cannot tell all of it."""
+    try:
+        _ = urlsplit(connection.spec.url).port
+    except ValueError:
+        message = "its host or port cannot be: write for example https://api.example.com:8443 or http://[::1]:8080"
+        yield Problem(message=message, path=("spec", "url"))
 
 
 def connections_exist(context: Context) -> Iterator[Problem]:

@@ -16,7 +16,10 @@ Target = tuple[str, str]
 
 def target_of(connection: Connection, system: SystemSpec) -> Target:
     """Where a system of a policy reads and writes."""
-    parts = urlsplit(connection.spec.url)
+    try:
+        parts = urlsplit(connection.spec.url)
+    except ValueError:  # that has its own problem
+        return connection.spec.url, system.object
     url = f"{parts.scheme}://{parts.netloc.lower()}{parts.path.rstrip('/')}"
     return url, system.object.removeprefix("public.") if parts.scheme == "postgresql" else system.object
 

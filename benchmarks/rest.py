@@ -1,0 +1,92 @@
+"""(b) REST to SQL: 100,000 records, at 100 and at 1,000 a page, beside downloading and parsing them alone."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from pathlib import Path
+
+import httpx
+import msgspec
+import orjson
+
+from benchmarks.measure import SECRETS, Stopwatch, arguments, databases, policy, row, session, sql_client
+from fairlead.connectors.registry import connect, preset_documents
+from fairlead.model.bundle import preset
+from fairlead.model.connection import Connection
+from fairlead.model.connector import Connector
+from fairlead.testing.http_system import HTTPSystem
+from fairlead.worker.run import Kind, Outcome, Run
+
+
+def record(n: int) -> dict[str, object]:
+    """One customer."""
+    return {
+        "number": n,
+        "email": f"user{n}@example.com",
+        "name": f"Name {n}",
+        "phone": f"+49{n}",
+        "city": f"City {n % 1000}",
+        "credit": n % 100_000 / 100,
+        "active": n % 2 == 0,
+        "updated": "2026-01-01T00:00:00Z",
+    }
+
+
+def paged(connector: Connector, size: int) -> Connector:
+    """The preset with another page size."""
+    document = msgspec.to_builtins(connector)
+    for name in ("list", "changes"):
+        document["spec"]["objects"][0]["read"][name]["paginate"]["size"] = size
+    return msgspec.convert(document, Connector)
+
+
+async def downloaded(url: str, size: int) -> float:
+    """The floor: the same client, the same pages, parsed and dropped."""
+    watch, cursor = Stopwatch(), ""
+    async with httpx.AsyncClient(base_url=url, trust_env=False) as client:
+        with watch.running():
+            while cursor is not None:
+                answer = await client.get(
+                    "/customers", params={"limit": size, **({"cursor": cursor} if cursor else {})}
+                )
+                cursor = orjson.loads(answer.content)["next"]
+    return watch.seconds
+
+
+async def measure(dsn: str, url: str, size: int, count: int) -> None:
+    """One page size: the first copy, and a resync that finds nothing."""
+    floor = await downloaded(url, size)
+    databases(dsn, "b")
+    spec = {"connector": "rest", "url": url}
+    connection = msgspec.convert({"metadata": {"name": "api"}, "spec": spec}, Connection)
+    connectors = {"rest": paged(preset("rest", preset_documents()["rest"]), size)}
+    clients = {"api": connect(connection, connectors, SECRETS), "b": sql_client(dsn, "b")}
+    fields = {name: name for name in ("email", "name", "phone", "city", "credit", "active", "updated")}
+    systems = {"api": {"object": "customers", "fields": {"id": "number", **fields}}, "b": {"modified": "updated"}}
+    with tempfile.TemporaryDirectory() as folder:
+        opened = await session(policy(systems), clients, Path(folder))
+        watch = Stopwatch()
+        for what, kind in (("REST to SQL, first copy", Kind.CHANGES), ("REST, resync, nothing changed", Kind.RESYNC)):
+            with watch.running():
+                report = await Run(opened, kind).run()
+            if report.outcome is not Outcome.SUCCEEDED:
+                raise RuntimeError(report.message)
+            mark = "≤ 2 ×" if size == 1000 else ""
+            row(f"{what}, {count:,} at {size:,} a page", watch.seconds, floor=floor, mark=mark, memory=True)
+        await opened.store.close()
+    for client in clients.values():
+        await client.close()
+
+
+def main() -> None:
+    """Fills the API once, then measures both page sizes."""
+    dsn, quick = arguments()
+    count = 10_000 if quick else 100_000
+    with HTTPSystem(objects=("customers",)) as system:
+        system.store.fill("customers", [record(n) for n in range(count)])
+        for size in (100, 1000):
+            asyncio.run(measure(dsn, system.url, size, count))
+
+
+main()

@@ -1,0 +1,205 @@
+"""The statements for one table. Names are quoted by psycopg; values are always parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from psycopg import sql
+
+from fairlead.connectors.postgres_catalog import Relation
+from fairlead.connectors.postgres_text import FIELD, NULL, ROW, Column
+from fairlead.connectors.table import Names
+
+MOMENT = """
+SELECT extract(epoch FROM clock_timestamp())::float8,
+  CASE WHEN pg_has_role(current_user, 'pg_read_all_stats', 'USAGE') THEN (
+    SELECT extract(epoch FROM least(clock_timestamp(), min(a.xact_start)))::float8 FROM pg_stat_activity a
+    WHERE a.datname = current_database() AND a.pid <> pg_backend_pid() AND a.backend_type = 'client backend') END,
+  pg_snapshot_xmin(pg_current_snapshot())::text::int8, pg_snapshot_xmax(pg_current_snapshot())::text::int8
+"""
+"""The clock, the begin of the oldest transaction (where it can be seen), and the transaction numbers."""
+
+_TARGET = sql.Identifier("target")
+_AS_PRINTED = frozenset({"inet", "cidr"})  # a cast to text adds the network's length
+
+
+class Queries:
+    """Statements for one table and the columns that a policy uses of it."""
+
+    def __init__(self, relation: Relation, names: Names) -> None:
+        self.columns = [relation.columns[name] for name in names.paths]
+        self.key = relation.columns[names.key]
+        self.modified = relation.columns[names.modified] if names.modified else None
+        self._table = sql.SQL("{} AS {}").format(relation.identifier, _TARGET)
+        self._insertable = relation.identifier
+
+    # --- reading ---
+
+    def joined(self, rest: sql.Composable) -> sql.Composed:
+        """A page as one row: count, nulls, keys, fields, modification times."""
+        parts = [self._print(column) for column in self.columns]
+        aliases = [sql.Identifier(f"f{n}") for n in range(len(parts))]
+        whole = sql.SQL(", ").join([_FIELD, *(sql.SQL("coalesce({}, {})").format(alias, _NULL) for alias in aliases)])
+        nulls = sql.SQL("sum(num_nulls({}))::int8").format(sql.SQL(", ").join(aliases)) if parts else sql.SQL("0")
+        selected = [sql.SQL("{} AS {}").format(part, alias) for part, alias in zip(parts, aliases, strict=True)]
+        return sql.SQL(
+            "SELECT count(*)::int8, {}, string_agg(k, {row}), string_agg(concat_ws({}), {row}), "
+            "string_agg(coalesce(m, {null}), {row}) FROM (SELECT {} FROM {} {}) AS page"
+        ).format(
+            nulls,
+            whole,
+            sql.SQL(", ").join([self._key_and_time(), *selected]),
+            self._table,
+            rest,
+            row=_ROW,
+            null=_NULL,
+        )
+
+    def plain(self, rest: sql.Composable) -> sql.Composed:
+        """Rows: key, modification time, fields."""
+        return sql.SQL("SELECT {} FROM {} {}").format(self._returned, self._table, rest)
+
+    def _key_and_time(self) -> sql.Composed:
+        time = self._print(self.modified) if self.modified else sql.SQL("NULL::text")
+        return sql.SQL("{} AS k, {} AS m").format(self._print(self.key), time)
+
+    @property
+    def _returned(self) -> sql.Composed:
+        return sql.SQL(", ").join([self._key_and_time(), *(self._print(column) for column in self.columns)])
+
+    def _print(self, column: Column) -> sql.Composed:
+        name = _column(column)
+        if column.type in _AS_PRINTED and not column.array:
+            return sql.SQL("CASE WHEN {0} IS NOT NULL THEN concat({0}) END").format(name)
+        return sql.SQL("{}::text").format(name)
+
+    def after_key(self, last: bool) -> sql.Composed:
+        """The rest of a page of a scan; parameters: the last key (where there is one), the number of rows."""
+        bounds = [sql.SQL("{} > %s::{}").format(_column(self.key), _type(self.key))] if last else []
+        if self.key.nullable:
+            bounds.append(sql.SQL("{} IS NOT NULL").format(_column(self.key)))
+        return sql.SQL("{} ORDER BY {} LIMIT %s").format(_where(bounds), _column(self.key))
+
+    def after_time(self, settled: bool, last: bool) -> sql.Composed:
+        """The rest of a page of changes; parameters: settled time, last time and key, number of rows."""
+        assert self.modified is not None
+        time, key = _column(self.modified), _column(self.key)
+        bounds = [sql.SQL("{} IS NOT NULL").format(time)]
+        if last:
+            bounds = [sql.SQL("({}, {}) > (%s::{}, %s::{})").format(time, key, _type(self.modified), _type(self.key))]
+        elif settled:
+            bounds = [sql.SQL("{} > %s::{}").format(time, _type(self.modified))]
+        return sql.SQL("{} ORDER BY {}, {} LIMIT %s").format(_where(bounds), time, key)
+
+    def untimed(self, settled: bool) -> sql.Composed:
+        """The rest of a page of rows without modification time; parameters: the last key, the number of rows."""
+        assert self.modified is not None
+        bounds = [sql.SQL("{} IS NULL").format(_column(self.modified))]
+        if settled:
+            bounds.append(sql.SQL("{} > %s::{}").format(_column(self.key), _type(self.key)))
+        return sql.SQL("{} ORDER BY {} LIMIT %s").format(_where(bounds), _column(self.key))
+
+    def newest(self) -> sql.Composed:
+        """The greatest modification time, and the greatest key without one."""
+        assert self.modified is not None
+        time, key = _column(self.modified), _column(self.key)
+        return sql.SQL(
+            "SELECT (SELECT {print} FROM {table} WHERE {time} IS NOT NULL ORDER BY {time} DESC LIMIT 1), "
+            "(SELECT {key_print} FROM {table} WHERE {time} IS NULL ORDER BY {key} DESC LIMIT 1)"
+        ).format(
+            print=self._print(self.modified), key_print=self._print(self.key), table=self._table, time=time, key=key
+        )
+
+    def among(self, column: Column) -> sql.Composed:
+        """The rest of a look-up; parameter: the values as text."""
+        if column.array or column.type in ("json", "xml"):  # these have no equality of their own
+            return sql.SQL("WHERE {} = ANY(%s::text[])").format(self._print(column))
+        return sql.SQL("WHERE {} = ANY(%s::text[]::{}[])").format(_column(column), _type(column))
+
+    def lock(self, strength: str) -> sql.Composed:
+        """The rest of a look-up by keys that locks, in the order of keys so that two workers never deadlock."""
+        return sql.SQL("{} ORDER BY {} FOR {}").format(self.among(self.key), _column(self.key), sql.SQL(strength))
+
+    def with_values(self, columns: Sequence[Column]) -> sql.Composed:
+        """The rest of a look-up of one row by the values of some columns."""
+        bounds = [sql.SQL("{} = %s::{}").format(_column(column), _type(column)) for column in columns]
+        return sql.SQL("{} LIMIT 1").format(_where(bounds))
+
+    # --- writing ---
+
+    def update(self, columns: Sequence[Column]) -> sql.Composed:
+        """Rows by key; parameters: positions, keys, then a list of texts per column."""
+        sets = [
+            sql.SQL("{} = v.{}::{}").format(sql.Identifier(column.name), sql.Identifier(f"c{n}"), _type(column))
+            for n, column in enumerate(columns)
+        ]
+        return sql.SQL(
+            "UPDATE {} SET {} FROM unnest(%s::int4[], %s::text[]{}) AS v({}) WHERE {} = v.k::{} RETURNING v.n, {}"
+        ).format(
+            self._table,
+            sql.SQL(", ").join(sets),
+            sql.SQL(", %s::text[]" * len(columns)),
+            _names(["n", "k", *(f"c{n}" for n in range(len(columns)))]),
+            _column(self.key),
+            _type(self.key),
+            self._returned,
+        )
+
+    def delete(self) -> sql.Composed:
+        """Rows by key; parameter: keys."""
+        return sql.SQL("DELETE FROM {} {} RETURNING {}").format(
+            self._table, self.among(self.key), self._print(self.key)
+        )
+
+    def insert(self, columns: Sequence[Column]) -> sql.Composed:
+        """Rows that no unique constraint refuses; parameters: a list of texts per column."""
+        if not columns:
+            return sql.SQL("INSERT INTO {} DEFAULT VALUES RETURNING {}").format(self._table, self._returned)
+        casts = [sql.SQL("v.{}::{}").format(sql.Identifier(f"c{n}"), _type(column)) for n, column in enumerate(columns)]
+        return sql.SQL(
+            "INSERT INTO {} ({}) OVERRIDING SYSTEM VALUE SELECT {} FROM unnest({}) AS v({}) "
+            "ON CONFLICT DO NOTHING RETURNING {}"
+        ).format(
+            self._table,
+            _names([column.name for column in columns]),
+            sql.SQL(", ").join(casts),
+            sql.SQL(", ".join(["%s::text[]"] * len(columns))),
+            _names([f"c{n}" for n in range(len(columns))]),
+            self._returned,
+        )
+
+    def copy(self, columns: Sequence[Column]) -> sql.Composed:
+        """Rows from COPY's text format."""
+        names = _names([column.name for column in columns])
+        return sql.SQL("COPY {} ({}) FROM STDIN").format(self._insertable, names)
+
+    def fresh_keys(self) -> sql.Composed | None:
+        """Keys from the column's own default; parameter: how many. None without a default."""
+        if self.key.default is None:
+            return None
+        return sql.SQL("SELECT ({})::text FROM generate_series(1, %s)").format(_trusted(self.key.default))
+
+
+_ROW, _FIELD, _NULL = sql.Literal(ROW), sql.Literal(FIELD), sql.Literal(NULL)
+
+
+def _column(column: Column) -> sql.Composed:
+    return sql.SQL("{}.{}").format(_TARGET, sql.Identifier(column.name))
+
+
+def _names(names: Sequence[str]) -> sql.Composed:
+    return sql.SQL(", ").join(map(sql.Identifier, names))
+
+
+def _type(column: Column) -> sql.SQL:
+    """The type to cast to; the elements' brackets are part of it."""
+    return _trusted(column.sql_type)
+
+
+def _trusted(text: str) -> sql.SQL:
+    """SQL that the server itself wrote: the name of a type, the expression of a default."""
+    return sql.SQL(text.replace("%", "%%"))  # type: ignore[arg-type]
+
+
+def _where(bounds: Sequence[sql.Composable]) -> sql.Composable:
+    return sql.SQL("WHERE ") + sql.SQL(" AND ").join(bounds) if bounds else sql.SQL("")

@@ -1,0 +1,73 @@
+"""A PostgreSQL server for as long as it is needed: for tests and benchmarks."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+_UNPRIVILEGED = ("postgres", "nobody")
+
+
+def binaries() -> Path | None:
+    """The folder of the server's programs: what PATH has, else the newest of Debian's."""
+    on_path = shutil.which("initdb")
+    if on_path:
+        return Path(on_path).resolve().parent
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    return found[-1].parent if found else None
+
+
+def installed() -> Path | None:
+    """The same, after the package manager installed the server; None where it or its rights are missing."""
+    if os.geteuid() != 0 or not shutil.which("apt-get"):
+        return None
+    commands = (["apt-get", "update", "-q"], ["apt-get", "install", "-qy", "--no-install-recommends", "postgresql"])
+    for command in commands:
+        if subprocess.run(command, capture_output=True, timeout=900, check=False).returncode != 0:  # noqa: S603
+            return None
+    return binaries()
+
+
+@contextmanager
+def running(programs: Path) -> Iterator[str]:
+    """A server on a free port of this machine, in a temporary folder; yields the DSN of its `postgres` database."""
+    folder = Path(tempfile.mkdtemp(prefix="fairlead-pg-"))
+    user, port = _server_user(), _free_port()
+    if user:
+        shutil.chown(folder, user)
+
+    def run(program: str, *arguments: str) -> None:
+        command = [str(programs / program), "-D", str(folder / "data"), *arguments]
+        subprocess.run(command, stdout=subprocess.DEVNULL, timeout=120, check=True, cwd=folder, user=user)  # noqa: S603
+
+    options = f"-p {port} -k {folder} -c fsync=off -c listen_addresses=127.0.0.1 -c max_connections=100"
+    try:
+        run("initdb", "-A", "trust", "-U", "postgres")
+        run("pg_ctl", "-o", options, "-l", str(folder / "log"), "-w", "start")
+        yield f"host=127.0.0.1 port={port} user=postgres dbname=postgres"
+    finally:
+        if (folder / "data/postmaster.pid").exists():
+            run("pg_ctl", "-m", "immediate", "stop")
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _server_user() -> str | None:
+    """PostgreSQL refuses to run as root."""
+    if os.geteuid() != 0:
+        return None
+    known = {entry.pw_name for entry in pwd.getpwall()}
+    return next(name for name in _UNPRIVILEGED if name in known)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port

@@ -1,0 +1,33 @@
+"""The guard: how many deletes and overwrites one run may do."""
+
+import pytest
+
+from fairlead.model.syncpolicy import Guard
+from fairlead.worker.guard import Halt, limit_of, plan_id
+
+
+@pytest.mark.parametrize(
+    ("records", "max_records", "max_percent", "limit"),
+    [
+        (10_000, 100, 5, 100),  # the smaller bound holds
+        (1_000, 100, 5, 50),
+        (8, 100, 5, 1),  # one record of a small set is no accident
+        (0, 100, 5, 1),
+        (1_000, 0, 5, 0),  # nothing at all
+        (1_000, 100, 0, 0),
+        (10, 100, 100, 10),
+    ],
+)
+def test_the_smaller_of_both_bounds_holds(records: int, max_records: int, max_percent: int, limit: int) -> None:
+    assert limit_of(Guard(max_records=max_records, max_percent=max_percent), records) == limit
+
+
+def test_a_plan_has_the_same_id_in_any_order_and_another_one_for_other_writes() -> None:
+    assert plan_id(["1/erp", "2/erp"]) == plan_id(["2/erp", "1/erp"])
+    assert plan_id(["1/erp"]) != plan_id(["1/erp", "2/erp"])
+
+
+def test_a_halt_says_how_to_release_it() -> None:
+    halt = Halt.of("abc123", 40, 5)
+    assert "40 deletes and overwrites are held back (limit 5)" in halt.message
+    assert "fairlead.dev/approve=abc123" in halt.message
