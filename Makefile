@@ -3,7 +3,7 @@ SHELL := /bin/bash
 BIN := .venv/bin
 RUN := $(BIN)/python
 
-.PHONY: help venv test test-fast check fmt demo bench clean
+.PHONY: help venv test test-fast check generate fmt demo bench clean
 
 help: ## Say what each target does
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -21,11 +21,15 @@ test: venv ## Run all the tests; what cannot run here is skipped with its reason
 test-fast: venv ## Run the tests that need no server
 	$(BIN)/pytest -n 2 tests/unit tests/property
 
-check: venv ## Format, lint, types, layers
+check: venv ## Format, lint, types, layers, generated files
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	PYTHONPATH=tests $(RUN) -m support.specpage --check
+
+generate: venv ## Write the generated parts of the spec pages again
+	PYTHONPATH=tests $(RUN) -m support.specpage
 
 fmt: venv ## Format and mend what can be mended
 	$(BIN)/ruff format .

@@ -2,7 +2,8 @@
 
     python -m benchmarks [--quick] [--write] [SECTION …]
 
-Each measurement runs in a process of its own, so that its peak memory is its own. `--quick` uses a tenth of the records.
+Each measurement runs in a process of its own, so that its peak memory is its own. `--quick` uses a tenth of the
+records.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ INTERVAL = 1.0
 
 async def arrived(connection: psycopg.Connection[Any], key: int, name: str) -> None:
     """Waits until a row has a name."""
-    while connection.execute("SELECT name FROM customer WHERE id = %s", (key,)).fetchone() != (name,):
+    while connection.execute("SELECT name FROM customer WHERE id = %s", (key,)).fetchone() != (name,):  # noqa: ASYNC110
         await asyncio.sleep(0.001)
 
 

@@ -1,4 +1,4 @@
-"""(a) SQL to SQL: the first copy, 1% changed, nothing changed, a resync with nothing changed. 100,000 and 1,000,000 rows."""
+"""(a) SQL to SQL, 100,000 and 1,000,000 rows: first copy, 1% changed, nothing changed, resync of what is unchanged."""
 
 from __future__ import annotations
 
@@ -19,10 +19,13 @@ from fairlead.worker.session import Session
 def copied(source: psycopg.Connection[Any], target: psycopg.Connection[Any]) -> float:
     """The floor: COPY from A to B, with primary key, in this process."""
     watch = Stopwatch()
-    with watch.running(), source.cursor().copy("COPY customer TO STDOUT") as out:
-        with target.cursor().copy("COPY customer FROM STDIN") as into:
-            for block in out:
-                into.write(block)
+    with (
+        watch.running(),
+        source.cursor().copy("COPY customer TO STDOUT") as out,
+        target.cursor().copy("COPY customer FROM STDIN") as into,
+    ):
+        for block in out:
+            into.write(block)
     target.execute("TRUNCATE customer")
     return watch.seconds
 

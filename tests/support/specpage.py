@@ -1,10 +1,11 @@
 """The field tables of `docs/spec`: made of the CRDs, so that the pages cannot say anything else.
 
-`PYTHONPATH=tests python -m support.specpage` writes them after a CRD was changed; a test compares them.
+`PYTHONPATH=tests python -m support.specpage` writes them after a CRD was changed; with `--check` it only compares.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,16 @@ def with_table(text: str, kind: str) -> str:
     return f"{before}{BEGIN}\n{table(kind)}\n{END}{rest.partition(END)[2]}"
 
 
+def main() -> int:
+    stale = [each for each in schema.KINDS if with_table(page(each).read_text(), each) != page(each).read_text()]
+    if "--check" not in sys.argv:
+        for each in stale:
+            page(each).write_text(with_table(page(each).read_text(), each))
+        return 0
+    for each in stale:
+        print(f"{page(each)} differs from its CRD: write it again with `make generate`")
+    return 1 if stale else 0
+
+
 if __name__ == "__main__":
-    for each in schema.KINDS:
-        page(each).write_text(with_table(page(each).read_text(), each))
+    sys.exit(main())

@@ -31,7 +31,7 @@ def test_every_example_is_valid(text: str) -> None:
 @pytest.mark.parametrize("kind", schema.KINDS)
 def test_field_table_is_that_of_the_crd(kind: str) -> None:
     text = page(kind).read_text()
-    assert with_table(text, kind) == text, "write it again: PYTHONPATH=tests python -m support.specpage"
+    assert with_table(text, kind) == text, "write it again: make generate"
 
 
 @pytest.mark.parametrize(
