@@ -82,7 +82,7 @@ def main() -> int:
             page(each).write_text(with_table(page(each).read_text(), each))
         return 0
     for each in stale:
-        print(f"{page(each)} differs from its CRD: write it again with `make generate`")
+        sys.stderr.write(f"{page(each)} differs from its CRD: write it again with `make generate`\n")
     return 1 if stale else 0
 
 
