@@ -49,13 +49,19 @@ class Stopwatch:
     """Seconds of the last `with` block."""
 
     seconds = 0.0
+    _started = 0.0
 
     @contextmanager
     def running(self) -> Iterator[None]:
         """Times a block."""
-        started = time.perf_counter()
+        self._started = time.perf_counter()
         yield
-        self.seconds = time.perf_counter() - started
+        self.seconds = self.elapsed
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the block began."""
+        return time.perf_counter() - self._started
 
 
 def row(what: str, measured: float, *, floor: float | None = None, mark: str = "", memory: bool = False) -> None:
@@ -76,6 +82,12 @@ def duration(seconds: float) -> str:
 def peak_memory() -> int:
     """This process's greatest resident size so far, in MB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+
+
+def resident(pid: int) -> int:
+    """Resident memory of a process, in MB."""
+    line = next(line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmRSS"))
+    return int(line.split()[1]) // 1024
 
 
 def databases(dsn: str, *names: str) -> dict[str, psycopg.Connection[Any]]:

@@ -12,13 +12,7 @@ from pathlib import Path
 import msgspec
 import yaml
 
-from benchmarks.measure import FILL, arguments, databases, policy, sql_connection
-
-
-def resident(pid: int) -> int:
-    """Resident memory of a process, in MB."""
-    line = next(line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmRSS"))
-    return int(line.split()[1]) // 1024
+from benchmarks.measure import FILL, arguments, databases, policy, resident, sql_connection
 
 
 def main() -> None:
