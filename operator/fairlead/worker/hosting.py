@@ -15,8 +15,9 @@ from fairlead.model.connector import Connector
 from fairlead.model.syncpolicy import SyncPolicy
 from fairlead.state.base import Commit, Store
 from fairlead.state.sqlite import SQLiteStore
+from fairlead.transport.failure import Failure
 from fairlead.transport.secrets import Secrets
-from fairlead.worker.late import LateSystem
+from fairlead.worker.late import LateSystem, UnusableClient
 from fairlead.worker.planning import Plan
 from fairlead.worker.run import MET
 from fairlead.worker.session import Session, layout_of
@@ -86,7 +87,10 @@ class Host:
         namespace = policy.metadata.namespace
         key = f"{namespace}/{name}"
         if key not in self._clients:
-            self._clients[key] = connect(self._connections[key], self._connectors, self._secrets(namespace))
+            try:
+                self._clients[key] = connect(self._connections[key], self._connectors, self._secrets(namespace))
+            except Failure as failure:  # the other systems go on, and the status says why this one does not
+                self._clients[key] = UnusableClient(failure)
         return self._clients[key]
 
     def _path(self, policy: SyncPolicy) -> Path:

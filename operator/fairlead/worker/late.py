@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 
-from fairlead.connectors.base import Attribute, Capabilities, Client, NativeWrite, Outcome, Page, System
+from fairlead.connectors.base import Attribute, Capabilities, Client, Health, NativeWrite, Outcome, Page, System
 from fairlead.model.syncpolicy import SystemSpec
+from fairlead.transport.failure import Failure
 
 
 class LateSystem:
@@ -69,3 +70,28 @@ class LateSystem:
         if self._system is not None:
             await self._system.close()
             self._system = None
+
+
+class UnusableClient:
+    """See `connectors.base.Client`: a Connection that no client can be made of; every use says why."""
+
+    def __init__(self, failure: Failure) -> None:
+        self._failure = failure
+
+    async def open(
+        self,
+        object_name: str,  # noqa: ARG002 - as the contract names it
+        *,
+        paths: Sequence[str],  # noqa: ARG002
+        key: str | None,  # noqa: ARG002
+        modified: str | None,  # noqa: ARG002
+    ) -> System:
+        """See `Client.open`."""
+        raise self._failure
+
+    async def probe(self) -> Health:
+        """See `Client.probe`."""
+        raise self._failure
+
+    async def close(self) -> None:
+        """There is nothing to release."""
