@@ -1,43 +1,105 @@
 #!/usr/bin/env bash
-# Builds what the Containerfile builds, from a Debian root filesystem: for machines that reach no image registry.
+# Prints the path of an image's tar, and builds what is missing, for machines that reach no image registry.
 #
-#   image.sh NAME:TAG OUT.tar
+#   image.sh fairlead NAME:TAG   what the Containerfile builds, on a Debian root filesystem
+#   image.sh postgres NAME:TAG   PostgreSQL, with the variables and the folder of SQL files of the official image
 #
-# Needs root and debootstrap. The root filesystem is kept in the cache and is the image's first layer; the project and
-# its dependencies are the second, so a change of the project is rebuilt in seconds.
+# Needs root and the packages of packages.sh. Layers are kept in the cache: the root filesystem (a minute, once), the
+# dependencies (a minute, once for each pyproject.toml), the project (seconds, once for each change of it).
 set -euo pipefail
-[ $# = 2 ] || { sed -n '2,7s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2; exit 2; }
+usage() { sed -n '2,8s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2; exit 2; }
+[ $# = 2 ] || usage
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(cd "$here/../.." && pwd)
-name=$1 out=$(realpath -m "$2")
+kind=$1 name=$2
+host_python=${PYTHON:-$root/.venv/bin/python}
 suite=bookworm python=3.11
-cache=${XDG_CACHE_HOME:-$HOME/.cache}/fairlead
-base=$cache/$suite-python.tar
+machine=$(uname -m)
+cache=${XDG_CACHE_HOME:-$HOME/.cache}/fairlead/images
 mkdir -p "$cache"
-exec 9>"$cache/.image-lock"; flock 9
+exec 9>"$cache/.lock"; flock 9  # two runs must not build the same twice
+work=$(mktemp -d); trap 'rm -rf "$work"' EXIT
 
-if [ ! -f "$base" ]; then
-  echo "$(date +%T)  making the base layer ($suite), once" >&2
-  command -v debootstrap >/dev/null || { echo "image.sh: install debootstrap" >&2; exit 1; }
-  tree=$(mktemp -d); trap 'rm -rf "$tree"' EXIT
-  debootstrap --variant=minbase --include=python3-minimal,libpython3-stdlib,ca-certificates "$suite" "$tree" >&2
-  rm -rf "$tree"/var/cache/apt/* "$tree"/var/lib/apt/lists/* "$tree"/usr/share/{doc,man,locale,info} "$tree"/var/log/*
+say() { printf '%s  %s\n' "$(date +%T)" "$*" >&2; }
+
+# key FILE-OR-FOLDER...: one word for their contents, and for this script's.
+key() {
+  (cd "$root" && find "$@" "$here/image.sh" -type f ! -name '*.pyc' -print0 | sort -z | xargs -0 sha256sum) \
+    | sha256sum | cut -c1-16
+}
+
+# keep PREFIX FILE NAME: moves a finished file into the cache, in place of its forerunners.
+keep() { rm -f "$cache/$1"-*; mv "$2" "$cache/$3"; }
+
+# base NAME PACKAGE,...: the layer of a Debian with these packages, and of the user that pods run as.
+base() {
+  local file=base-$1-$suite-$machine.tar tree=$work/$1
+  [ ! -f "$cache/$file" ] || return 0
+  say "making a Debian $suite with $2, once"
+  debootstrap --variant=minbase --include="$2" "$suite" "$tree" >"$work/debootstrap.log" 2>&1 \
+    || { tail -n 15 "$work/debootstrap.log" >&2; exit 1; }
+  echo 'fairlead:x:65532:65532::/var/lib/fairlead:/usr/sbin/nologin' >>"$tree/etc/passwd"
+  echo 'fairlead:x:65532:' >>"$tree/etc/group"
   mkdir -p "$tree/var/lib/fairlead"; chown 65532:65532 "$tree/var/lib/fairlead"
-  tar -C "$tree" --exclude=./proc/* --exclude=./sys/* --exclude=./dev/* -cf "$base.part" .
-  mv "$base.part" "$base"
-fi
+  rm -rf "$tree"/var/cache/apt/* "$tree"/var/lib/apt/lists/* "$tree"/var/lib/postgresql/* "$tree"/var/log/* \
+    "$tree"/usr/share/{doc,man,locale,info}
+  tar -C "$tree" --exclude='./proc/*' --exclude='./sys/*' --exclude='./dev/*' -cf "$work/base.tar" .
+  keep "base-$1" "$work/base.tar" "$file"
+}
 
-app=$(mktemp -d); trap 'rm -rf "$app" ${tree:+"$tree"}' EXIT
-echo "$(date +%T)  installing the project" >&2
-wheels=$app/wheels; mkdir -p "$wheels"
-"${PYTHON:-$root/.venv/bin/python}" -m pip wheel -q --no-deps --wheel-dir "$wheels" "$root" >&2
-"${PYTHON:-$root/.venv/bin/python}" -m pip install -q --no-compile --target "$app/tree/opt/fairlead" --python-version $python \
-  --implementation cp --platform manylinux2014_x86_64 --platform manylinux_2_28_x86_64 --platform manylinux_2_17_x86_64 \
-  --only-binary=:all: "$wheels"/fairlead-*.whl >&2
-mkdir -p "$app/tree/usr/bin"
-printf '#!/bin/sh\nexec /usr/bin/python3 -m fairlead "$@"\n' >"$app/tree/usr/bin/fairlead"
-chmod 755 "$app/tree/usr/bin/fairlead"
-tar -C "$app/tree" --owner=0 --group=0 -cf "$app/layer.tar" .
-python3 "$here/mkimage.py" "$name" "$out" --layer "$base" --layer "$app/layer.tar" --user 65532:65532 \
-  --env PYTHONPATH=/opt/fairlead --env PYTHONDONTWRITEBYTECODE=1 --env PYTHONUNBUFFERED=1 --entrypoint /usr/bin/fairlead
-echo "$(date +%T)  $name is in $out ($(du -h "$out" | cut -f1))" >&2
+# packages LAYER PIP-ARGUMENT...: a layer of Python packages in /opt/fairlead, compiled by the image's own Python.
+packages() {
+  local file=$1 tree=$work/packages minor platforms=(); shift
+  for minor in $(seq 36 -1 17); do platforms+=(--platform "manylinux_2_${minor}_$machine"); done
+  rm -rf "$tree"; mkdir "$tree"
+  tar -C "$tree" -xf "$cache/base-python-$suite-$machine.tar"
+  "$host_python" -m pip install -q --disable-pip-version-check --no-compile --target "$tree/opt/fairlead" \
+    --python-version $python --implementation cp --only-binary=:all: --platform "manylinux2014_$machine" \
+    "${platforms[@]}" "$@" >&2
+  rm -rf "$tree/opt/fairlead/bin"
+  chroot "$tree" /usr/bin/python3 -m compileall -q /opt/fairlead >&2
+  tar -C "$tree" --owner=0 --group=0 -cf "$file" opt/fairlead
+}
+
+fairlead() {
+  local dependencies app image; dependencies=dependencies-$(key pyproject.toml).tar
+  image=fairlead-$(key pyproject.toml README.md LICENSE operator crds)-${name//[:\/]/_}.tar
+  if [ ! -f "$cache/$image" ]; then
+    base python python3-minimal,libpython3-stdlib,ca-certificates
+    if [ ! -f "$cache/$dependencies" ]; then
+      say "installing the dependencies into their layer"
+      "$host_python" -c 'import sys, tomllib; print(*tomllib.load(sys.stdin.buffer)["project"]["dependencies"], sep="\n")' \
+        <"$root/pyproject.toml" >"$work/requirements.txt"
+      packages "$work/dependencies.tar" -r "$work/requirements.txt"
+      keep dependencies "$work/dependencies.tar" "$dependencies"
+    fi
+    say "installing the project into its layer"
+    app=$work/app; mkdir -p "$app/usr/bin"
+    "$host_python" -m pip wheel -q --disable-pip-version-check --no-deps --wheel-dir "$work" "$root" >&2
+    packages "$work/project.tar" --no-deps "$work"/fairlead-*.whl
+    printf '#!/bin/sh\nexec /usr/bin/python3 -m fairlead "$@"\n' >"$app/usr/bin/fairlead"; chmod 755 "$app/usr/bin/fairlead"
+    tar -C "$app" --owner=0 --group=0 -rf "$work/project.tar" usr
+    wrap "$work/image.tar" --layer "$cache/base-python-$suite-$machine.tar" --layer "$cache/$dependencies" \
+      --layer "$work/project.tar" --env PYTHONPATH=/opt/fairlead --env PYTHONUNBUFFERED=1 --entrypoint /usr/bin/fairlead
+    keep fairlead "$work/image.tar" "$image"
+  fi
+  echo "$cache/$image"
+}
+
+postgres() {
+  local image; image=postgres-$(key tools/cluster/postgres.sh)-${name//[:\/]/_}.tar
+  if [ ! -f "$cache/$image" ]; then
+    base postgresql postgresql
+    mkdir -p "$work/app/usr/local/bin"
+    install -m 755 "$here/postgres.sh" "$work/app/usr/local/bin/docker-entrypoint.sh"
+    tar -C "$work/app" --owner=0 --group=0 -cf "$work/app.tar" .
+    wrap "$work/image.tar" --layer "$cache/base-postgresql-$suite-$machine.tar" --layer "$work/app.tar" \
+      --env LANG=C.UTF-8 --entrypoint /usr/local/bin/docker-entrypoint.sh
+    keep postgres "$work/image.tar" "$image"
+  fi
+  echo "$cache/$image"
+}
+
+wrap() { "$host_python" "$here/mkimage.py" "$name" "$@" --user 65532:65532; }
+
+case $kind in fairlead | postgres) "$kind" ;; *) usage ;; esac

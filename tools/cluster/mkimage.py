@@ -1,16 +1,19 @@
 """Wraps tars of files as an image that containerd and docker import.
 
-mkimage.py NAME:TAG OUT.tar --layer LAYER.tar [--layer …] [--user 65532] --entrypoint COMMAND [ARG …]
+mkimage.py NAME:TAG OUT.tar --layer LAYER.tar [--layer …] [--user 65532] [--env A=B] --entrypoint COMMAND [ARG …]
 """
 
 import argparse
 import hashlib
 import io
 import json
+import platform
 import tarfile
 from pathlib import Path
 
 PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
+"""What the image specification calls the machines that `uname -m` names."""
 
 
 def digest(path: str) -> str:
@@ -30,7 +33,7 @@ def main() -> None:
     parser.add_argument("--entrypoint", nargs="+", required=True)
     options = parser.parse_args()
     config = {
-        "architecture": "amd64",
+        "architecture": ARCHITECTURES.get(platform.machine(), platform.machine()),
         "os": "linux",
         "config": {"Entrypoint": options.entrypoint, "Env": [PATH, *options.env], "User": options.user},
         "rootfs": {"type": "layers", "diff_ids": [digest(layer) for layer in options.layer]},
