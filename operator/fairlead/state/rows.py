@@ -1,0 +1,172 @@
+"""Rows: what the contract speaks of, as rows of tables, and back. Pure; the same for every database."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+from fairlead.engine.case import Side
+from fairlead.state import codec
+from fairlead.state.base import Commit, Conflict, DeadLetter, Intent, Layout, Recollection, RunRecord, Undelivered
+from fairlead.state.layout import Folding
+from fairlead.state.tables import (
+    AUDIT,
+    CHECKPOINT,
+    CONFLICT,
+    DEAD,
+    JOURNAL,
+    MATCH,
+    META,
+    PENDING,
+    TOMBSTONE,
+    WAITING,
+    Drop,
+    Put,
+    Query,
+    Row,
+    Step,
+    Table,
+    record_table,
+    whole,
+)
+
+SIDE = 4
+"""Columns of one system's side: key, row, version, prints."""
+
+_APPENDED = tuple(name for name in AUDIT.columns if name != "id")
+
+
+class Rows:
+    """Rows of one layout. `slots` is system → the number of its columns."""
+
+    def __init__(self, layout: Layout, slots: dict[str, int]) -> None:
+        self.layout = layout
+        self.slots = slots
+        self._folding = Folding(layout)
+        self._names = list(layout.systems)
+        self._table = record_table({name: slots[name] for name in self._names})
+
+    @property
+    def record_columns(self) -> str:
+        """What `recollection` takes, as a list of SQL in which `r` is the table."""
+        return ", ".join(f"r.{name}" for name in self._table.columns)
+
+    # --- from rows ---
+
+    def recollection(self, row: Row) -> Recollection:
+        """A record without what is pending or frozen."""
+        record, shared, away = row[:3]
+        sides = {}
+        for position, name in enumerate(self._names):
+            key, fingerprint, version, own = row[3 + SIDE * position : 3 + SIDE + SIDE * position]
+            if key is not None:
+                sides[name] = Side(key, fingerprint, self._folding.unfold(name, shared, own), version)
+        return Recollection(record, sides, frozenset(n for n in self._names if away >> self.slots[n] & 1))
+
+    def intents(self, row: Row) -> list[Intent]:
+        """The batch of a row of the journal."""
+        return [Intent(record, system, codec.to_write(write)) for record, system, write in codec.load(row[1])]
+
+    def undelivered(self, row: Row) -> Undelivered:
+        """A row of `pending`."""
+        record, system, body, since, not_before, attempts, error, dead, held = row
+        write, message = codec.load(body)
+        return Undelivered(
+            record, system, codec.to_write(write), since, not_before, attempts, error, message, bool(dead), bool(held)
+        )
+
+    def conflict(self, row: Row) -> Conflict:
+        """A row of `conflict`."""
+        record, field, body, since = row
+        return Conflict(record, field, codec.load(body), since)
+
+    def dead_letter(self, row: Row) -> DeadLetter:
+        """A row of `dead`."""
+        system, key, reason, body, since = row
+        return DeadLetter(system, key, reason, codec.load(body), since)
+
+    # --- to rows ---
+
+    def steps(self, commit: Commit, now: float) -> list[Step]:
+        """What a commit does, in order. `now` is the time (epoch seconds) of what is deleted."""
+        steps = [
+            *self.forgotten(commit.forget),
+            self.records(commit.records),
+            Put(MATCH, ("key", "record"), commit.matches, ()),
+            whole(TOMBSTONE, [(*row, now) for row in commit.tombstones]),
+            Drop(TOMBSTONE, TOMBSTONE.key, commit.revived),
+            *self._writes(commit),
+            *self._trouble(commit),
+            *_facts(CHECKPOINT, commit.checkpoints),
+            *_facts(META, commit.meta),
+        ]
+        return [step for step in steps if isinstance(step, Query) or step.rows]
+
+    def forgotten(self, records: Iterable[int]) -> list[Step]:
+        """Drops records and what hangs on them."""
+        rows: list[Row] = [(record,) for record in records]
+        by_record = [Drop(table, ("record",), rows) for table in (MATCH, PENDING, CONFLICT)]
+        return [Drop(self._table, ("id",), rows), *by_record]
+
+    def records(self, items: Iterable[Recollection]) -> Put:
+        """Rows of records."""
+        return whole(self._table, [self._record(item) for item in items])
+
+    def _record(self, item: Recollection) -> Row:
+        shared, own = self._folding.fold(item.sides)
+        away = sum(1 << self.slots[name] for name in item.away if name in self.slots)
+        row: list[Any] = [item.record, shared, away]
+        for name in self._names:
+            side = item.sides.get(name)
+            row += (None, None, None, None) if side is None else (side.key, side.row, side.version, own[name])
+        return tuple(row)
+
+    def _writes(self, commit: Commit) -> list[Step]:
+        batches: list[Row] = [
+            (number, codec.dump([(i.record, i.system, i.write) for i in batch]))
+            for number, batch in commit.journal.items()
+        ]
+        return [
+            Put(JOURNAL, tuple(JOURNAL.columns), batches),
+            Drop(JOURNAL, JOURNAL.key, [(number,) for number in commit.settled]),
+            Drop(PENDING, PENDING.key, commit.delivered),
+            whole(PENDING, [self._pending(item) for item in commit.pending]),
+        ]
+
+    def _pending(self, item: Undelivered) -> Row:
+        body = codec.dump((item.write, item.message))
+        times = (item.since, item.not_before, item.attempts)
+        return (item.record, item.system, body, *times, item.error, int(item.dead), int(item.held))
+
+    def _trouble(self, commit: Commit) -> list[Step]:
+        letters: list[Row] = [(d.system, d.key, d.reason, codec.dump(d.message), d.since) for d in commit.dead]
+        entries: list[Row] = [
+            (a.at, a.run, a.record, a.field, a.kind, a.rule, a.winner, codec.dump(a.values)) for a in commit.audit
+        ]
+        return [
+            Drop(CONFLICT, CONFLICT.key, commit.thawed),
+            whole(CONFLICT, [(c.record, c.field, codec.dump(c.values), c.since) for c in commit.frozen]),
+            Drop(DEAD, DEAD.key, commit.alive),
+            Put(DEAD, tuple(DEAD.columns), letters, ("reason", "body")),
+            Drop(WAITING, WAITING.key, commit.arrived),
+            Put(WAITING, WAITING.key, commit.waiting, ()),
+            Put(AUDIT, _APPENDED, entries),
+        ]
+
+
+def run_row(run: RunRecord) -> Row:
+    """A row of `run`."""
+    return (run.id, run.started, msgspec.json.encode(run))
+
+
+def run_of(body: bytes) -> RunRecord:
+    """The run of such a row's body."""
+    return msgspec.json.decode(body, type=RunRecord)
+
+
+def _facts(table: Table, facts: dict[str, str | None]) -> list[Step]:
+    gone: list[Row] = [(name,) for name, value in facts.items() if value is None]
+    stays: list[Row] = [(name, value) for name, value in facts.items() if value is not None]
+    return [Drop(table, table.key, gone), whole(table, stays)]

@@ -1,0 +1,94 @@
+"""The file of a SQLite store: opening, locking, copying it, and what its errors mean."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+from pathlib import Path
+from typing import IO
+
+from fairlead.state.base import StateCorrupted, StateError, StateFull, StateLocked, StateNewer
+from fairlead.state.tables import VERSION, Table, Type, declarations, tables
+
+TYPES = {
+    Type.INTEGER: "INTEGER",
+    Type.REAL: "REAL",
+    Type.TEXT: "TEXT",
+    Type.BYTES: "BLOB",
+    Type.SERIAL: "INTEGER",  # a single INTEGER key numbers itself
+}
+
+
+def locked(path: Path) -> IO[str]:
+    """The lock of a state file, held until it is closed.
+
+    Raises:
+        StateLocked: another process has it.
+    """
+    handle = path.with_name(path.name + ".lock").open("a+")
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        handle.seek(0)
+        holder = handle.read().strip() or "unknown"
+        handle.close()
+        raise StateLocked(f"state {path} is in use by another worker (process {holder}): stop that one first") from None
+    handle.seek(0)
+    handle.truncate()
+    handle.write(str(os.getpid()))
+    handle.flush()
+    return handle
+
+
+def connected(path: Path) -> sqlite3.Connection:
+    """The file, made when there is none, and sound."""
+    database = _prepared(sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10), path)
+    if database.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
+        raise sqlite3.DatabaseError("quick_check failed")
+    return database
+
+
+def copied(path: Path) -> sqlite3.Connection:
+    """A private copy, on disk but without a name (SQLite's temporary database)."""
+    copy = _prepared(sqlite3.connect("", isolation_level=None, check_same_thread=False), path)
+    if path.exists():
+        source = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=10)
+        try:
+            source.backup(copy)
+        finally:
+            source.close()
+    return copy
+
+
+def _prepared(database: sqlite3.Connection, path: Path) -> sqlite3.Connection:
+    for pragma in ("journal_mode = WAL", "synchronous = FULL", "cache_size = -32768", "temp_store = MEMORY"):
+        database.execute(f"PRAGMA {pragma}")
+    version = database.execute("PRAGMA user_version").fetchone()[0]
+    if version > VERSION:
+        raise StateNewer(f"state {path} was written by a newer version of Fairlead: run that version, or newer")
+    if version == 0:
+        made = "; ".join(text for table in tables({}) for text in declarations(table, TYPES, _options(table)))
+        database.executescript(f"BEGIN; {made}; PRAGMA user_version = {VERSION}; COMMIT;")
+    return database
+
+
+def _options(table: Table) -> str:
+    """A table that is looked up by one number is stored by it; the others by their whole key, without another."""
+    by_number = len(table.key) == 1 and table.columns[table.key[0]] in (Type.INTEGER, Type.SERIAL)
+    return "" if by_number else " WITHOUT ROWID"
+
+
+def state_error(error: sqlite3.Error, path: Path) -> StateError:
+    """What an error of SQLite means for the worker."""
+    code = getattr(error, "sqlite_errorname", "") or ""
+    if code.startswith("SQLITE_FULL") or "disk is full" in str(error):
+        return StateFull(
+            f"no space is left for the state {path}: enlarge spec.state.size or free space; nothing was lost"
+        )
+    if isinstance(error, sqlite3.OperationalError | sqlite3.IntegrityError | sqlite3.ProgrammingError):
+        return StateError(f"state {path}: {error}")
+    return StateCorrupted(
+        f"state {path} is damaged ({error}): restore a copy, or move the file away; without it every record is first "
+        "met again, as spec.firstSync says, and nothing is created twice where match keys find it"
+    )

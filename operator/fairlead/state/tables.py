@@ -1,0 +1,194 @@
+"""Tables: what a store that speaks SQL holds, and the steps of a transaction, declared once for every database.
+
+SQL text in here and in what uses it is common to the databases: `?` stands for a value.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Any, NamedTuple, TypeAlias
+
+import msgspec
+
+VERSION = 1
+"""Of the tables; a store with a greater one is refused."""
+
+Row: TypeAlias = "tuple[Any, ...]"
+
+
+class Type(Enum):
+    """What a column holds. Integers are signed and of 64 bits."""
+
+    INTEGER = "integer"
+    REAL = "real"
+    TEXT = "text"
+    BYTES = "bytes"
+    SERIAL = "serial"
+
+
+class Table(msgspec.Struct, frozen=True):
+    """One table.
+
+    Attributes:
+        key: the columns that tell rows apart.
+        indexes: column lists of further indexes, each `<table>_<number>`.
+        optional: columns that may be null.
+    """
+
+    name: str
+    columns: dict[str, Type]
+    key: tuple[str, ...]
+    indexes: tuple[str, ...] = ()
+    optional: frozenset[str] = frozenset()
+
+
+META = Table("meta", {"name": Type.TEXT, "value": Type.TEXT}, ("name",))
+CHECKPOINT = Table("checkpoint", {"system": Type.TEXT, "cursor": Type.TEXT}, ("system",))
+MATCH = Table("match", {"key": Type.INTEGER, "record": Type.INTEGER}, ("key", "record"), indexes=("record",))
+TOMBSTONE = Table(
+    "tombstone",
+    {"system": Type.TEXT, "key": Type.TEXT, "record": Type.INTEGER, "at": Type.REAL},
+    ("system", "key"),
+)
+JOURNAL = Table("journal", {"id": Type.INTEGER, "body": Type.BYTES}, ("id",))
+PENDING = Table(
+    "pending",
+    {
+        "record": Type.INTEGER,
+        "system": Type.TEXT,
+        "body": Type.BYTES,
+        "since": Type.REAL,
+        "not_before": Type.REAL,
+        "attempts": Type.INTEGER,
+        "error": Type.TEXT,
+        "dead": Type.INTEGER,
+        "held": Type.INTEGER,
+    },
+    ("record", "system"),
+    indexes=("held, dead, not_before",),
+)
+CONFLICT = Table(
+    "conflict",
+    {"record": Type.INTEGER, "field": Type.TEXT, "body": Type.BYTES, "since": Type.REAL},
+    ("record", "field"),
+)
+DEAD = Table(
+    "dead",
+    {"system": Type.TEXT, "key": Type.TEXT, "reason": Type.TEXT, "body": Type.BYTES, "since": Type.REAL},
+    ("system", "key"),
+)
+WAITING = Table("waiting", {"system": Type.TEXT, "key": Type.TEXT}, ("system", "key"))
+AUDIT = Table(
+    "audit",
+    {
+        "id": Type.SERIAL,
+        "at": Type.REAL,
+        "run": Type.TEXT,
+        "record": Type.INTEGER,
+        "field": Type.TEXT,
+        "kind": Type.TEXT,
+        "rule": Type.TEXT,
+        "winner": Type.TEXT,
+        "body": Type.BYTES,
+    },
+    ("id",),
+    indexes=("record", "at"),
+)
+RUN = Table("run", {"id": Type.TEXT, "started": Type.REAL, "body": Type.BYTES}, ("id",))
+
+
+def side_columns(slot: int) -> dict[str, Type]:
+    """The columns of `record` that hold one system's side: native key, fingerprint of its row, version, prints."""
+    return {f"k{slot}": Type.TEXT, f"r{slot}": Type.INTEGER, f"v{slot}": Type.TEXT, f"p{slot}": Type.BYTES}
+
+
+def record_table(slots: dict[str, int]) -> Table:
+    """A record with all its sides in one row: a page of reads costs one query, a page of writes one statement.
+
+    Args:
+        slots: system → the number in the names of its columns.
+    """
+    sides = {name: kind for slot in slots.values() for name, kind in side_columns(slot).items()}
+    columns = {"id": Type.INTEGER, "shared": Type.BYTES, "away": Type.INTEGER, **sides}
+    return Table("record", columns, ("id",), optional=frozenset(sides))
+
+
+def tables(slots: dict[str, int]) -> tuple[Table, ...]:
+    """Every table of a store."""
+    return (
+        META,
+        CHECKPOINT,
+        record_table(slots),
+        MATCH,
+        TOMBSTONE,
+        JOURNAL,
+        PENDING,
+        CONFLICT,
+        DEAD,
+        WAITING,
+        AUDIT,
+        RUN,
+    )
+
+
+# --- what a transaction does ---
+
+
+class Put(msgspec.Struct):
+    """Rows to be inserted.
+
+    Attributes:
+        columns: what each row holds, in order.
+        replace: columns that take the new value where the key is there already; none leaves the old row as it is,
+            and None makes such a key an error.
+    """
+
+    table: Table
+    columns: tuple[str, ...]
+    rows: list[Row]
+    replace: tuple[str, ...] | None = None
+
+
+class Drop(msgspec.Struct):
+    """Rows to be deleted: those that have the values of one of `rows` in the columns `by`."""
+
+    table: Table
+    by: tuple[str, ...]
+    rows: list[Row]
+
+
+class Query(NamedTuple):
+    """One statement. A list among the values is what `SQLStore` joins by."""
+
+    text: str
+    values: tuple[Any, ...] = ()
+
+
+Step: TypeAlias = Put | Drop | Query
+
+
+def whole(table: Table, rows: list[Row]) -> Put:
+    """Rows of all columns; a row whose key is there is replaced."""
+    columns = tuple(table.columns)
+    return Put(table, columns, rows, tuple(name for name in columns if name not in table.key))
+
+
+def on_conflict(step: Put) -> str:
+    """The end of an INSERT: what happens to a key that is there."""
+    if step.replace is None:
+        return ""
+    action = f"UPDATE SET {', '.join(f'{c} = excluded.{c}' for c in step.replace)}" if step.replace else "NOTHING"
+    return f" ON CONFLICT({', '.join(step.table.key)}) DO {action}"
+
+
+def declarations(table: Table, types: dict[Type, str], suffix: str = "") -> list[str]:
+    """The statements that make a table and its indexes. `types` are the database's names, `suffix` its options."""
+    columns = [
+        f"{name} {types[kind]}{'' if name in table.optional else ' NOT NULL'}" for name, kind in table.columns.items()
+    ]
+    key = f"PRIMARY KEY({', '.join(table.key)})"
+    indexes = [
+        f"CREATE INDEX {table.name}_{number} ON {table.name}({columns})"
+        for number, columns in enumerate(table.indexes, 1)
+    ]
+    return [f"CREATE TABLE {table.name}({', '.join([*columns, key])}){suffix}", *indexes]
