@@ -3,6 +3,7 @@
 #
 #   binaries.sh api    kube-apiserver, kube-controller-manager, etcd: objects are real, no pod runs
 #   binaries.sh node   all of it, and scheduler, kubelet, kube-proxy, CoreDNS and helm: pods run
+#   binaries.sh helm   helm alone
 #
 # KUBEBUILDER_ASSETS is used when it has them, then what setup-envtest has, else they are built from their Go modules:
 # on two cores five minutes for `api` and sixteen for `node`, once for each set of versions.
@@ -14,9 +15,10 @@ source "$here/versions.env"
 case ${1:-} in
   api) wanted=(etcd kube-apiserver kube-controller-manager) ;;
   node) wanted=(etcd kube-apiserver kube-controller-manager kube-scheduler kubelet kube-proxy coredns helm) ;;
-  *) sed -n '2,8s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2; exit 2 ;;
+  helm) wanted=(helm) ;;
+  *) sed -n '2,9s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2; exit 2 ;;
 esac
-command -v kubectl >/dev/null || wanted+=(kubectl)
+[ "$1" = helm ] || command -v kubectl >/dev/null || wanted+=(kubectl)
 
 has_all() { local name; for name in "${wanted[@]}"; do [ -x "$1/$name" ] || return 1; done; }
 

@@ -1,17 +1,17 @@
 #!/usr/bin/env bash
 # Prints the path of an image's tar, and builds what is missing, for machines that reach no image registry.
 #
-#   image.sh fairlead NAME:TAG   what the Containerfile builds, on a Debian root filesystem
-#   image.sh postgres NAME:TAG   PostgreSQL, with the variables and the folder of SQL files of the official image
+#   image.sh fairlead   fairlead:VERSION, what the Containerfile builds, on a Debian root filesystem
+#   image.sh postgres   postgres:15, with the variables and the folder of SQL files of the official image
 #
-# Needs root and the packages of packages.sh. Layers are kept in the cache: the root filesystem (a minute, once), the
-# dependencies (a minute, once for each pyproject.toml), the project (seconds, once for each change of it).
+# Needs root and the packages of packages.sh. Layers are kept in the cache: the root filesystem (a minute or two, once),
+# the dependencies (a minute, once for each change of them), the project (seconds, once for each change of it).
 set -euo pipefail
 usage() { sed -n '2,8s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2; exit 2; }
-[ $# = 2 ] || usage
+[ $# = 1 ] || usage
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(cd "$here/../.." && pwd)
-kind=$1 name=$2
+kind=$1
 host_python=${PYTHON:-$root/.venv/bin/python}
 suite=bookworm python=3.11
 machine=$(uname -m)
@@ -24,7 +24,7 @@ say() { printf '%s  %s\n' "$(date +%T)" "$*" >&2; }
 
 # key FILE-OR-FOLDER...: one word for their contents, and for this script's.
 key() {
-  (cd "$root" && find "$@" "$here/image.sh" -type f ! -name '*.pyc' -print0 | sort -z | xargs -0 sha256sum) \
+  (cd "$root" && find "$@" "$here/image.sh" -type f ! -name '*.pyc' -print0 | sort -z | xargs -0 cat) \
     | sha256sum | cut -c1-16
 }
 
@@ -62,14 +62,15 @@ packages() {
 }
 
 fairlead() {
-  local dependencies app image; dependencies=dependencies-$(key pyproject.toml).tar
-  image=fairlead-$(key pyproject.toml README.md LICENSE operator crds)-${name//[:\/]/_}.tar
+  local dependencies app image
+  image=fairlead-$(key pyproject.toml README.md LICENSE operator crds).tar
   if [ ! -f "$cache/$image" ]; then
     base python python3-minimal,libpython3-stdlib,ca-certificates
+    "$host_python" -c 'import sys, tomllib; print(*tomllib.load(sys.stdin.buffer)["project"]["dependencies"], sep="\n")' \
+      <"$root/pyproject.toml" >"$work/requirements.txt"
+    dependencies=dependencies-$(key "$work/requirements.txt").tar
     if [ ! -f "$cache/$dependencies" ]; then
       say "installing the dependencies into their layer"
-      "$host_python" -c 'import sys, tomllib; print(*tomllib.load(sys.stdin.buffer)["project"]["dependencies"], sep="\n")' \
-        <"$root/pyproject.toml" >"$work/requirements.txt"
       packages "$work/dependencies.tar" -r "$work/requirements.txt"
       keep dependencies "$work/dependencies.tar" "$dependencies"
     fi
@@ -79,7 +80,8 @@ fairlead() {
     packages "$work/project.tar" --no-deps "$work"/fairlead-*.whl
     printf '#!/bin/sh\nexec /usr/bin/python3 -m fairlead "$@"\n' >"$app/usr/bin/fairlead"; chmod 755 "$app/usr/bin/fairlead"
     tar -C "$app" --owner=0 --group=0 -rf "$work/project.tar" usr
-    wrap "$work/image.tar" --layer "$cache/base-python-$suite-$machine.tar" --layer "$cache/$dependencies" \
+    wrap "fairlead:$(sed -n 's/^version = "\(.*\)"/\1/p' "$root/pyproject.toml")" "$work/image.tar" \
+      --layer "$cache/base-python-$suite-$machine.tar" --layer "$cache/$dependencies" \
       --layer "$work/project.tar" --env PYTHONPATH=/opt/fairlead --env PYTHONUNBUFFERED=1 --entrypoint /usr/bin/fairlead
     keep fairlead "$work/image.tar" "$image"
   fi
@@ -87,19 +89,19 @@ fairlead() {
 }
 
 postgres() {
-  local image; image=postgres-$(key tools/cluster/postgres.sh)-${name//[:\/]/_}.tar
+  local image; image=postgres-$(key tools/cluster/postgres.sh).tar
   if [ ! -f "$cache/$image" ]; then
     base postgresql postgresql
     mkdir -p "$work/app/usr/local/bin"
     install -m 755 "$here/postgres.sh" "$work/app/usr/local/bin/docker-entrypoint.sh"
     tar -C "$work/app" --owner=0 --group=0 -cf "$work/app.tar" .
-    wrap "$work/image.tar" --layer "$cache/base-postgresql-$suite-$machine.tar" --layer "$work/app.tar" \
+    wrap postgres:15 "$work/image.tar" --layer "$cache/base-postgresql-$suite-$machine.tar" --layer "$work/app.tar" \
       --env LANG=C.UTF-8 --entrypoint /usr/local/bin/docker-entrypoint.sh
     keep postgres "$work/image.tar" "$image"
   fi
   echo "$cache/$image"
 }
 
-wrap() { "$host_python" "$here/mkimage.py" "$name" "$@" --user 65532:65532; }
+wrap() { "$host_python" "$here/mkimage.py" "$@" --user 65532:65532; }
 
 case $kind in fairlead | postgres) "$kind" ;; *) usage ;; esac
