@@ -22,8 +22,8 @@ from fairlead.model.record import MISSING, Value
 Convert = Callable[[Any], Value]
 Encode = Callable[[Any], bytes]
 
-NULL = b"\x00null"
-"""Encoding of "no value"; no text can equal it, since PostgreSQL, JSON keys and XML all refuse NUL in text."""
+NULL = b"\xff"
+"""Encoding of "no value": no UTF-8 text begins like this."""
 
 _TRUE = frozenset({"true", "t", "yes", "y", "1", "on"})
 _FALSE = frozenset({"false", "f", "no", "n", "0", "off"})
@@ -97,7 +97,7 @@ def kind_of(schema: dict[str, Any]) -> Kind:
 
 def _text(native: Any) -> str:
     if isinstance(native, str):
-        return native if native.isascii() else unicodedata.normalize("NFC", native)
+        return native if native.isascii() else _composed(native)
     if isinstance(native, bool):
         return "true" if native else "false"
     if isinstance(native, float | Decimal):
@@ -109,6 +109,14 @@ def _text(native: Any) -> str:
     if isinstance(native, date):
         return native.isoformat()
     raise ContractError(f"must be text, not {_name(native)}")
+
+
+def _composed(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ContractError("must be text without half characters (lone surrogates)") from None
+    return unicodedata.normalize("NFC", text)
 
 
 def _integer(native: Any) -> int | Decimal:
@@ -168,6 +176,8 @@ def _number(multiple_of: float | None) -> Kind:
 def _boolean(native: Any) -> bool:
     if isinstance(native, bool):
         return native
+    if isinstance(native, float | Decimal) and native in (0, 1):
+        return native == 1  # a database without booleans keeps them in a numeric column
     word = str(native).strip().lower() if isinstance(native, str | int) else ""
     if word in _TRUE:
         return True
@@ -201,7 +211,7 @@ def _day(native: Any) -> str:
     if isinstance(native, date):
         return native.isoformat()
     try:
-        return date.fromisoformat(native.strip()[:10]).isoformat()
+        return datetime.fromisoformat(native.strip().upper()).date().isoformat()
     except (ValueError, AttributeError):
         raise ContractError("must be a date such as 2026-01-31") from None
 
@@ -222,7 +232,8 @@ def _object(properties: dict[str, Kind]) -> Kind:
     def convert(native: Any) -> Value:
         if not isinstance(native, dict):
             raise ContractError(f"must be an object, not {_name(native)}")
-        return {str(k): properties.get(str(k), _ANY).canonical(v) for k, v in native.items()}
+        named = {_text(k): v for k, v in native.items()}
+        return {name: properties.get(name, _ANY).canonical(v) for name, v in named.items()}
 
     return Kind("object", convert, _json)
 
@@ -231,7 +242,7 @@ def _any(native: Any) -> Value:
     if isinstance(native, list | tuple):
         return [_ANY.canonical(v) for v in native]
     if isinstance(native, dict):
-        return {str(k): _ANY.canonical(v) for k, v in native.items()}
+        return {_text(k): _ANY.canonical(v) for k, v in native.items()}
     if isinstance(native, bool):
         return native
     if isinstance(native, int | float | Decimal):

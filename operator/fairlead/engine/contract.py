@@ -12,6 +12,9 @@ from fairlead.model.record import Value
 _ASSURED = ({"type"}, {"type", "description"}, {"description"})
 """Keywords that canonical conversion already assures, so that a property with only these needs no second look."""
 
+_RECORD = "urn:fairlead:record"
+"""Makes the schema one of its own wherever it stands, so that `#/$defs/…` means what is in it."""
+
 
 class Contract:
     """Checks whole pages at once: one call into a compiled validator for thousands of records."""
@@ -22,7 +25,7 @@ class Contract:
         rest = {k: v for k, v in schema.items() if k not in ("properties", "required", "type", "description", "title")}
         self._trivial = not constrained and not rest
         assured = dict.fromkeys(schema.get("properties", {}), True)  # named, for `additionalProperties`
-        whole = {**rest, "type": "object", "properties": {**assured, **constrained}}
+        whole = {"$id": _RECORD, **rest, "type": "object", "properties": {**assured, **constrained}}
         self._one = jsonschema_rs.validator_for(whole, validate_formats=True)
         self._page = jsonschema_rs.validator_for({"type": "array", "items": whole}, validate_formats=True)
 

@@ -1,0 +1,249 @@
+"""What two systems mean when they say the same thing differently, by the type that the schema gives a field."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta, timezone
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fairlead.engine.canonical import NULL, ContractError, Kind, is_empty, kind_of
+from fairlead.model.record import MISSING, Value
+
+STRING = {"type": "string"}
+NUMBER = {"type": "number"}
+MONEY = {"type": "number", "multipleOf": 0.01}
+INTEGER = {"type": "integer"}
+BOOLEAN = {"type": "boolean"}
+TIME = {"type": "string", "format": "date-time"}
+DAY = {"type": "string", "format": "date"}
+LIST = {"type": "array", "items": {"type": "string"}}
+SET = {"type": "array", "items": {"type": "string"}, "uniqueItems": True}
+OBJECT = {"type": "object", "properties": {"since": DAY, "size": NUMBER}}
+ANY: dict[str, Any] = {}
+
+ZONE = timezone(timedelta(hours=1))
+
+
+def canonical(schema: dict[str, Any], native: Any) -> Value:
+    return kind_of(schema).canonical(native)
+
+
+@pytest.mark.parametrize(
+    ("schema", "native", "expected"),
+    [
+        (STRING, "plain", "plain"),
+        (STRING, "Zoe\u0308", "Zo\u00eb"),  # composed and decomposed letters are one
+        (STRING, " kept ", " kept "),
+        (STRING, 7, "7"),
+        (STRING, 12.50, "12.5"),
+        (STRING, Decimal("12.50"), "12.50"),
+        (STRING, True, "true"),
+        (STRING, date(2026, 1, 31), "2026-01-31"),
+        (STRING, b"\x00\xff", "AP8="),
+        (NUMBER, "12.50", Decimal("12.5")),
+        (NUMBER, 12.5, Decimal("12.5")),
+        (NUMBER, Decimal("12.500"), Decimal("12.5")),
+        (NUMBER, " 12 ", 12),
+        (NUMBER, 12.0, 12),
+        (NUMBER, "1e3", 1000),
+        (NUMBER, -0.0, 0),
+        (NUMBER, 0.1 + 0.2, Decimal("0.30000000000000004")),
+        (NUMBER, 2**64, Decimal(2**64)),  # more than JSON encoders know
+        (MONEY, 0.1 + 0.2, Decimal("0.3")),  # a float's noise is no amount
+        (MONEY, 19.999999999999996, 20),
+        (MONEY, "12.345", Decimal("12.345")),  # a finer amount is kept: the contract refuses it
+        (INTEGER, "42", 42),
+        (INTEGER, 42.0, 42),
+        (INTEGER, Decimal("42.00"), 42),
+        (BOOLEAN, True, True),
+        (BOOLEAN, "Yes", True),
+        (BOOLEAN, "f", False),
+        (BOOLEAN, 0, False),
+        (BOOLEAN, Decimal(1), True),
+        (TIME, "2026-01-01T01:00:00+01:00", "2026-01-01T00:00:00Z"),
+        (TIME, "2026-01-01 00:00:00", "2026-01-01T00:00:00Z"),  # no zone is UTC
+        (TIME, "2026-01-01t00:00:00z", "2026-01-01T00:00:00Z"),
+        (TIME, "2026-01-01T00:00:00.000Z", "2026-01-01T00:00:00Z"),
+        (TIME, "2026-01-01T00:00:00.1234567Z", "2026-01-01T00:00:00.123456Z"),
+        (TIME, datetime(2026, 1, 1, 1, tzinfo=ZONE), "2026-01-01T00:00:00Z"),
+        (TIME, date(2026, 1, 1), "2026-01-01T00:00:00Z"),
+        (DAY, "2026-01-31", "2026-01-31"),
+        (DAY, "2026-01-31T23:00:00-05:00", "2026-01-31"),  # the day that was written
+        (DAY, datetime(2026, 1, 31, 23, tzinfo=UTC), "2026-01-31"),
+        (LIST, ("b", "a", "b"), ["b", "a", "b"]),
+        (SET, ["b", "a", "b"], ["a", "b"]),
+        (LIST, [None, 1], [None, "1"]),
+        (OBJECT, {"since": "2026-01-31", "size": "1.0", "more": 2.0}, {"since": "2026-01-31", "size": 1, "more": 2}),
+        (ANY, {"a": [1.0, True, None, "x"]}, {"a": [1, True, None, "x"]}),
+        (ANY, "12", "12"),
+        ({"type": ["string", "null"]}, 5, "5"),
+    ],
+)
+def test_a_native_value_becomes_what_the_schema_says(schema: dict[str, Any], native: Any, expected: Value) -> None:
+    found = canonical(schema, native)
+    assert (found, type(found)) == (expected, type(expected))
+
+
+@pytest.mark.parametrize("schema", [STRING, NUMBER, INTEGER, BOOLEAN, TIME, DAY, LIST, SET, OBJECT, ANY])
+def test_null_and_missing_are_both_no_value(schema: dict[str, Any]) -> None:
+    assert (canonical(schema, None), canonical(schema, MISSING)) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("schema", "native", "message"),
+    [
+        (STRING, {}, "must be text, not an object"),
+        (STRING, ["x"], "must be text, not a list"),
+        (STRING, "half \ud83d", "must be text without half characters (lone surrogates)"),
+        (STRING, float("nan"), "must be a finite number"),
+        (NUMBER, "ten", "must be a number"),
+        (NUMBER, True, "must be a number, not true or false"),
+        (NUMBER, "Infinity", "must be a finite number"),
+        (NUMBER, "1e2000", "must have at most 1000 digits before and after the point"),
+        (NUMBER, [], "must be a number, not a list"),
+        (INTEGER, "4.5", "must be a whole number"),
+        (INTEGER, True, "must be a number, not true or false"),
+        (BOOLEAN, "maybe", "must be true or false"),
+        (BOOLEAN, 2, "must be true or false"),
+        (BOOLEAN, 0.5, "must be true or false"),
+        (TIME, "yesterday", "must be a date-time such as 2026-01-31T12:00:00Z (RFC 3339)"),
+        (TIME, 1767225600, "must be a date-time, not a number"),
+        (TIME, "0001-01-01T00:00:00+01:00", "must be a date-time between the years 1 and 9999 in UTC"),
+        (DAY, "31.01.2026", "must be a date such as 2026-01-31"),
+        (DAY, "2026-01-31 and so on", "must be a date such as 2026-01-31"),
+        (DAY, 20260131, "must be a date such as 2026-01-31"),
+        (LIST, "a;b", "must be a list, not text"),
+        (OBJECT, [1], "must be an object, not a list"),
+        (OBJECT, {"size": "big"}, "must be a number"),
+    ],
+)
+def test_a_value_that_cannot_be_what_the_schema_says_is_refused_without_being_shown(
+    schema: dict[str, Any], native: Any, message: str
+) -> None:
+    with pytest.raises(ContractError) as refused:
+        canonical(schema, native)
+    assert str(refused.value) == message
+
+
+@pytest.mark.parametrize(
+    ("schema", "one", "other"),
+    [
+        (NUMBER, "12.50", 12.5),
+        (NUMBER, 10**30, "1e30"),
+        (TIME, "2026-01-01T01:00:00+01:00", datetime(2026, 1, 1, tzinfo=UTC)),
+        (SET, ["b", "a"], ["a", "b", "b"]),
+        (OBJECT, {"size": 1, "x": 2}, {"x": 2.0, "size": "1.00"}),
+        (ANY, {"a": 1, "b": 2}, {"b": 2, "a": 1}),
+    ],
+)
+def test_equal_values_have_one_encoding(schema: dict[str, Any], one: Any, other: Any) -> None:
+    kind = kind_of(schema)
+    assert kind.print_bytes(kind.canonical(one)) == kind.print_bytes(kind.canonical(other))
+
+
+@pytest.mark.parametrize(
+    ("schema", "one", "other"),
+    [
+        (STRING, "", None),
+        (STRING, "\x00null", None),
+        (STRING, "a", "A"),
+        (LIST, ["a", "b"], ["b", "a"]),
+        (LIST, [], None),
+        (LIST, ["a,b"], ["a", "b"]),
+        (ANY, 1, "1"),
+        (ANY, True, 1),
+        (NUMBER, "0.1", "0.10000000000000001"),
+    ],
+)
+def test_different_values_have_different_encodings(schema: dict[str, Any], one: Any, other: Any) -> None:
+    kind = kind_of(schema)
+    assert kind.print_bytes(kind.canonical(one)) != kind.print_bytes(kind.canonical(other))
+
+
+@pytest.mark.parametrize(
+    ("value", "empty"), [(None, True), ("", True), ([], True), ({}, True), (0, False), (False, False), (" ", False)]
+)
+def test_no_value_and_nothing_in_it_are_empty(value: Value, empty: bool) -> None:
+    assert is_empty(value) is empty
+
+
+# --- what holds for every value ---
+
+TEXTS = st.text(max_size=8) | st.text("aeé\u0301\u0308 1", max_size=6)
+NUMBERS = (
+    st.integers(-(10**25), 10**25)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.decimals(-(10**9), 10**9, places=4)
+)
+INSTANTS = st.datetimes(datetime(2, 1, 1), datetime(9998, 1, 1), timezones=st.sampled_from([UTC, ZONE]))  # noqa: DTZ001
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | TEXTS | NUMBERS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=6,
+)
+NATIVES: list[tuple[dict[str, Any], st.SearchStrategy[Any]]] = [
+    (STRING, TEXTS | NUMBERS | st.booleans()),
+    (NUMBER, NUMBERS | NUMBERS.map(str)),
+    (MONEY, NUMBERS | NUMBERS.map(str)),
+    (INTEGER, st.integers() | st.integers(-(10**6), 10**6).map(float)),
+    (BOOLEAN, st.sampled_from([True, False, "yes", "No", 1, 0, "t", 1.0])),
+    (TIME, INSTANTS | INSTANTS.map(lambda at: at.isoformat())),
+    (DAY, st.dates() | st.dates().map(str)),
+    (LIST, st.lists(TEXTS | st.none(), max_size=4)),
+    (SET, st.lists(TEXTS, max_size=4)),
+    (OBJECT, st.fixed_dictionaries({}, optional={"since": st.dates(), "size": NUMBERS, "x": ANYTHING})),
+    (ANY, ANYTHING),
+]
+CASES = st.sampled_from(NATIVES).flatmap(
+    lambda case: st.tuples(st.just(kind_of(case[0])), case[1], st.none() | case[1])
+)
+
+
+def canonical_or_none(kind: Kind, native: Any) -> Value:
+    try:
+        return kind.canonical(native)
+    except ContractError:
+        return None
+
+
+@given(CASES)
+def test_a_canonical_value_is_its_own_canonical_form(case: tuple[Kind, Any, Any]) -> None:
+    kind, native, _ = case
+    value = canonical_or_none(kind, native)
+    again = kind.canonical(value)
+    assert (again, type(again)) == (value, type(value))
+
+
+@given(CASES)
+def test_encodings_are_equal_exactly_when_values_are(case: tuple[Kind, Any, Any]) -> None:
+    kind, one, other = case
+    left, right = canonical_or_none(kind, one), canonical_or_none(kind, other)
+    same = typed(left) == typed(right)
+    assert (kind.print_bytes(left) == kind.print_bytes(right)) is same
+
+
+def typed(value: Value) -> Any:
+    """The value, so that `True` is not 1 when it is compared."""
+    if isinstance(value, list):
+        return [typed(item) for item in value]
+    if isinstance(value, dict):
+        return {name: typed(item) for name, item in value.items()}
+    return (isinstance(value, bool), value)
+
+
+@given(CASES)
+def test_a_column_is_converted_as_its_values_are(case: tuple[Kind, Any, Any]) -> None:
+    kind, one, other = case
+    column = [value for value in (one, None, other) if value is None or canonical_or_none(kind, value) is not None]
+    assert kind.canonical_column(column) == [kind.canonical(value) for value in column]
+
+
+@given(CASES)
+def test_no_value_is_told_from_every_value(case: tuple[Kind, Any, Any]) -> None:
+    kind, native, _ = case
+    value = canonical_or_none(kind, native)
+    assert (kind.print_bytes(value) == NULL) is (value is None)

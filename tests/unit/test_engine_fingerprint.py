@@ -1,0 +1,73 @@
+"""Fingerprints: what can be told from them, and what cannot."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fairlead.engine.fingerprint import UNSEEN, WIDTH, Fingerprints, field, replaced
+
+KEY = bytes(range(32))
+PRINTS = Fingerprints(KEY)
+
+
+def test_a_value_has_one_fingerprint_under_one_key() -> None:
+    assert Fingerprints(KEY).one(b"ada", 0) == PRINTS.one(b"ada", 0)
+
+
+def test_another_key_gives_other_fingerprints() -> None:
+    other = Fingerprints(KEY[::-1])
+    assert other.one(b"ada", 0) != PRINTS.one(b"ada", 0)
+    assert other.rows([b"ada"], 0) != PRINTS.rows([b"ada"], 0)
+    assert other.many([b"ada"], 0) != PRINTS.many([b"ada"], 0)
+
+
+def test_the_same_value_in_two_fields_cannot_be_recognised() -> None:
+    assert PRINTS.one(b"ada", 0) != PRINTS.one(b"ada", 1)
+
+
+def test_a_fingerprint_does_not_hold_its_value() -> None:
+    assert b"ada" not in PRINTS.one(b"ada", 0)
+
+
+def test_a_row_reads_as_changed_when_the_mapping_does() -> None:
+    assert PRINTS.rows([b"row"], 1) != PRINTS.rows([b"row"], 2)
+
+
+@given(st.lists(st.binary(max_size=20), max_size=5))
+def test_fingerprints_of_rows_fit_into_64_signed_bits(raws: list[bytes]) -> None:
+    assert all(-(2**63) <= number < 2**63 for number in PRINTS.rows(raws, 3))
+
+
+COLUMNS = st.integers(1, 4).flatmap(
+    lambda rows: st.lists(st.lists(st.binary(max_size=6), min_size=rows, max_size=rows), min_size=1, max_size=4)
+)
+
+
+@given(COLUMNS, st.randoms(use_true_random=False))
+def test_the_fingerprints_of_a_page_are_those_of_its_values(columns: list[list[bytes]], chance) -> None:
+    width = len(columns) + 2
+    slots = chance.sample(range(width), len(columns))
+    for number, prints in enumerate(PRINTS.fields(columns, slots, width)):
+        wanted = {slot: PRINTS.one(column[number], slot) for slot, column in zip(slots, columns, strict=True)}
+        assert [field(prints, slot) for slot in range(width)] == [wanted.get(slot, UNSEEN) for slot in range(width)]
+
+
+def test_a_record_without_fields_has_nothing_to_see() -> None:
+    assert (PRINTS.fields([], [], 2), PRINTS.fields([[]], [0], 2)) == ([], [])
+
+
+@given(st.lists(st.binary(max_size=9), max_size=6), st.integers(0, 9))
+def test_match_keys_are_told_one_by_one(values: list[bytes], seed: int) -> None:
+    assert PRINTS.many(values, seed) == [PRINTS.many([value], seed)[0] for value in values]
+
+
+def test_a_field_that_was_added_later_is_unseen() -> None:
+    assert field(PRINTS.one(b"a", 0), 5) == UNSEEN
+
+
+def test_replacing_changes_nothing_else() -> None:
+    before = PRINTS.fields([[b"a"], [b"b"]], [0, 1], 2)[0]
+    after = replaced(before, {1: PRINTS.one(b"c", 1)}, 3)
+    assert [field(after, slot) for slot in range(3)] == [field(before, 0), PRINTS.one(b"c", 1), UNSEEN]
+    assert len(after) == 3 * WIDTH
