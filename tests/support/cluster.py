@@ -5,9 +5,9 @@ import os
 import shutil
 import subprocess
 import tempfile
-import time
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from support.skips import cannot_run
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = ROOT / "tools/cluster"
-NODE_COMMANDS = ("containerd", "runc", "iptables", "conntrack", "gcc")
+CHART = ROOT / "charts/fairlead"
 BUILD_SECONDS = 3600
 
 
@@ -33,6 +33,7 @@ class Cluster:
             **os.environ,
             "KUBECONFIG": str(self.kubeconfig),
             "KUBE_BIN": str(binaries),
+            "OWNER": str(os.getpid()),
             "PATH": f"{os.environ['PATH']}:{binaries}",
         }
 
@@ -51,6 +52,18 @@ class Cluster:
             raise AssertionError(f"kubectl {' '.join(arguments)}: {done.stderr}")
         return done.stdout if check else done.stdout + done.stderr
 
+    def helm(self, *arguments: str) -> str:
+        """Runs helm; returns what it printed."""
+        command = [str(self.binaries / "helm"), *arguments]
+        done = subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=240, check=False)
+        assert done.returncode == 0, f"helm {' '.join(arguments)}: {done.stderr}"
+        return done.stdout
+
+    def load(self, image: Path) -> None:
+        """Hands the tar of an image to the node."""
+        command = ["ctr", "-a", str(self.folder / "containerd.sock"), "-n", "k8s.io", "images", "import", str(image)]
+        subprocess.run(command, stdout=subprocess.DEVNULL, timeout=180, check=True)
+
     def apply(self, *documents: dict[str, Any]) -> None:
         """Applies objects."""
         self.kubectl("apply", "-f", "-", stdin=yaml.safe_dump_all(documents))
@@ -65,43 +78,53 @@ class Cluster:
         self.kubectl("wait", f"{kind}/{name}", "-n", namespace, f"--for={condition}", f"--timeout={seconds}s")
 
 
-def _binaries(mode: str) -> Path:
+def _script(name: str, *arguments: str) -> str:
+    """What one of the scripts printed; the test cannot run when it failed."""
     done = subprocess.run(
-        [SCRIPTS / "binaries.sh", mode], stdout=subprocess.PIPE, text=True, timeout=BUILD_SECONDS, check=False
+        [SCRIPTS / name, *arguments], capture_output=True, text=True, timeout=BUILD_SECONDS, check=False
     )
     if done.returncode != 0:
-        cannot_run("no Kubernetes binaries: install Go, or set KUBEBUILDER_ASSETS")
-    return Path(done.stdout.strip())
+        cannot_run(f"{name}: {done.stderr.strip() or 'failed'}")
+    return done.stdout.strip()
 
 
+@contextmanager
 def _running(mode: str) -> Iterator[Cluster]:
-    binaries = _binaries(mode)
+    binaries = Path(_script("binaries.sh", mode))
     folder = Path(tempfile.mkdtemp(prefix=f"fairlead-{mode}-"))
     cluster = Cluster(folder, binaries)
     try:
         subprocess.run([SCRIPTS / "up.sh", folder, mode], env=cluster.environment, timeout=300, check=True)
-        cluster.kubectl("apply", "-f", str(ROOT / "crds"))
-        cluster.kubectl("wait", "crd", "--all", "--for=condition=Established", "--timeout=60s")
         yield cluster
     finally:
         subprocess.run([SCRIPTS / "down.sh", folder], timeout=60, check=False)
-        time.sleep(0.5)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def helm() -> Path:
+    """The helm program."""
+    return Path(_script("binaries.sh", "helm")) / "helm"
 
 
 @pytest.fixture(scope="session")
 def api_server() -> Iterator[Cluster]:
     """An API server with Fairlead's CRDs: objects are real, no pod runs. One for each process of the test run."""
-    yield from _running("api")
+    with _running("api") as cluster:
+        cluster.kubectl("apply", "-f", str(ROOT / "crds"))
+        cluster.kubectl("wait", "crd", "--all", "--for=condition=Established", "--timeout=60s")
+        yield cluster
 
 
 @pytest.fixture(scope="session")
 def node_cluster() -> Iterator[Cluster]:
-    """A whole node: pods run. There can be only one on a machine, so its tests share an xdist group."""
-    missing = [name for name in NODE_COMMANDS if not shutil.which(name)]
-    if os.geteuid() != 0 or missing:
-        cannot_run(f"a node needs root and {', '.join(missing) or 'root'}")
-    yield from _running("node")
+    """A whole node with the project's images, and nothing installed. Its tests share an xdist group: one is enough."""
+    _script("packages.sh")
+    images = [Path(_script("image.sh", name)) for name in ("fairlead", "postgres")]
+    with _running("node") as cluster:
+        for image in images:
+            cluster.load(image)
+        yield cluster
 
 
 @pytest.fixture
