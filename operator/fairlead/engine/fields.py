@@ -194,7 +194,8 @@ class FieldJudge:
         if self.rule.on_conflict is ConflictRule.MANUAL:
             return self._freeze(rivals)
         winner = self._choose[self.rule.on_conflict](rivals, read_at)
-        finding = self._finding(FindingKind.CONFLICT, self._conflict_rule, winner, rivals)
+        rule = self._conflict_rule + (self._untimely(rivals, read_at) if self._compares_times else "")
+        finding = self._finding(FindingKind.CONFLICT, rule, winner, rivals)
         return self._spread(views, winner, undelivered, (finding,))
 
     def _unopposed(self, views: Sequence[View], winner: View, undelivered: Mapping[str, View]) -> Verdict:
@@ -365,13 +366,29 @@ class FieldJudge:
     def _owner_first(self, views: Sequence[View], _: datetime) -> View:
         return min(views, key=self._owner_order)
 
+    @property
+    def _compares_times(self) -> bool:
+        return self.rule.on_conflict is ConflictRule.LATEST_WINS
+
+    def _untimely(self, views: Sequence[View], read_at: datetime) -> str:
+        """Why times do not tell who was last, as the end of a rule's name; empty when they do."""
+        for view in views:
+            if view.modified is None:
+                return f", by priority: {view.system} gives no time"
+            if view.modified > read_at + CLOCK_TOLERANCE:
+                return f", by priority: the clock of {view.system} is more than {_minutes(CLOCK_TOLERANCE)} ahead"
+        return ""
+
     def _latest(self, views: Sequence[View], read_at: datetime) -> View:
         """The system's own modification time decides; equal, missing or future times fall back to priority."""
-        horizon = read_at + CLOCK_TOLERANCE
-        if any(view.modified is None or view.modified > horizon for view in views):
+        if self._untimely(views, read_at):
             return min(views, key=self._order)
         newest = max(view.modified for view in views if view.modified is not None)
         return min((view for view in views if view.modified == newest), key=self._order)
+
+
+def _minutes(length: timedelta) -> str:
+    return f"{length // timedelta(minutes=1)} minutes"
 
 
 def _coming(view: View, undelivered: Mapping[str, View]) -> bytes:
