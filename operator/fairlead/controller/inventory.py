@@ -14,7 +14,7 @@ import msgspec
 
 from fairlead.connectors.registry import preset_documents
 from fairlead.controller.conditions import ConnectionState, Rollout
-from fairlead.kube.kinds import CONNECTION, DEPLOYMENT, SYNC_POLICY, Kind, Object
+from fairlead.kube.kinds import CONNECTION, DEPLOYMENT, PERSISTENT_VOLUME_CLAIM, SYNC_POLICY, Kind, Object
 from fairlead.model.bundle import decode, preset
 from fairlead.model.checks.overlap import Target, target_of
 from fairlead.model.connection import Connection
@@ -216,19 +216,24 @@ def decode_connection(found: Object) -> KnownConnection:
 def fingerprint(kind: Kind, found: Object) -> str:
     """Changes when somebody edits an object, not when a controller reports about it.
 
-    A Deployment is judged by its spec and metadata, because its status changes its resourceVersion all the time; the
-    annotation with the revision is the Deployment controller's own. Of other kinds every version counts.
+    A Deployment and a volume claim are judged by their spec and metadata, because their status changes their
+    resourceVersion all the time; the annotations with a revision and about a volume, and the volume that was bound, are
+    the cluster's controllers' own. Of other kinds every version counts.
     """
     metadata = found["metadata"]
-    if kind is not DEPLOYMENT:
+    if kind not in (DEPLOYMENT, PERSISTENT_VOLUME_CLAIM):
         return str(metadata["resourceVersion"])
     return f"{hash(_edited(found)):x}"
 
 
+_CONTROLLERS = ("deployment.", "pv.kubernetes.io/", "volume.kubernetes.io/", "volume.beta.kubernetes.io/")
+
+
 def _edited(found: Object) -> bytes:
     metadata = found["metadata"]
-    annotations = {k: v for k, v in metadata.get("annotations", {}).items() if not k.startswith("deployment.")}
-    parts = (found["spec"], metadata.get("labels"), annotations, metadata.get("ownerReferences"))
+    spec = {name: value for name, value in found["spec"].items() if name != "volumeName"}
+    annotations = {k: v for k, v in metadata.get("annotations", {}).items() if not k.startswith(_CONTROLLERS)}
+    parts = (spec, metadata.get("labels"), annotations, metadata.get("ownerReferences"))
     return msgspec.json.encode(parts, order="deterministic")
 
 
