@@ -22,6 +22,7 @@ from fairlead.model.syncpolicy import OnUpdateConflict
 
 T = TypeVar("T")
 
+_WRITE_ONLY = "access: WriteOnly"
 _REMEMBERED = 8
 """How many replaced values of one undelivered field are remembered, so that a long outage does not fill the state."""
 
@@ -71,9 +72,12 @@ class Decider:
         return undelivered or any(self._judges[name].counts(view) for name, view in self._edits(case))
 
     def _edits(self, case: Case) -> list[tuple[str, View]]:
-        """(field, view) of every edit in systems that still have the record."""
+        """(field, view) of every edit that counts, in systems that still have the record."""
+        return [(name, view) for name, view in self._alive_views(case) if view.changed]
+
+    def _alive_views(self, case: Case) -> list[tuple[str, View]]:
         alive = msgspec.structs.replace(case, observed=_except(case.observed, case.deleted))
-        return [(name, view) for name in self.rules.fields for view in self._views(alive, name) if view.changed]
+        return [(name, view) for name in self.rules.fields for view in self._views(alive, name)]
 
     def _ended(self, case: Case, spreading: Sequence[str]) -> Decision:
         """The record is to be deleted everywhere; what was edited meanwhile is told."""
@@ -96,14 +100,22 @@ class Decider:
     def _lost(self, case: Case, winner: str) -> list[Finding]:
         """Values that a delete takes along: edits of this very moment, and what was on its way to where it began."""
         lost: dict[str, dict[str, Value]] = {}
-        for name, view in self._edits(case):
-            lost.setdefault(name, {})[view.system] = view.value
+        strayed: dict[str, dict[str, Value]] = {}
+        for name, view in self._alive_views(case):
+            if view.changed or view.strayed:
+                (lost if view.changed else strayed).setdefault(name, {})[view.system] = view.value
         for system in sorted(case.deleted & case.pending.keys()):
             write = case.pending[system]
             for name, origin in sorted(write.origins.items()):
                 lost.setdefault(name, {}).setdefault(origin, write.values[name])
         rule = f"onUpdateConflict: {self.rules.deletes.on_update_conflict.value}"
-        return [Finding(FindingKind.CONFLICT, name, rule, winner, values) for name, values in sorted(lost.items())]
+        return [
+            *(Finding(FindingKind.CONFLICT, name, rule, winner, values) for name, values in sorted(lost.items())),
+            *(
+                Finding(FindingKind.OVERWRITTEN, n, _WRITE_ONLY, winner, values)
+                for n, values in sorted(strayed.items())
+            ),
+        ]
 
     def _alive(self, case: Case) -> Case:
         """The case of a record that lives on: without the systems where it is gone, unless it is to come back there."""
@@ -239,6 +251,8 @@ class Decider:
                 continue
             write = writes.get(target, Write(Operation.CREATE))
             sources = self._sources(case, target, write, verdicts)
+            if not sources and not write.values:
+                continue  # the record is gone from the last system that had it
             needs |= {source.system for source in sources.values() if not source.known}
             writes[target] = _with_sources(write, sources)
         return frozenset(needs)

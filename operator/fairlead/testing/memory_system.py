@@ -39,7 +39,7 @@ class Fault(StrEnum):
     REPEATED = "Repeated"
 
 
-class Traits(msgspec.Struct, frozen=True):
+class Traits(msgspec.Struct, frozen=True, repr_omit_defaults=True):
     """What kind of system it is.
 
     Attributes:
@@ -393,8 +393,8 @@ class MemoryPage:
         self.raws: Sequence[bytes] = [raw_of(row, paths) for row in rows.values()]
         self.deleted = deleted
         self.cursor = cursor
-        self.last = next((row.number for row in reversed(rows.values())), None)
         self._rows = list(rows.values())
+        self.last = self._rows[-1].number if self._rows else None
         self._traits = traits
 
     def rows(self, indices: Sequence[int]) -> list[Native]:

@@ -168,8 +168,11 @@ class Intake:
         commit.frozen += [c for name, c in frozen.items() if memory.frozen.get(name) != c]
         commit.thawed += [(record, name) for name in memory.frozen if name not in frozen]
         self._note_findings(memory, decision, batch, now)
-        commit.records.append(after)
         batch.memories[record] = after
+        if decision.sides or decision.writes:
+            commit.records.append(after)
+        else:
+            _forget(record, commit)
 
     def _queue(
         self, memory: Recollection, system: str, write: Write, after: Recollection, batch: Batch, now: float
@@ -345,6 +348,13 @@ class Intake:
             record: self._session.case(memory, {}, deleted=frozenset({system})) for record, memory in memories.items()
         }
         await self.decide(cases, memories, batch)
+
+
+def _forget(record: int, commit: Commit) -> None:
+    """The record exists nowhere any more, nor is it on its way anywhere; its tombstones stay."""
+    commit.records = [memory for memory in commit.records if memory.record != record]
+    commit.matches = [(key, owner) for key, owner in commit.matches if owner != record]
+    commit.forget.append(record)
 
 
 def _first_match(keys: Sequence[int], candidates: dict[int, list[int]]) -> list[int]:

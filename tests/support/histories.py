@@ -1,0 +1,443 @@
+"""Histories: what users, systems and the worker did, in order, as plain data; and the real worker replaying them.
+
+The worker is the real one (`Run`, `Intake`, `Delivery`, the engine, the SQLite store) over systems in memory. Whatever
+it awaits is a *moment*, numbered from 1 in each run: a user may act there, or the worker may die there, for good.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+import msgspec
+
+from fairlead.connectors.base import NativeWrite, Operation
+from fairlead.engine.rules import compile_rules
+from fairlead.model.syncpolicy import SyncPolicy
+from fairlead.state.base import Commit, Recollection, RunRecord
+from fairlead.state.sqlite import SQLiteStore
+from fairlead.testing.memory_system import Fault, MemorySystem, Traits
+from fairlead.transport.failure import Transient
+from fairlead.worker.guard import limit_of
+from fairlead.worker.late import LateSystem
+from fairlead.worker.run import Kind, Run, RunReport
+from fairlead.worker.session import Session, layout_of
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+START = 1_800_000_000.0
+FIELDS = ("m", "x", "y")
+"""`m` is the match field: it names the thing, and is the same in every system."""
+
+OUT = "out"
+"""A value of `x` that a system's filter may exclude."""
+
+Act = tuple[Any, ...]
+"""One of
+("add", system, thing, filled fields): a user creates a record, where there is none
+("edit", system, thing, field, "new" | "back" | "out" | "" | None): a user changes a field
+("remove", system, thing): a user deletes a record
+("lag", system), ("late", system, backwards): the feed stops telling, and tells what it held back
+("down", system), ("up", system)
+("wait",): an hour goes by
+("run", Doing): the worker runs
+"""
+
+
+class Doing(msgspec.Struct, frozen=True, repr_omit_defaults=True):
+    """One run.
+
+    Attributes:
+        kind: what it reads.
+        meanwhile: moment → what users do then.
+        faults: (system, number of its call) → what goes wrong.
+        crash: the moment at which the worker dies.
+    """
+
+    kind: Kind = Kind.CHANGES
+    meanwhile: dict[int, tuple[Act, ...]] = {}
+    faults: dict[tuple[str, int], Fault] = {}
+    crash: int = 0
+
+
+class Setting(msgspec.Struct, frozen=True, repr_omit_defaults=True):
+    """Systems and the policy over them. `systems` are as in a policy, the first is the system of record."""
+
+    systems: tuple[dict[str, Any], ...]
+    traits: dict[str, Traits] = {}
+    lossy: dict[str, str] = {}
+    """System → "upper" or "cut"."""
+    spec: dict[str, Any] = {}
+
+
+class History(msgspec.Struct, frozen=True):
+    """A setting, and what happened in it."""
+
+    setting: Setting
+    acts: tuple[Act, ...]
+
+
+class Died(BaseException):
+    """The process is gone."""
+
+
+class InlineStore(SQLiteStore):
+    """The SQLite store without its thread, telling the moments before and after each transaction."""
+
+    def __init__(self, path: Path, moment: Callable[[str], None]) -> None:
+        super().__init__(path)
+        self._moment = moment
+
+    async def _run(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        return self._guarded(call, *args, **kwargs)
+
+    async def commit(self, commit: Commit) -> None:
+        self._moment("commit")
+        await super().commit(commit)
+        self._moment("committed")
+
+    async def clear_ambiguity(self) -> None:
+        self._moment("commit")
+        await super().clear_ambiguity()
+        self._moment("committed")
+
+    async def record_run(self, run: RunRecord) -> None:
+        self._moment("commit")
+        await super().record_run(run)
+        self._moment("committed")
+
+
+_LOSSY: dict[str, Callable[[str, object], object]] = {
+    "": lambda _, value: value,
+    "upper": lambda _, value: value.upper() if isinstance(value, str) else value,
+    "cut": lambda _, value: value[:5] if isinstance(value, str) else value,
+}
+
+
+def core(value: object) -> object:
+    """What of a value survives every lossy system."""
+    return value.lower().split("-")[0] if isinstance(value, str) else value
+
+
+def policy_of(setting: Setting) -> SyncPolicy:
+    """The policy of a setting."""
+    systems = [
+        {"connection": s["name"], "object": "things", "fields": {f: f for f in FIELDS}, **s} for s in setting.systems
+    ]
+    spec = {
+        "entity": "Thing",
+        "schema": {"type": "object", "properties": {name: {"type": "string"} for name in FIELDS}},
+        "match": [{"fields": ["m"], "normalize": ["Lowercase"]}],
+        "systemOfRecord": systems[0]["name"],
+        "deletes": {"guard": {"maxRecords": 100, "maxPercent": 100}},
+        **setting.spec,
+        "systems": systems,
+    }
+    return msgspec.convert({"metadata": {"name": "things", "uid": "u"}, "spec": spec}, SyncPolicy)
+
+
+class Replay:
+    """Plays acts, one by one, and remembers what must not be forgotten.
+
+    Attributes:
+        entered: values that users ever entered.
+        silenced: those that a user replaced or deleted knowingly.
+        settled: values that stood when the last undisturbed run ended.
+        typed: (system, value) of what was entered or brought back there.
+        raced: (system, thing) that a user created while the worker ran.
+        over_guard: runs that deleted more than the guard allows.
+        reports: of every run that ended.
+        findings: the audit, when the worker last stopped.
+    """
+
+    def __init__(self, setting: Setting, path: Path) -> None:
+        self.setting = setting
+        self.policy = policy_of(setting)
+        self.rules = compile_rules(self.policy.spec)
+        self.path = path
+        self.now = START
+        self.systems = {
+            s["name"]: MemorySystem(
+                "things",
+                setting.traits.get(s["name"], Traits()),
+                clock=lambda: datetime.fromtimestamp(self.now, UTC),
+                stored=_LOSSY[setting.lossy.get(s["name"], "")],
+            )
+            for s in setting.systems
+        }
+        self.session: Session | None = None
+        self.entered: set[object] = set()
+        self.silenced: set[object] = set()
+        self.settled: set[object] = set()
+        self.raced: set[tuple[str, str]] = set()
+        self.typed: set[tuple[str, object]] = set()
+        self.over_guard: list[tuple[int, int]] = []
+        self.reports: list[RunReport] = []
+        self.findings: list[dict[str, Any]] = []
+        self.crashes = 0
+        self._doing = Doing()
+        self._count = 0
+        self._dead = False
+        self._running = False
+        self._disturbed = False
+        self._values = 0
+        self._past: dict[tuple[str, str], list[object]] = {}
+        for system in self.systems.values():
+            system.moment = self._moment
+
+    # --- moments ---
+
+    def _moment(self, _: str) -> None:
+        """What happens at an await of the worker: users act, or the worker dies and stays dead."""
+        if self._dead:
+            raise Died
+        self._count += 1
+        for act in self._doing.meanwhile.get(self._count, ()):
+            self._disturbed = True
+            self._user(act)
+        if self._count == self._doing.crash:
+            self._dead = True
+            raise Died
+
+    @property
+    def moments(self) -> int:
+        """How many moments the last run had."""
+        return self._count
+
+    # --- users ---
+
+    def _user(self, act: Act) -> None:
+        word, *rest = act
+        if rest and rest[0] not in self.systems:
+            return
+        self.now += 1
+        getattr(self, f"_{word}")(*rest)
+
+    def key(self, system: str, thing: str) -> str | None:
+        """The record of a thing in a system."""
+        keys = [k for k, v in self.systems[system].records.items() if core(v.get("m")) == thing]
+        return keys[0] if keys else None
+
+    def _value(self, system: str, field: str) -> str:
+        self._values += 1
+        value = f"{field}{self._values}-abc"
+        self.entered.add(core(value))
+        self.typed.add((system, core(value)))
+        return value
+
+    def _add(self, system: str, thing: str, filled: Iterable[str]) -> None:
+        if self.key(system, thing) is None:
+            values = {name: self._value(system, name) if name in filled else None for name in self._mapped(system)}
+            self.systems[system].add({**values, "m": thing})
+            if self._running:
+                self.raced.add((system, thing))
+
+    def _mapped(self, system: str) -> list[str]:
+        (spec,) = (s for s in self.policy.spec.systems if s.name == system)
+        return [name for name in FIELDS if name != "m" and name in spec.fields]
+
+    def _edit(self, system: str, thing: str, field: str, kind: str | None) -> None:
+        key = self.key(system, thing)
+        if key is None or field not in self._mapped(system):
+            return
+        before = self.systems[system].records[key].get(field)
+        past = self._past.setdefault((thing, field), [])
+        value: object = self._value(system, field) if kind == "new" else kind
+        if kind == "back":
+            value = past[-1] if past else None
+        if value == before:
+            return
+        self.typed.add((system, core(value)))
+        past.append(before)
+        self.silenced.add(core(before))
+        self.silenced.discard(core(value))
+        self.systems[system].edit(key, {field: value})
+
+    def _remove(self, system: str, thing: str) -> None:
+        key = self.key(system, thing)
+        if key is None:
+            return
+        self.silenced |= {core(value) for value in self.systems[system].records[key].values()}
+        for name in self.systems:
+            other = self.key(name, thing)
+            if other is not None:
+                here = {core(value) for value in self.systems[name].records[other].values()}
+                self.silenced |= here & self.settled
+        self.systems[system].remove(key)
+
+    def _lag(self, system: str) -> None:
+        self.systems[system].lagging = True
+
+    def _late(self, system: str, backwards: bool) -> None:
+        self.systems[system].catch_up(backwards=backwards)
+
+    def _down(self, system: str) -> None:
+        self.systems[system].down = Transient(f"{system} is down")
+
+    def _up(self, system: str) -> None:
+        self.systems[system].down = None
+
+    def _wait(self) -> None:
+        self.now += 3600
+
+    # --- the worker ---
+
+    async def play(self, acts: Iterable[Act]) -> Replay:
+        """Plays acts in order."""
+        for act in acts:
+            if act[0] == "run":
+                await self.run(act[1])
+            else:
+                self._user(act)
+        return self
+
+    async def run(self, doing: Doing, *, approved: str = "") -> RunReport | None:
+        """One run; None when the worker died in it. The next one is a new worker's then."""
+        self.now += 1
+        self._doing, self._count, self._disturbed = doing, 0, bool(doing.faults)
+        before = {name: len(system.writes) for name, system in self.systems.items()}
+        for name, system in self.systems.items():
+            system.calls = 0
+            system.faults = {n: fault for (s, n), fault in doing.faults.items() if s == name}
+        report = None
+        self._running = True
+        try:
+            session = await self._open()
+            report = await Run(session, doing.kind, approved=approved).run()
+            self.reports.append(report)
+        except Died:
+            pass
+        except BaseExceptionGroup as group:
+            if group.split(Died)[1] is not None:
+                raise
+        self._doing, self._running = Doing(), False
+        if self._dead:
+            self.crashes += 1
+            await self.stop()
+        elif not self._disturbed and report is not None and not report.failures:
+            self.settled = self.standing()
+        await self._count_deletes(before, approved, report)
+        return report
+
+    async def _open(self) -> Session:
+        if self.session is None:
+            store = InlineStore(self.path, self._moment)
+            await store.open(layout_of(self.policy, self.rules))
+            systems = {
+                spec.name: LateSystem(self.systems[spec.name], spec, self.rules.systems[spec.name].mapping.paths)
+                for spec in self.policy.spec.systems
+            }
+            self.session = Session(self.policy, self.rules, systems, store, lambda: self.now)
+        return self.session
+
+    async def stop(self) -> None:
+        """The worker's process ends, however it did."""
+        self._dead = False
+        if self.session is not None:
+            assert isinstance(self.session.store, InlineStore)
+            self.findings = await audited(self.session.store)
+            await self.session.store.close()
+            self.session = None
+
+    async def _count_deletes(self, before: dict[str, int], approved: str, report: RunReport | None) -> None:
+        deleted = 0
+        for name, system in self.systems.items():
+            deleted += sum(write.operation is Operation.DELETE for write in system.writes[before[name] :])
+        if deleted and not approved:
+            known = max(len(system.records) for system in self.systems.values()) + deleted
+            limit = limit_of(self.policy.spec.deletes.guard, known)
+            if deleted > limit or (report is not None and report.halt is not None):
+                self.over_guard.append((deleted, limit))
+
+    # --- what came of it ---
+
+    def standing(self) -> set[object]:
+        """Every value that stands in some system."""
+        return {core(v) for system in self.systems.values() for row in system.records.values() for v in row.values()}
+
+    def writes(self) -> list[tuple[str, NativeWrite]]:
+        """(system, write) of every write that was done."""
+        return [(name, write) for name, system in self.systems.items() for write in system.writes]
+
+    async def told(self) -> set[object]:
+        """Values that a person finds in the audit, in conflicts and in undelivered writes."""
+        store = (await self._open()).store
+        assert isinstance(store, InlineStore)
+        found: set[object] = set()
+        for values in await audited(store):
+            found |= set(values["values"].values())
+        for conflict in await store.conflicts():
+            found |= set(conflict.values.values())
+        for item in [*await store.undelivered(due=self.now, dead=True), *await store.undelivered(held=True)]:
+            found |= set(item.write.values.values())
+        return {core(value) for value in found}
+
+    async def memories(self) -> list[Recollection]:
+        """All that is remembered of every record."""
+        store = (await self._open()).store
+        records = set()
+        for name, system in self.systems.items():
+            hits = await store.lookup(name, list(system.records))
+            records |= {hit.record for hit in hits if hit}
+        return list((await store.recall(sorted(records))).values())
+
+    async def rest(self, *, approve: bool = True) -> int:
+        """Everything is up and nobody acts; the worker runs until a resync has nothing to do. How often it ran."""
+        for system in self.systems.values():
+            system.down = None
+            system.catch_up()
+        approved, halted = "", False
+        for count in range(1, LIMIT + 1):
+            before = await self.picture()
+            for kind in (Kind.CHANGES, Kind.RESYNC):
+                self._wait()
+                report = await self.run(Doing(kind), approved=approved if approve else "")
+                assert report is not None
+                assert not report.failures, report.message
+                halted = report.halt is not None
+                approved = report.halt.plan if report.halt else approved
+            if await self.picture() == before and not (halted and approve):
+                return count
+        raise AssertionError("never comes to rest")
+
+    async def picture(self) -> Any:
+        """All records of all systems, what waits, and what was told; equal when nothing happened."""
+        store = (await self._open()).store
+        assert isinstance(store, InlineStore)
+        rows = {name: system.records for name, system in self.systems.items()}
+        versions = {name: len(system.writes) for name, system in self.systems.items()}
+        return rows, versions, msgspec.structs.replace(await store.counts()), len(await audited(store))
+
+
+LIMIT = 8
+"""Rounds of a changes run and a resync after which everything must be at rest."""
+
+
+async def audited(store: InlineStore) -> list[dict[str, Any]]:
+    """Every entry of the audit."""
+    rows = store._db.execute("SELECT record, field, kind, rule, winner, body FROM audit ORDER BY id")
+    names = ("record", "field", "kind", "rule", "winner")
+    return [{**dict(zip(names, row, strict=False)), "values": msgspec.json.decode(row[5])} for row in rows]
+
+
+def replayed(history: History, path: Path, then: Callable[[Replay], Any]) -> Replay:
+    """Replays a history in an event loop of its own, and then does something more, still in it."""
+    replay = Replay(history.setting, path)
+
+    async def play() -> None:
+        try:
+            await replay.play(history.acts)
+            await then(replay)
+        finally:
+            await replay.stop()
+
+    try:
+        asyncio.run(play())
+    finally:
+        for file in path.parent.glob(f"{path.name}*"):
+            file.unlink()
+    return replay

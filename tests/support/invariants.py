@@ -1,0 +1,126 @@
+"""What must hold once users and faults have stopped and the worker came to rest, whatever happened before."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fairlead.engine.fingerprint import UNSEEN, field
+from fairlead.model.syncpolicy import Edits, FirstSync, OnLeave, WhenEmpty
+from fairlead.state.base import Recollection
+from fairlead.worker.reading import StoredPage
+from support.histories import OUT, InlineStore, Replay, audited, core
+
+EXTRA = 3
+"""Rounds that a history may need to come to rest."""
+
+
+async def check(replay: Replay) -> None:
+    """Everything below."""
+    rounds = await replay.rest()
+    assert rounds <= EXTRA + 1, f"comes to rest only after {rounds} rounds"
+    assert replay.over_guard == [], "deletes passed the guard"
+    session = await replay._open()
+    store = session.store
+    assert isinstance(store, InlineStore)
+    assert await store.journal() == {}, "the journal is not empty at rest"
+    letters = {(letter.system, letter.key) for letter in await store.dead_letters()}
+    memories = await replay.memories()
+    nothing_is_created_twice(replay, letters)
+    every_record_is_known(replay, memories, letters)
+    what_is_remembered_is_true(replay, memories)
+    every_system_agrees(replay, memories)
+    every_record_is_everywhere(replay, memories)
+    await no_value_is_lost_silently(replay)
+    await conflicts_are_between_users(replay, store)
+
+
+def nothing_is_created_twice(replay: Replay, letters: set[tuple[str, str]]) -> None:
+    for name, system in replay.systems.items():
+        found: dict[Any, list[str]] = {}
+        for key, row in system.records.items():
+            found.setdefault(core(row["m"]), []).append(key)
+        for thing, keys in found.items():
+            told = len(keys) == 2 and (name, str(thing)) in replay.raced
+            assert len(keys) == 1 or (told and any((name, key) in letters for key in keys)), f"{name} has {thing} twice"
+
+
+def every_record_is_known(replay: Replay, memories: list[Recollection], letters: set[tuple[str, str]]) -> None:
+    known = {(name, side.key) for memory in memories for name, side in memory.sides.items()}
+    for name, system in replay.systems.items():
+        rule = replay.rules.systems[name]
+        for key, row in system.records.items():
+            excluded = rule.mapping.filter is not None and row.get("x") == OUT
+            assert (name, key) in known or (name, key) in letters or excluded, f"nobody knows {name}/{key}"
+
+
+def what_is_remembered_is_true(replay: Replay, memories: list[Recollection]) -> None:
+    for memory in memories:
+        for name, side in memory.sides.items():
+            row = replay.systems[name].records.get(side.key)
+            assert row is not None, f"{name}/{side.key} is remembered and gone"
+            if name in memory.away:
+                continue
+            assert replay.session is not None
+            reader = replay.session.readers[name]
+            observed = reader.read(StoredPage([side.key], [row], [None]), [0], [None]).observed[0]
+            assert observed.prints == side.prints, f"{name}/{side.key} is remembered otherwise than it is"
+
+
+def every_system_agrees(replay: Replay, memories: list[Recollection]) -> None:
+    rules = replay.rules
+    if rules.first_sync is FirstSync.FILL_EMPTY_ONLY:
+        return
+    for memory in memories:
+        for name, rule in rules.fields.items():
+            if name in memory.frozen or name == "m":
+                continue
+            rows = {
+                s: replay.systems[s].records[side.key].get(name)
+                for s, side in memory.sides.items()
+                if s not in memory.away and s not in memory.pending and rules.systems[s].maps(name)
+            }
+            values = {core(v) for s, v in rows.items() if name in rules.systems[s].writable}
+            readers = {s: core(v) for s, v in rows.items() if rules.systems[s].reads}
+            if not any(readers.values()):  # a first meeting overwrites no filled value with none
+                values = set(readers.values())
+            if rule.when_empty is WhenEmpty.KEEP:
+                values -= {None, ""}
+            if rule.edits is Edits.SYSTEM_OF_RECORD_ONLY and not readers.get(rule.system_of_record):
+                continue  # the owner says nothing, and nobody else may
+            assert len(values) <= 1, (name, rows)
+            if rule.edits is Edits.SYSTEM_OF_RECORD_ONLY and rule.system_of_record in readers:
+                assert values <= {readers[rule.system_of_record]}, (name, rows, "the owner's value does not stand")
+
+
+def every_record_is_everywhere(replay: Replay, memories: list[Recollection]) -> None:
+    for memory in memories:
+        sources = [s for s in memory.sides if replay.rules.systems[s].reads and s not in memory.away]
+        if not sources:
+            continue
+        for name, rule in replay.rules.systems.items():
+            if rule.creates and name not in memory.sides and name not in memory.away and name not in memory.pending:
+                raise AssertionError(f"record {memory.record} of {memory.sides.keys()} never came to {name}")
+
+
+async def no_value_is_lost_silently(replay: Replay) -> None:
+    lost = replay.entered - replay.standing() - replay.silenced
+    if lost:
+        lost -= await replay.told()
+    assert lost == set(), f"lost: {lost}"
+
+
+async def conflicts_are_between_users(replay: Replay, store: InlineStore) -> None:
+    for entry in await audited(store):
+        if entry["kind"] in ("Conflict", "Frozen"):
+            for system, value in entry["values"].items():
+                assert not value or value == OUT or (system, core(value)) in replay.typed, (entry, "an echo")
+
+
+def unseen(side_prints: bytes, slot: int) -> bool:
+    """Whether a field was never read or written there."""
+    return field(side_prints, slot) == UNSEEN
+
+
+def leaves(replay: Replay) -> bool:
+    """Whether a record that leaves a filter is deleted elsewhere."""
+    return any(rule.on_leave is OnLeave.DELETE for rule in replay.rules.systems.values())
