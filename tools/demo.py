@@ -107,14 +107,14 @@ def story(crm: CRM, erp: ERP) -> None:
     """What people do, and what must come of it."""
     wait_until("the first sync", lambda: crm.count("products") == 3 and crm.count("customers") == 4)
     say("in the CRM: Ada gets a new phone number; in the ERP: Alan's credit is raised")
-    crm.edit("ada@example.com", contact={"phone": "+44 20 99"})
+    crm.edit("Ada@example.com", contact={"phone": "+44 20 99"})
     erp.edit("alan@example.com", credit_limit=250)
-    wait_until("Ada's phone in the ERP", lambda: (erp.customer("ada@example.com") or {})["phone"] == "+44 20 99")
+    wait_until("Ada's phone in the ERP", lambda: (erp.customer("Ada@example.com") or {})["phone"] == "+44 20 99")
     wait_until("Alan's credit in the CRM", lambda: (crm.customer("alan@example.com") or {}).get("credit") == 250)
 
     say("in the CRM: somebody raises Ada's credit, which the ERP owns")
-    crm.edit("ada@example.com", credit=1_000_000)
-    wait_until("the reverted credit", lambda: (crm.customer("ada@example.com") or {}).get("credit") == 5000)
+    crm.edit("Ada@example.com", credit=1_000_000)
+    wait_until("the reverted credit", lambda: (crm.customer("Ada@example.com") or {}).get("credit") == 5000)
 
     say("in both at once: Grace's name (the CRM is the system of record), and her note (which waits for a person)")
     crm.edit("grace@example.com", name="Grace B. Hopper", note="call on Monday")
