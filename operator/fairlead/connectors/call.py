@@ -46,6 +46,14 @@ class Call:
         self.label = f"{method} {self._path.shown({'object': object_name})}"
         """What messages call it: with the object's name, without a record's values."""
 
+    def takes(self, values: Mapping[str, str]) -> bool:
+        """Whether these values can stand in the path."""
+        try:
+            self._path.path({"object": self._object, **values})
+        except TemplateError:
+            return False
+        return True
+
     def request(
         self,
         values: Mapping[str, str] | None = None,

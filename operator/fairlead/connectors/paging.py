@@ -35,7 +35,7 @@ class Chunk(msgspec.Struct, frozen=True):
 
 
 class Pager:
-    """Reads one list of one object, page by page; kept between readings, because it learns how the system pages.
+    """Reads one list of one object, page by page.
 
     Args:
         read: what the connector declares.
@@ -53,7 +53,8 @@ class Pager:
         self._where = read.records
         self._identity = identity
         self._kinds = kinds
-        self._honoured = False
+        if self._paginate and self._paginate.type is Pagination.OFFSET and self._paginate.size < 2:
+            raise Misconfigured(f"{label} is read by offset: write paginate.size: 2 or more", reason="InvalidSpec")
 
     def pages(self, ask: Ask, follow: Follow) -> AsyncIterator[Chunk]:
         """The list from its start to its end."""
@@ -95,25 +96,35 @@ class Pager:
             answer = await follow(link)
 
     async def _by_page(self, paginate: Paginate, ask: Ask, _: Follow) -> AsyncIterator[Chunk]:
-        """Page numbers. Where records are deleted meanwhile, the next ones move up and one may be passed over.
+        """Page numbers, up to the first page without records.
 
-        What was known is then looked for by its key, and what is new is found by the next resync.
+        A short page is not taken for the last one: some systems hide records only after they counted them. Others
+        answer 404 behind the last page.
+
+        Where records are deleted meanwhile, the next ones move up and one may be passed over. What was known is then
+        looked for by its key, and what is new is found by the next resync.
         """
-        number, seen = paginate.first, _Seen(self._label, self._identity)
+        number, answer, seen = paginate.first, None, _Seen(self._label, self._identity)
         while True:
-            answer = await ask({**_size(paginate), paginate.param or "": str(number)})
+            try:
+                answer = await ask({**_size(paginate), paginate.param or "": str(number)})
+            except Misconfigured as failure:
+                if answer is None or failure.reason != "ObjectNotFound":
+                    raise
+                yield Chunk(answer, [], last=True)
+                return
             records = self.records(answer)
             seen.require_new(records)
-            last = self._ends(paginate, len(records))
-            yield Chunk(answer, records, last=last)
-            if last:
+            yield Chunk(answer, records, last=not records)
+            if not records:
                 return
             number += 1
 
     async def _by_offset(self, paginate: Paginate, ask: Ask, _: Follow) -> AsyncIterator[Chunk]:
-        """Offsets. Each page begins with the last record of the one before.
+        """Offsets, up to a page that brings nothing new. Each page begins with the last record of the one before.
 
-        If it does not, records moved up, and the reading steps back to where it knows its way.
+        If it does not, records moved up, and the reading steps back to where it knows its way. (A system that gives
+        one record at a time, whatever it was asked for, has no such overlap.)
         """
         trail: list[tuple[int, Hashable]] = []
         offset, before, steps, seen = 0, None, 0, _Seen(self._label, self._identity)
@@ -127,22 +138,14 @@ class Pager:
                 offset, before = trail.pop()
                 seen = _Seen(self._label, self._identity)
                 continue
-            last = self._ends(paginate, len(records)) or (before is not None and len(records) == 1)
-            yield Chunk(answer, records if before is None else records[1:], last=last)
-            if last:
+            fresh = records if before is None else records[1:]
+            yield Chunk(answer, fresh, last=not fresh)
+            if not fresh:
                 return
             seen.require_new(records)
             trail.append((offset, before))
-            offset, before = offset + len(records) - 1, self._identity(records[-1])
-
-    def _ends(self, paginate: Paginate, count: int) -> bool:
-        """Whether a page is the last one. A short page is, once the system has shown that it gives full ones.
-
-        Until then it may be that the system gives smaller pages than it was asked for.
-        """
-        if paginate.size_param and count >= paginate.size:
-            self._honoured = True
-        return count == 0 or (self._honoured and count < paginate.size)
+            overlap = int(len(records) > 1)
+            offset, before = offset + len(records) - overlap, self._identity(records[-1]) if overlap else None
 
     def _require_calm(self, steps: int) -> None:
         if steps > STEPS_BACK:
@@ -173,15 +176,15 @@ class _Seen:
         self._label = label
         self._identity = identity
         self._pages: set[int] = set()
-        self._cursors: set[str] = set()
+        self._cursors: set[int] = set()
 
     def require_new(self, records: Sequence[Any], cursor: str = "") -> None:
-        if cursor and cursor in self._cursors:
+        if cursor and hash(cursor) in self._cursors:
             raise Misconfigured(
                 f"{self._label} went back to a page that it had given already: check paginate, or ask the vendor",
                 reason="CursorWentBack",
             )
-        self._cursors.add(cursor)
+        self._cursors.add(hash(cursor))
         page = hash(tuple(map(self._identity, records)))
         if records and page in self._pages:
             raise Misconfigured(
@@ -195,14 +198,14 @@ def _size(paginate: Paginate) -> dict[str, str]:
     return {paginate.size_param: str(paginate.size)} if paginate.size_param else {}
 
 
-_LINK = re.compile(r'<([^>]*)>((?:\s*;\s*[^=;,\s]+(?:\s*=\s*(?:"(?:[^"\\]|\\.)*"|[^",;\s]*))?)*)')
-_REL = re.compile(r';\s*rel\s*=\s*(?:"([^"]*)"|([^",;\s]+))', re.IGNORECASE)
+_LINK = re.compile(r'<([^<>]*)>((?:\s*;\s*[^=;,\s"<>]+(?:\s*=\s*(?:"(?:[^"\\]|\\.)*"|[^",;\s]*))?)*)')
+_PARAMETER = re.compile(r';\s*([^=;,\s"<>]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^",;\s]*))')
 
 
 def next_link(header: str) -> str:
     """The target of the `next` link in a Link header (RFC 8288 section 3); empty when there is none."""
     for target, parameters in _LINK.findall(header):
-        relation = _REL.search(parameters)
-        if relation and "next" in (relation[1] or relation[2] or "").lower().split():
+        relations = [quoted or plain for name, quoted, plain in _PARAMETER.findall(parameters) if name.lower() == "rel"]
+        if relations and "next" in relations[0].lower().split():
             return str(target)
     return ""

@@ -30,6 +30,9 @@ SKEW = timedelta(minutes=5)
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
+_TOLD = 1000
+"""Most deletes in one page."""
+
 _UNFILTERED = 20
 """A page of at least this many records of which none has the value that was looked for was not filtered by it."""
 
@@ -162,38 +165,40 @@ class RestObject:
     async def changes(self, cursor: str) -> AsyncIterator[Page]:
         """See `System.changes`. The cursor moves when all was read: in which order an API lists is not known.
 
-        What was deleted is read after what changed, and a record that is in both is there: it came back.
+        What was deleted is read before what changed, and a record that is in both is there: it came back. The cursor
+        serves both feeds, so it stays before the beginning of the first.
         """
         if self._changes is None:
             raise Misconfigured(f"{self._list.label} has no change feed: write read.changes", reason="InvalidSpec")
-        since, bound, seen, moved, anything = _parsed(cursor), None, set[str](), False, False
+        since, began, cut = _parsed(cursor), time.monotonic(), _Cut(self._changes.numbered)
+        gone = await self._gone(since)
+        anything = bool(gone)
         async for chunk in self._changes.read(since=_text(since)):
-            bound = bound or self._bound(chunk)
+            cut.bound = cut.bound or self._bound(chunk) - timedelta(seconds=time.monotonic() - began)
             page = self._page(chunk.records, self._changes.label)
-            if self._deleted or self._changes.numbered:
-                moved = moved or (self._changes.numbered and not seen.isdisjoint(page.keys))
-                seen.update(page.keys)
-            if chunk.last and not self._deleted:
-                page.cursor = _later(bound, since, moved=moved)
+            cut.saw(page.keys)
+            for key in page.keys:
+                gone.pop(key, None)
             anything = anything or bool(page.keys)
+            if chunk.last and not gone:
+                page.cursor = cut.cursor(since)
             if page.keys or (page.cursor and anything):
                 yield page
-        async for page in self._gone(since, bound, seen, moved=moved):
-            yield page
+        keys = list(gone)
+        for start in range(0, len(keys), _TOLD):
+            last = start + _TOLD >= len(keys)
+            part = keys[start : start + _TOLD]
+            yield JSONPage(self._shape, deleted=part, cursor=cut.cursor(since) if last else None)
 
-    async def _gone(
-        self, since: datetime, bound: datetime | None, here: set[str], *, moved: bool
-    ) -> AsyncIterator[JSONPage]:
-        """What was deleted since, and the cursor for both feeds."""
-        if self._deleted is None:
-            return
-        gone: list[str] = []
-        async for chunk in self._deleted.read(since=_text(since)):
-            keys = [self._shape.key(item) if isinstance(item, dict) else str(item) for item in chunk.records]
-            gone += [key for key in keys if key is not None and key not in here]
-        cursor = _later(bound, since, moved=moved)
-        if gone or (here and cursor):
-            yield JSONPage(self._shape, deleted=list(dict.fromkeys(gone)), cursor=cursor)
+    async def _gone(self, since: datetime) -> dict[str, None]:
+        """Keys of what was deleted since, in order."""
+        gone: dict[str, None] = {}
+        if self._deleted is not None:
+            async for chunk in self._deleted.read(since=_text(since)):
+                records = [item for item in chunk.records if isinstance(item, dict)]
+                gone |= dict.fromkeys(self._shape.keys(records, self._deleted.label))
+                gone |= dict.fromkeys(str(item) for item in chunk.records if not isinstance(item, dict))
+        return gone
 
     def _bound(self, first: Chunk) -> datetime:
         """The time before which a reading misses nothing, told by its first answer.
@@ -217,8 +222,12 @@ class RestObject:
         found = await self.look_up(keys) if self._by_ids else await self._in_list(keys)
         records = [record for record, _ in found.values()]
         etags = [etag for _, etag in found.values()]
-        gone = [key for key in keys if key not in found and key not in ("", ".", "..")]
+        gone = [key for key in keys if key not in found and self._askable(key)]
         return JSONPage(self._shape, list(found), records, deleted=gone, etags=etags)
+
+    def _askable(self, key: str) -> bool:
+        """Whether it can be asked for: of a key that cannot, nobody knows whether it is there."""
+        return self._by_ids is None or self._by_ids.takes({"key": key, "keys": key})
 
     async def _in_list(self, keys: Sequence[str]) -> dict[str, tuple[Native, str | None]]:
         wanted = set(keys)
@@ -234,6 +243,7 @@ class RestObject:
         read = self._spec.read.by_ids
         if read is None or self._by_ids is None:
             return {}
+        keys = [key for key in keys if self._askable(key)]
         if read.max_keys == 1:
             alone = await side_by_side(keys, self._one, self._width)
             return {key: found for key, found in zip(keys, alone, strict=True) if found is not None}
@@ -254,17 +264,28 @@ class RestObject:
             return None
         record = self._found(answer.document)
         if isinstance(record, list):
-            record = record[0] if record else MISSING
-        known = isinstance(record, dict) and self._shape.key(record) == key
-        return (record, answer.headers.get("etag")) if known else None
+            record = record[0] if len(record) == 1 else (MISSING if record else None)
+        if record is None:
+            return None
+        if not isinstance(record, dict):
+            raise self._unexpected("no single record")
+        (found,) = self._shape.keys([record], self._by_ids.label)
+        return (record, answer.headers.get("etag")) if found == key else None
+
+    def _unexpected(self, what: str) -> Misconfigured:
+        label = self._by_ids.label if self._by_ids else self._list.label
+        return Misconfigured(f"{label} has {what} in its answer: check read.byIDs", reason="UnexpectedAnswer")
 
     async def _some(self, keys: Sequence[str]) -> dict[str, Native]:
         """Asks again for what an answer left out: only an answer that brings none of them says that they are gone."""
         found: dict[str, Native] = {}
         while missing := [key for key in keys if key not in found]:
             records = await self._ask_for(missing)
-            named = {key: record for record in records if (key := self._shape.key(record)) in missing}
+            wanted = set(missing)
+            named = {key: record for record in records if (key := self._shape.key(record)) in wanted}
             if not named:
+                if len(records) > min(len(missing), _UNFILTERED):
+                    raise self._unexpected("records that were not asked for")
                 break
             found |= {str(key): record for key, record in named.items()}
         return found
@@ -275,9 +296,7 @@ class RestObject:
         answer = await self._http.send(self._by_ids.request({"keys": joined, "key": joined}))
         records = self._found(answer.document)
         if not isinstance(records, list):
-            raise Misconfigured(
-                f"{self._by_ids.label} has no list in its answer: check read.byIDs.records", reason="UnexpectedAnswer"
-            )
+            raise self._unexpected("no list")
         return records
 
     async def find(self, path: str, values: Sequence[object]) -> Page:
@@ -356,8 +375,27 @@ def _parsed(cursor: str) -> datetime:
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
-def _later(bound: datetime | None, since: datetime, *, moved: bool) -> str | None:
-    """The cursor, where it moves on: never back, and not when records moved between the pages of the reading."""
-    if bound is None or bound <= since or moved or _text(bound) == _text(since):
-        return None
-    return _text(bound)
+class _Cut:
+    """Up to where one reading of changes is whole.
+
+    Args:
+        numbered: the list is read by page numbers. A record that comes twice was edited meanwhile and moved to its
+            end: then the others moved up, and one may have been passed over. So all keys of the reading are kept.
+    """
+
+    def __init__(self, numbered: bool) -> None:
+        self.bound: datetime | None = None
+        self._numbered = numbered
+        self._seen: set[str] = set()
+        self._moved = False
+
+    def saw(self, keys: Sequence[str]) -> None:
+        if self._numbered:
+            self._moved = self._moved or not self._seen.isdisjoint(keys)
+            self._seen.update(keys)
+
+    def cursor(self, since: datetime) -> str | None:
+        """The next cursor, where it moves on: never back, and not when records moved while they were read."""
+        if self.bound is None or self.bound <= since or self._moved or _text(self.bound) == _text(since):
+            return None
+        return _text(self.bound)

@@ -18,8 +18,8 @@ from fairlead.model.connector import Batch, Condition, ErrorClass, ErrorRule, Ob
 from fairlead.model.record import MISSING, Native
 from fairlead.transport.answer import About, Answer, Request, failure_of
 from fairlead.transport.concurrency import side_by_side
-from fairlead.transport.failure import Conflicted, Failure, Gone, Misconfigured
-from fairlead.transport.http import HTTPClient, Lost
+from fairlead.transport.failure import Conflicted, Failure, Gone, Lost, Misconfigured, Throttled, Transient
+from fairlead.transport.http import HTTPClient
 
 ROUNDS = 4
 """How often a record that others edit at the same time is read and judged again."""
@@ -122,11 +122,10 @@ class Writer:
             if health.down:
                 return [_failed(write, health.down, sent=False) for write in group]
             try:
-                outcomes = await self._send_group(group, health)
+                return await self._send_group(group, health)
             except Failure as failure:
                 health.saw(failure)
                 return [_failed(write, failure) for write in group]
-            return outcomes
 
         groups = self._groups(writes)
         outcomes = list(chain.from_iterable(await side_by_side(groups, send, self._width)))
@@ -152,9 +151,13 @@ class Writer:
 
     async def _send_group(self, group: Sequence[NativeWrite], health: _Health) -> list[Outcome]:
         if group[0].operation is Operation.CREATE:
-            if self._batch and self._batch_call and (len(group) > 1 or not (self._create or self._upsert)):
-                return await self._create_batch(self._batch, self._batch_call, group)
-            return [await self._create_one(group[0])]
+            batch, call = self._batch, self._batch_call
+            if batch and call and (len(group) > 1 or not (self._create or self._upsert)):
+                outcomes = await self._create_batch(batch, call, group)
+            else:
+                outcomes = [await self._create_one(group[0])]
+            health.saw(None)
+            return outcomes
         declared = self._for(group[0])
         current = {} if declared.etag else await self._look_up([write.key or "" for write in group])
 
@@ -177,12 +180,14 @@ class Writer:
     ) -> Outcome:
         """Judges the record as it is, writes on condition that it still is, and begins anew when it is not.
 
-        A version that is known already spares the reading: the system itself compares it.
+        A version that is known already spares the reading: the system itself compares it. Where none is compared, the
+        record is judged anew before every attempt, for it may have been edited while one waited.
         """
         version = write.version if declared.etag else None
         tried: object = version
         refusal: Failure | None = None
-        for _ in range(ROUNDS):
+        rounds, attempt = 0, 0
+        while rounds < ROUNDS:
             if version is None:
                 record, version = current or await self._read(declared, write)
                 judged = self._judged(write, record, version)
@@ -195,7 +200,13 @@ class Writer:
             try:
                 return await self._send(declared, write, version)
             except Conflicted as failure:
-                refusal, version, current = failure, None, None
+                refusal, rounds = failure, rounds + 1
+            except (Transient, Throttled) as failure:
+                if declared.etag:
+                    raise
+                attempt += 1
+                await self._http.pause(failure, attempt)
+            version, current = None, None
         return Outcome(ErrorClass.TRANSIENT, "the record is edited faster than it can be written", key=write.key)
 
     async def _read(self, declared: _Declared, write: NativeWrite) -> tuple[Native | None, str | None]:
@@ -227,7 +238,8 @@ class Writer:
 
     async def _send(self, declared: _Declared, write: NativeWrite, version: str | None) -> Outcome:
         headers = {"If-Match": version} if declared.etag and version else {}
-        answer = await self._http.send(self._request(declared, write, headers, About.RECORD))
+        attempts = None if declared.etag else 1
+        answer = await self._http.send(self._request(declared, write, headers, About.RECORD), attempts=attempts)
         if write.operation is Operation.DELETE:
             return Outcome(key=write.key)
         return self._written(write, answer, declared.spec.record, write.key)
@@ -340,7 +352,9 @@ def _record(answer: Answer, path: str) -> Native | None:
 
 
 def _located(answer: Answer) -> str | None:
-    """The key at the end of a Location header (RFC 9110 section 10.2.2)."""
+    """The key at the end of the Location of what was created (RFC 9110 section 15.3.2)."""
+    if answer.status != 201:
+        return None
     path = urlsplit(answer.headers.get("location", "")).path.rstrip("/")
     return unquote(path.rpartition("/")[2]) or None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 _EXPRESSION = re.compile(r"\{([^{}]*)\}")
 _LITERAL = "%!#$&'()*+,/:;=?@[]~-._"
@@ -46,12 +46,14 @@ class Template:
         """The template as part of a URL's path.
 
         Raises:
-            TemplateError: a value is empty, `.` or `..`: servers would take the path for another one.
+            TemplateError: a value is empty, or makes a part of the path `.` or `..`, also behind a slash of its own:
+                servers, or proxies before them, would take the path for another one.
         """
-        for name in self._names:
-            if values[name] in ("", ".", ".."):
-                raise TemplateError(f"{{{name}}} of {self.text!r} is empty or dots only, which no path can hold")
-        return self._filled([quote(text, safe=_LITERAL) for text in self._literals], values, encoded=True)
+        filled = self._filled([quote(text, safe=_LITERAL) for text in self._literals], values, encoded=True)
+        parts = re.split(r"[/\\]", unquote(filled))
+        if any(part in (".", "..") for part in parts) or not all(values[name] for name in self._names):
+            raise TemplateError(f"{self.text!r} has an empty value, or one that leads elsewhere (. or ..)")
+        return filled
 
     def plain(self, values: Mapping[str, str]) -> str:
         """The template filled in as it is, to be encoded as a whole (a query parameter)."""

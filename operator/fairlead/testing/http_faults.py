@@ -19,6 +19,7 @@ class FaultKind(StrEnum):
     REPEAT_PAGE = "RepeatPage"
     BACKWARDS_CURSOR = "BackwardsCursor"
     LOSE_ANSWER = "LoseAnswer"
+    RESET = "Reset"
 
 
 class Fault(msgspec.Struct, rename="camel"):
@@ -27,7 +28,8 @@ class Fault(msgspec.Struct, rename="camel"):
     Attributes:
         kind: Throttle: 429. Status: `status`. Slow: answers after `seconds`. Truncate: half the body, then hangs up.
             NotJSON: an HTML page. RepeatPage: the first page of a list again. BackwardsCursor: a list goes on with its
-            first page. LoseAnswer: does what was asked, then hangs up without an answer.
+            first page. LoseAnswer: does what was asked, then hangs up without an answer. Reset: half the body, then
+            the connection is reset.
         method: only requests with this method; any when empty.
         path: only requests whose path starts like this.
         times: how often it happens.
@@ -36,6 +38,7 @@ class Fault(msgspec.Struct, rename="camel"):
         seconds: of Slow.
         retry_after: the Retry-After header of Throttle and Status, verbatim.
         body: of Throttle and Status.
+        headers: of Throttle and Status.
     """
 
     kind: FaultKind
@@ -47,6 +50,7 @@ class Fault(msgspec.Struct, rename="camel"):
     seconds: float = 1.0
     retry_after: str | None = None
     body: str = '{"message": "injected"}'
+    headers: dict[str, str] = {}
 
 
 class Faults:

@@ -22,6 +22,7 @@ import argparse
 import asyncio
 import base64
 import binascii
+import contextlib
 import secrets
 import socket
 import threading
@@ -115,7 +116,9 @@ class RecordAPI:
         self.logins = logins
         self.faults = Faults()
         self.seen: deque[tuple[str, str]] = deque(maxlen=100_000)
-        """(method, path and query) of every request."""
+        """(method, path and query) of the latest requests."""
+        self.headers: deque[dict[str, str]] = deque(maxlen=1000)
+        """Headers of the latest requests, by lower-case name."""
         routes = [
             Route("/", self._index),
             Route("/-/faults", self._add_faults, methods=["PUT"]),
@@ -270,6 +273,7 @@ class _Failing:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope["path"]
         self._api.seen.append((scope["method"], f"{path}?{scope['query_string'].decode()}".rstrip("?")))
+        self._api.headers.append({name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]})
         fault = None if path.startswith("/-/") else self._api.faults.take(scope["method"], path)
         if fault is None:
             await self._app(scope, receive, send)
@@ -280,8 +284,8 @@ class _Failing:
         match fault.kind:
             case FaultKind.THROTTLE | FaultKind.STATUS:
                 status = 429 if fault.kind is FaultKind.THROTTLE else fault.status
-                headers = {"Retry-After": fault.retry_after} if fault.retry_after is not None else {}
-                await Response(fault.body, status, headers)(scope, receive, send)
+                paused = {"Retry-After": fault.retry_after} if fault.retry_after is not None else {}
+                await Response(fault.body, status, {**fault.headers, **paused})(scope, receive, send)
             case FaultKind.NOT_JSON:
                 await Response("<html>Sign in</html>", media_type="text/html")(scope, receive, send)
             case FaultKind.LOSE_ANSWER:
@@ -290,6 +294,10 @@ class _Failing:
             case FaultKind.TRUNCATE:
                 await self._app(scope, receive, _half(send))
                 _OPEN[scope["client"]].close()
+            case FaultKind.RESET:
+                await self._app(scope, receive, _half(send))
+                await asyncio.sleep(0.01)  # so that the half is on its way
+                _OPEN[scope["client"]].abort()
             case FaultKind.SLOW:
                 await asyncio.sleep(fault.seconds)
                 await self._app(scope, receive, send)
@@ -379,10 +387,11 @@ class HTTPSystem:
     ) -> None:
         self.store = RecordStore(data, unique)
         self.api = RecordAPI(self.store, objects, logins or Logins())
-        self.logins, self.faults, self.seen = self.api.logins, self.api.faults, self.api.seen
+        self.logins, self.faults = self.api.logins, self.api.faults
+        self.seen, self.headers = self.api.seen, self.api.headers
         self._socket = socket.create_server(("127.0.0.1", 0))
         self.url = f"{'https' if tls else 'http'}://127.0.0.1:{self._socket.getsockname()[1]}"
-        self._server = uvicorn.Server(_config(self.api.app, tls, date=date))
+        self._server = _Server(_config(self.api.app, tls, date=date))
         self._thread = threading.Thread(target=self._server.run, args=([self._socket],), name="http-system")
 
     def __enter__(self) -> Self:
@@ -392,10 +401,38 @@ class HTTPSystem:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        self._server.should_exit = self._server.force_exit = True
+        self._server.stop()
         self._thread.join(10)
         self._socket.close()
         self.store.close()
+
+
+class _Server(uvicorn.Server):
+    """Ends at once: uvicorn's own rests for two tenths of a second on the way, which adds up in tests."""
+
+    async def main_loop(self) -> None:
+        """Keeps the Date header true until the server is stopped."""
+        self._loop, self._ended, tick = asyncio.get_running_loop(), asyncio.Event(), 0
+        while not self.should_exit and not await self.on_tick(tick):
+            tick += 1
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(0.1):
+                    await self._ended.wait()
+
+    def stop(self) -> None:
+        """Ends it, from any thread."""
+        self.should_exit = self.force_exit = True
+        self._loop.call_soon_threadsafe(self._ended.set)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Hangs up on everyone."""
+        for server in self.servers:
+            server.close()
+        for listener in sockets or []:
+            listener.close()
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()
+        await asyncio.sleep(0)
 
 
 def _config(app: ASGIApp, tls: tuple[str, str] | None, *, date: bool = True) -> uvicorn.Config:

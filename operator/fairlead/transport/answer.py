@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from enum import Enum
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import msgspec
 import orjson
@@ -20,6 +21,7 @@ from fairlead.transport.failure import (
     Failure,
     Gone,
     Invalid,
+    Lost,
     Misconfigured,
     Throttled,
     Transient,
@@ -27,6 +29,9 @@ from fairlead.transport.failure import (
 
 SAID = 200
 """Most characters that are quoted of what a system said."""
+
+_LOOKED_AT = 20_000
+"""Most characters that are looked at for that."""
 
 
 class About(Enum):
@@ -108,7 +113,7 @@ def document(answer: Answer, request: Request) -> Any:
     try:
         return orjson.loads(answer.body)
     except orjson.JSONDecodeError as error:
-        if "unexpected end" in error.msg:
+        if "unexpected end" in error.msg or _ends_in_a_character(answer.body):
             raise Transient(f"the answer to {request.label} ends in the middle", reason="TruncatedAnswer") from None
         if request.about in (About.NEW, About.RECORD, About.PROBE) and "html" not in kind:
             return None
@@ -116,6 +121,14 @@ def document(answer: Answer, request: Request) -> Any:
         f"the answer to {request.label} is {kind}, not JSON: check spec.url; is this the API, and not its web page?",
         reason="NotJSON",
     )
+
+
+def _ends_in_a_character(body: bytes) -> bool:
+    try:
+        body.decode()
+    except UnicodeDecodeError as error:
+        return error.reason == "unexpected end of data"
+    return False
 
 
 def failure_of(answer: Answer, request: Request, rules: Sequence[ErrorRule]) -> Failure | None:
@@ -161,10 +174,10 @@ def _by_status(answer: Answer, about: About) -> type[Failure]:
     status = answer.status
     if status in _BY_STATUS:
         return _BY_STATUS[status]
-    if status == 503 and answer.retry_after is not None:
-        return Throttled
+    if status == 503:  # by its definition nothing was done (RFC 9110 section 15.6.4); nobody knows of the others
+        return Transient if answer.retry_after is None else Throttled
     if status >= 500:
-        return Transient
+        return Lost
     if status in (404, 410):
         return Gone if about in (About.RECORD, About.LOOKUP) else Misconfigured
     if 400 <= status < 500 and about in (About.NEW, About.RECORD) and status not in _OF_THE_REQUEST:
@@ -179,6 +192,7 @@ def _reason(answer: Answer, request: Request, failure: type[Failure]) -> str:
         AuthRejected: "AuthFailed",
         Throttled: "Throttled",
         Transient: "Unavailable",
+        Lost: "Unavailable",
         Misconfigured: "UnexpectedAnswer",
     }.get(failure, "")
 
@@ -207,11 +221,14 @@ def said(body: bytes, hidden: Sequence[str]) -> str:
     try:
         text = _sentence(orjson.loads(body))
     except orjson.JSONDecodeError:
-        text = body[: 4 * SAID].decode(errors="replace")
+        text = body[:_LOOKED_AT].decode(errors="replace")
         text = "" if "<" in text else text
-    text = " ".join(text.split())
-    for value in sorted(filter(None, hidden), key=len, reverse=True):
-        text = text.replace(value, "…") if len(value) > 1 else text
+    text = " ".join(text[:_LOOKED_AT].split())
+    values = {" ".join(value.split()) for value in hidden}
+    shapes = {shape for value in values if len(value) > 1 for shape in (value, quote(value, safe=""))}
+    for shape in sorted(shapes, key=len, reverse=True):
+        if shape.casefold() in text.casefold():
+            text = re.sub(re.escape(shape), "…", text, flags=re.IGNORECASE)
     return text if len(text) <= SAID else text[: SAID - 1] + "…"
 
 

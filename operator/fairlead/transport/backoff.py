@@ -10,6 +10,9 @@ from email.utils import parsedate_to_datetime
 from fairlead.model.common import seconds
 from fairlead.model.connection import Retry
 
+LONGEST_PAUSE = 86400.0
+"""Seconds: a longer Retry-After is taken for this one, so that a slip of a server does not silence us for years."""
+
 
 class Backoff:
     """Exponential backoff with full jitter: a random share of a ceiling that doubles, so that clients spread out.
@@ -31,7 +34,7 @@ class Backoff:
 
 
 def retry_after(value: str | None, now: datetime) -> float | None:
-    """Seconds that a Retry-After header asks for (RFC 9110 section 10.2.3); None when it cannot be read.
+    """Seconds that a Retry-After header asks for (RFC 9110 section 10.2.3), at most a day; None when it is none.
 
     Args:
         value: seconds, or an HTTP date.
@@ -39,10 +42,11 @@ def retry_after(value: str | None, now: datetime) -> float | None:
     """
     if value is None:
         return None
-    if value.strip().isdigit():
-        return float(value)
-    moment = http_date(value)
-    return None if moment is None else max(0.0, (moment - now).total_seconds())
+    text = value.strip()
+    if text.isascii() and text.isdigit():
+        return min(LONGEST_PAUSE, float(text))
+    moment = http_date(text)
+    return None if moment is None else min(LONGEST_PAUSE, max(0.0, (moment - now).total_seconds()))
 
 
 def http_date(value: str | None) -> datetime | None:

@@ -31,6 +31,10 @@ class Transient(Failure):
     error = ErrorClass.TRANSIENT
 
 
+class Lost(Transient):
+    """The request was sent and nobody knows what became of it."""
+
+
 class Throttled(Failure):
     """The system wants fewer requests."""
 

@@ -80,9 +80,10 @@ class Limiter:
 
     async def _turn(self) -> None:
         begin = self._reserve()
-        while (wait := max(begin, self._blocked) - self._clock()) > 0:
-            self._require_patience()
+        while (wait := begin - self._clock()) > 0:
             await self._sleep(wait)
+            if self._blocked > self._clock():  # asked for meanwhile: whoever waited must not start all at once after it
+                begin = self._reserve()
         self._starts.append(self._clock())
 
     def _reserve(self) -> float:
@@ -90,9 +91,9 @@ class Limiter:
         self._require_patience()
         now, rate = self._clock(), self.rate
         if rate == math.inf:
-            return now
+            return max(now, self._blocked)
         burst = max(1.0, self._burst * min(1.0, rate / self._ceiling)) if self._ceiling < math.inf else 1.0
-        begin = max(self._next, now - (burst - 1) / rate)
+        begin = max(self._next, now - (burst - 1) / rate, self._blocked if self._blocked > now else -math.inf)
         self._next = begin + 1 / rate
         return max(begin, now)
 
@@ -109,7 +110,8 @@ class Limiter:
             return
         self._rate = max(FLOOR, min(self.rate, self._measured(now)) / 2)
         self._growth = self._rate * GROWTH
-        self._shrunk = self._changed = self._next = now
+        self._shrunk = self._changed = now
+        self._next = max(self._next, now)
 
     def _measured(self, now: float) -> float:
         """Requests a second, over the latest ones."""

@@ -17,7 +17,8 @@ class Secrets(Protocol):
         """The value, without trailing newline.
 
         Raises:
-            AuthRejected: the Secret or the key is missing (reason `SecretNotFound`); names both, never the value.
+            AuthRejected: the Secret or the key is missing (reason `SecretNotFound`), or its value is no text; names
+                both, never the value.
         """
         ...
 
@@ -30,10 +31,17 @@ class DirectorySecrets:
 
     def get(self, ref: KeyRef) -> str:
         """See `Secrets.get`."""
-        path = self._directory / ref.name / ref.key
-        if ".." in Path(ref.name).parts or ".." in Path(ref.key).parts or not path.is_file():
+        if any(part in ("", ".", "..") or "/" in part for part in (ref.name, ref.key)):
             raise missing(ref)
-        return path.read_text().rstrip("\n")
+        try:
+            return (self._directory / ref.name / ref.key).read_text("utf-8").rstrip("\n")
+        except OSError:
+            raise missing(ref) from None
+        except UnicodeDecodeError:
+            raise AuthRejected(
+                f"key {ref.key!r} of Secret {ref.name!r} is no text in UTF-8: is it a binary file, or encoded twice?",
+                reason="AuthFailed",
+            ) from None
 
 
 class MappingSecrets:

@@ -5,31 +5,48 @@ from __future__ import annotations
 import ssl
 from pathlib import Path
 
-from fairlead.model.connection import TLS
+from fairlead.model.common import KeyRef
+from fairlead.model.connection import TLS, CABundle
 from fairlead.transport.failure import Misconfigured
 from fairlead.transport.secrets import Secrets
 
 
-def ssl_context(tls: TLS | None, secrets: Secrets) -> ssl.SSLContext:
-    """A client's context: trusts the CA bundle where one is given, else the machine's authorities.
+def bundle(tls: TLS | None, secrets: Secrets) -> str | None:
+    """The authorities to trust, as PEM text; None: those of the machine.
 
     Raises:
         AuthRejected: the Secret or ConfigMap of the bundle is missing.
-        Misconfigured: the bundle holds no PEM certificates (reason `TLSFailed`).
+        Misconfigured: the bundle names neither (reason `TLSFailed`).
     """
     if tls is None or tls.ca_bundle is None:
+        return None
+    return secrets.get(_ref(tls.ca_bundle))
+
+
+def ssl_context(tls: TLS | None, trusted: str | None) -> ssl.SSLContext:
+    """A client's context, which trusts these authorities (see `bundle`).
+
+    Raises:
+        Misconfigured: the bundle holds no PEM certificates (reason `TLSFailed`).
+    """
+    if tls is None or tls.ca_bundle is None or trusted is None:
         return _machine()
-    ref = tls.ca_bundle.secret_key_ref or tls.ca_bundle.config_map_key_ref
-    if ref is None:
-        raise Misconfigured("tls.caBundle names neither a Secret nor a ConfigMap", reason="TLSFailed")
     try:
-        return ssl.create_default_context(cadata=secrets.get(ref))
+        return ssl.create_default_context(cadata=trusted)
     except (ssl.SSLError, ValueError):
+        ref = _ref(tls.ca_bundle)
         raise Misconfigured(
             f"key {ref.key!r} of {ref.name!r} (tls.caBundle) holds no PEM certificates: it must start with "
             "-----BEGIN CERTIFICATE-----",
             reason="TLSFailed",
         ) from None
+
+
+def _ref(given: CABundle) -> KeyRef:
+    ref = given.secret_key_ref or given.config_map_key_ref
+    if ref is None:
+        raise Misconfigured("tls.caBundle names neither a Secret nor a ConfigMap", reason="TLSFailed")
+    return ref
 
 
 def _machine() -> ssl.SSLContext:
