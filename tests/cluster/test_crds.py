@@ -15,6 +15,8 @@ from support import manifests
 from support.cluster import Cluster
 from support.manifests import CASES, Case, Manifest, with_values, without
 
+pytestmark = pytest.mark.xdist_group("api")
+
 PLURALS = {"Connection": "connections", "SyncPolicy": "syncpolicies", "Connector": "connectors"}
 
 

@@ -1,7 +1,7 @@
 """`fairlead`: the command line.
 
-Exit codes: 0 all is well; 1 it ran, but something needs a person (a policy is not ready, a manifest is invalid);
-2 the command was called wrongly; 3 the state cannot be used.
+Exit codes: 0 all is well; 1 it ran, but something needs a person (a policy is not ready, a manifest is invalid, the
+cluster cannot be used) or the operator lost its Lease; 2 the command was called wrongly; 3 the state cannot be used.
 """
 
 from __future__ import annotations
@@ -60,6 +60,32 @@ def worker(
     from fairlead.worker.main import WorkerOptions, run_worker  # noqa: PLC0415
 
     raise typer.Exit(run_worker(WorkerOptions(config, secrets, state, port)))
+
+
+@app.command()
+def operator(
+    *,
+    image: Annotated[str, typer.Option(help="The image that the workers run; its entry point is `fairlead`.")],
+    worker_settings: Annotated[
+        str, typer.Option(help="JSON with pullPolicy, pullSecrets and resources of the workers; each may be left out.")
+    ] = "{}",
+    namespace: Annotated[list[str], typer.Option(help="Serve this namespace; repeat it, or serve all.")] = [],  # noqa: B006
+    lease_namespace: Annotated[str, typer.Option(help="Where the Lease is that elects the leader.")] = "default",
+    lease_name: Annotated[str, typer.Option(help="Replicas that share it take turns.")] = "fairlead-operator",
+    elect: Annotated[
+        bool, typer.Option("--elect/--no-elect", help="Without election there must be one operator only.")
+    ] = True,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Serve /healthz, /readyz and /metrics here.")] = 8080,
+    log: LogOption = Log.TEXT,
+) -> None:
+    """Run the control plane: watch Connections and SyncPolicies, run their workers, report how they are.
+
+    The cluster is that of KUBECONFIG or ~/.kube/config, or the one around the pod.
+    """
+    from fairlead.cli.operator import run_operator  # noqa: PLC0415 - only this command needs the cluster's libraries
+
+    lease = (lease_namespace, lease_name)
+    raise typer.Exit(run_operator(image, worker_settings, namespace, lease, port, log, elect=elect))
 
 
 @app.command()

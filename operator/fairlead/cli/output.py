@@ -10,6 +10,7 @@ from enum import StrEnum
 import structlog
 from rich.console import Console
 from rich.table import Table
+from structlog.typing import Processor
 
 from fairlead.model.health import Conclusion, Measured
 from fairlead.model.syncpolicy import SyncPolicy
@@ -35,22 +36,30 @@ def console() -> Console:
 
 
 def log_to_stderr(log: Log) -> None:
-    """Sends structlog's events to standard error, as lines or as JSON."""
+    """Sends structlog's events to standard error, as lines or as JSON, and the warnings of libraries with them."""
     renderer = (
         structlog.processors.JSONRenderer()
         if log is Log.JSON
         else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
     )
+    shared: list[Processor] = [
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+    ]
     structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            renderer,
-        ],
+        processors=[*shared, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
+    libraries = logging.StreamHandler(sys.stderr)
+    libraries.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+        )
+    )
+    logging.basicConfig(level=logging.WARNING, handlers=[libraries])
 
 
 COLUMNS = (

@@ -34,7 +34,9 @@ _SELECTOR = ",".join([*(f"{name}={value}" for name, value in MANAGED_BY.items())
 
 def watched(kind: Kind, found: Object) -> bool:
     """Whether an event about this object is to be expected."""
-    return kind in DECLARED or (kind in OWNED and POLICY_LABEL in found["metadata"].get("labels", {}))
+    labels = found["metadata"].get("labels", {})
+    ours = labels.items() >= MANAGED_BY.items() and POLICY_LABEL in labels
+    return kind in DECLARED or (kind in OWNED and ours)
 
 
 def register(registry: kopf.OperatorRegistry, settings: kopf.OperatorSettings, sources: Sources) -> None:

@@ -80,10 +80,10 @@ def worker_image(image: str, settings: str = "{}") -> WorkerImage:
         ValueError: the settings cannot be read; says which one.
     """
     try:
-        declared = msgspec.json.decode(settings, type=dict[str, msgspec.Raw])
+        declared = msgspec.json.decode(settings, type=dict[str, Any])
         return msgspec.convert({**declared, "image": image}, WorkerImage)
     except msgspec.MsgspecError as error:
-        raise ValueError(f"worker settings: {error}") from error
+        raise ValueError(f"write a JSON object with pullPolicy, pullSecrets and resources: {error}") from error
 
 
 def run(options: Options) -> int:

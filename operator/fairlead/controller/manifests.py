@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from hashlib import blake2b
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import orjson
@@ -53,15 +53,15 @@ class WorkerImage(msgspec.Struct, frozen=True, kw_only=True, rename="camel", for
 
     Attributes:
         image: the container image; its entry point is the `fairlead` command.
-        pull_policy: `IfNotPresent`, `Always` or `Never`.
+        pull_policy: when a node pulls the image.
         pull_secrets: names of Secrets for the registry, in each policy's namespace.
         resources: requests and limits of a worker that does not declare its own.
     """
 
     image: str
-    pull_policy: str = "IfNotPresent"
+    pull_policy: Literal["IfNotPresent", "Always", "Never"] = "IfNotPresent"
     pull_secrets: tuple[str, ...] = ()
-    resources: dict[str, dict[str, str]] = msgspec.field(
+    resources: dict[str, dict[str, int | str]] = msgspec.field(
         default_factory=lambda: {"requests": {"cpu": "50m", "memory": "128Mi"}, "limits": {"memory": "512Mi"}}
     )
 

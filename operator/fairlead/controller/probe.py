@@ -18,7 +18,7 @@ from fairlead.kube.client import Kube
 from fairlead.kube.kinds import CONFIG_MAP, SECRET, Kind, Object
 from fairlead.model.common import KeyRef, seconds
 from fairlead.model.connection import Connection, ConnectionReason
-from fairlead.model.connector import ErrorClass
+from fairlead.model.connector import Connector, ErrorClass
 from fairlead.transport.failure import Failure, Transient
 from fairlead.transport.secrets import MappingSecrets
 
@@ -36,6 +36,7 @@ class Pulse(msgspec.Struct):
         due: when the next look is wanted, in the event loop's time.
         patience: until when rejected credentials are not tried again unless they change, in the event loop's time.
         generation: the spec that was probed.
+        connector: the Connector that was used, if one is.
         secrets: resourceVersions of the Secrets and ConfigMaps that the last probe used; a rotation changes it.
         request: the value of requested-at that was acted on.
         missed: how often in a row the probe failed.
@@ -47,6 +48,7 @@ class Pulse(msgspec.Struct):
     due: float = 0.0
     patience: float = 0.0
     generation: int = 0
+    connector: Connector | None = None
     secrets: str = ""
     request: str = ""
     missed: int = 0
@@ -68,7 +70,7 @@ class Prober:
         self._inventory = inventory
 
     async def look(self, connection: Connection, pulse: Pulse, request: str, *, was_ready: bool) -> None:
-        """Probes when that is due, or at once for a new spec or request, and keeps what was found in `pulse`.
+        """Probes when that is due, or at once for a new spec, Connector or request; keeps what was found in `pulse`.
 
         Args:
             connection: as it is now.
@@ -76,7 +78,9 @@ class Prober:
             request: the value of the annotation requested-at.
             was_ready: what its status said, for a process that has not probed it yet.
         """
-        fresh = connection.metadata.generation != pulse.generation or request != pulse.request
+        connector = self._connector(connection)
+        asked = (pulse.generation, pulse.connector, pulse.request)
+        fresh = asked != (connection.metadata.generation, connector, request)
         if not fresh and _now() < pulse.due:
             return
         values, versions = await self._secrets(connection)
@@ -86,7 +90,8 @@ class Prober:
             return
         if fresh or versions != pulse.secrets:
             pulse.missed = 0
-        pulse.generation, pulse.request, pulse.secrets = connection.metadata.generation, request, versions
+        pulse.generation, pulse.connector, pulse.request = connection.metadata.generation, connector, request
+        pulse.secrets = versions
         await self._probe(connection, pulse, MappingSecrets(values), was_ready=was_ready)
 
     async def _probe(self, connection: Connection, pulse: Pulse, secrets: MappingSecrets, *, was_ready: bool) -> None:
@@ -100,9 +105,8 @@ class Prober:
 
     async def _ask(self, connection: Connection, secrets: MappingSecrets) -> Health:
         """Raises Failure, also for a system that does not answer in time."""
-        name = connection.spec.connector
-        connector = None if name == SQL else self._inventory.connector(name)
-        client = connect(connection, {name: connector} if connector else {}, secrets)
+        connector = self._connector(connection)
+        client = connect(connection, {connection.spec.connector: connector} if connector else {}, secrets)
         try:
             async with asyncio.timeout(seconds(connection.spec.probe.timeout)):
                 return await client.probe()
@@ -111,6 +115,10 @@ class Prober:
             raise Transient(f"{connection.spec.url} did not answer within probe.timeout ({limit})") from None
         finally:
             await client.close()
+
+    def _connector(self, connection: Connection) -> Connector | None:
+        name = connection.spec.connector
+        return None if name == SQL else self._inventory.connector(name)
 
     async def _secrets(self, connection: Connection) -> tuple[dict[str, dict[str, str]], str]:
         """The keys that the Connection names and no others, and the versions of the objects that hold them."""

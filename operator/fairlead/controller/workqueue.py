@@ -10,6 +10,8 @@ from typing import Generic, TypeVar
 import msgspec
 import structlog
 
+from fairlead.kube.failure import ApiFailure
+
 K = TypeVar("K", bound=Hashable)
 
 log = structlog.get_logger(__name__)
@@ -110,7 +112,11 @@ class WorkQueue(Generic[K]):
         count = self._failures[key] = self._failures.get(key, 0) + 1
         ceiling = min(self._pace.backoff_limit, self._pace.backoff * 2.0 ** min(count - 1, 30))
         delay: float = max(random.uniform(0, ceiling), getattr(error, "retry_after", None) or 0.0)  # noqa: S311
-        log.warning("reconcile failed", key=str(key), failures=count, retry_in=round(delay, 1), error=describe(error))
+        told = {"key": str(key), "failures": count, "retry_in": round(delay, 1), "error": describe(error)}
+        if isinstance(error, ApiFailure | TimeoutError):
+            log.warning("reconcile failed", **told)
+        else:
+            log.error("reconcile failed by a fault of Fairlead", **told, exc_info=error)
         return delay
 
     def _rest(self, key: K, again: float | None) -> None:

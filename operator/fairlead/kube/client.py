@@ -9,9 +9,10 @@ from typing import Any
 
 import aiohttp
 import orjson
+import yaml
 from kubernetes.aio.client.api_client import ApiClient
 from kubernetes.aio.client.configuration import Configuration
-from kubernetes.aio.config import load_incluster_config, load_kube_config
+from kubernetes.aio.config import ConfigException, load_incluster_config, load_kube_config
 
 from fairlead.kube.failure import ApiFailure, from_answer
 from fairlead.kube.kinds import Kind, Object
@@ -25,12 +26,20 @@ _MEDIA = {"PATCH": "application/apply-patch+yaml"}
 
 
 async def load_configuration() -> Configuration:
-    """How to reach the API server: the pod's ServiceAccount, else `KUBECONFIG` or `~/.kube/config`."""
+    """How to reach the API server: the pod's ServiceAccount, else `KUBECONFIG` or `~/.kube/config`.
+
+    Raises:
+        ApiFailure: neither says how.
+    """
     configuration = Configuration()
-    if os.environ.get("KUBERNETES_SERVICE_HOST") and not os.environ.get("KUBECONFIG"):
-        load_incluster_config(client_configuration=configuration)
-    else:
-        await load_kube_config(client_configuration=configuration, persist_config=False)
+    try:
+        if os.environ.get("KUBERNETES_SERVICE_HOST") and not os.environ.get("KUBECONFIG"):
+            load_incluster_config(client_configuration=configuration)
+        else:
+            await load_kube_config(client_configuration=configuration, persist_config=False)
+    except (ConfigException, yaml.YAMLError, OSError) as error:
+        message = f"{error}; let KUBECONFIG name the kubeconfig of a cluster"
+        raise ApiFailure("find the cluster", 0, "", message) from error
     return configuration
 
 
