@@ -4,7 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from fairlead.testing.memory_system import Traits
+import pytest
+
+from fairlead.testing.memory_system import Fault, Traits
+from fairlead.worker.run import Outcome
 from support.histories import FIELDS, Act, Doing, Replay, Setting
 from support.invariants import check
 
@@ -45,3 +48,29 @@ async def test_an_edit_in_a_write_only_system_that_a_delete_takes_along_is_told(
     acts = [("add", "a", "t0", FIELDS), RUN, ("remove", "a", "t0"), ("edit", "b", "t0", "x", "new")]
     replay = await played(tmp_path, *acts, systems=systems)
     assert {(f["kind"], f["field"]) for f in replay.findings} == {("Overwritten", "x"), ("Deleted", "")}
+
+
+@pytest.mark.parametrize("find", [True, False], ids=["searchable", "not searchable"])
+async def test_what_is_new_on_two_sides_is_linked_before_it_is_created(tmp_path: Path, find: bool) -> None:
+    new = [("add", "b", "t0", FIELDS), ("add", "a", "T0", FIELDS)]
+    replay = await played(tmp_path, RUN, *new, RUN, traits={"a": Traits(find=find), "b": Traits(find=find)})
+    assert {name: len(system.records) for name, system in replay.systems.items()} == {"a": 1, "b": 1}
+
+
+async def test_a_create_that_waits_for_its_system_to_be_read_survives_a_death(tmp_path: Path) -> None:
+    for moment in range(1, 20):
+        died = ("run", Doing(crash=moment))
+        replay = await played(tmp_path / str(moment), RUN, ("add", "b", "t0", FIELDS), died)
+        assert shown(replay, "m") == {"a": ["t0"], "b": ["t0"]}
+
+
+async def test_a_run_that_halts_because_a_system_reads_empty_deletes_nothing_elsewhere(tmp_path: Path) -> None:
+    unread = Doing(meanwhile={9: (("remove", "a", "t0"),)}, faults={("b", 1): Fault.TRANSIENT})
+    traits = {"a": Traits(changes=False)}
+    setting = Setting(({"name": "a"}, {"name": "b"}, {"name": "c"}), traits)
+    replay = Replay(setting, tmp_path / "state.db")
+    await replay.play([("add", "a", "t0", FIELDS), ("run", unread)])
+    report = await replay.run(Doing())
+    await replay.stop()
+    assert report is not None
+    assert (report.outcome, shown(replay, "m")["c"]) == (Outcome.HALTED, ["t0"])

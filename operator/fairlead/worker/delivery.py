@@ -19,8 +19,10 @@ from fairlead.connectors.base import Operation as NativeOperation
 from fairlead.engine.canonical import ContractError
 from fairlead.engine.case import Observation, Operation, Side
 from fairlead.engine.fingerprint import field, replaced
+from fairlead.engine.match import normalized
 from fairlead.model.connector import ErrorClass
 from fairlead.model.record import MISSING, Native, Value
+from fairlead.model.syncpolicy import Match
 from fairlead.state.base import Intent, Recollection, Undelivered
 from fairlead.transport.failure import Failure
 from fairlead.worker.reading import StoredPage
@@ -208,7 +210,7 @@ class Delivery:
             if path is None:
                 continue
             native = [mapping.write(intent.write.values).get(path, MISSING) for intent in batch]
-            values = list({repr(v): v for v in native if v is not None and v is not MISSING}.values())
+            values = list({repr(v): v for v in _spellings(native, rule) if v is not None and v is not MISSING}.values())
             for observation in await self._search(system, path, values):
                 for key in rules.match.keys([observation.record.values], self._session.prints)[0]:
                     if key in owners:
@@ -337,6 +339,11 @@ def backoff(attempts: int) -> float:
     """Seconds until the next attempt: exponential with full jitter, as AWS' architecture blog describes it."""
     ceiling = min(_LONGEST_BACKOFF, _FIRST_BACKOFF * 2.0 ** min(attempts - 1, 16))
     return random.uniform(0, ceiling)  # noqa: S311 - spreads load, guards nothing
+
+
+def _spellings(values: Sequence[object], rule: Match) -> list[object]:
+    """The values, and texts as they compare: many systems keep them so."""
+    return [*values, *(normalized(value, rule.normalize) for value in values if isinstance(value, str))]
 
 
 def _proceed(_: Native) -> Verdict:

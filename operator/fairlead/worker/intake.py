@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import msgspec
 
 from fairlead.connectors.base import Page
-from fairlead.engine.case import Case, Decision, FindingKind, Observation, Write
+from fairlead.engine.case import Case, Decision, FindingKind, Observation, Operation, Write
 from fairlead.engine.fingerprint import UNSEEN, WIDTH
 from fairlead.model.record import Value
 from fairlead.model.syncpolicy import OnLeave
@@ -51,6 +51,8 @@ class Intake:
         self._next_record = 0
         self.met: set[str] = set()
         """Systems whose every record was met at least once: only there may records be created."""
+        self.read: set[str] = set()
+        """Systems that need not be waited for in this run: what is new there has been met."""
 
     async def prepare(self, met: Iterable[str]) -> None:
         """Learns where record numbers go on."""
@@ -177,12 +179,14 @@ class Intake:
     def _queue(
         self, memory: Recollection, system: str, write: Write, after: Recollection, batch: Batch, now: float
     ) -> None:
+        """A write goes out with its batch, unless the guard counts it, or the same record may be new there as well."""
         before = memory.pending.get(system)
         if before is not None and before.write == write:
             after.pending[system] = before  # nothing new: it keeps its place and its back-off
             return
-        if write.halts:
-            after.pending[system] = Undelivered(memory.record, system, write, now, held=True)
+        waits = write.operation is Operation.CREATE and system not in self.read
+        if write.halts or waits:
+            after.pending[system] = Undelivered(memory.record, system, write, now, held=write.halts)
             batch.commit.pending.append(after.pending[system])
         else:
             batch.intents.append(Intent(memory.record, system, write))
@@ -304,7 +308,8 @@ class Intake:
         memory = Recollection(record, decision.sides)
         batch.commit.records.append(memory)
         batch.memories[record] = memory
-        batch.intents += [Intent(record, target, write) for target, write in decision.writes.items()]
+        for target, write in decision.writes.items():
+            self._queue(memory, target, write, memory, batch, self._session.clock())
         return record
 
     async def _returned(self, system: str, unknown: Sequence[Observation], batch: Batch) -> list[Observation]:

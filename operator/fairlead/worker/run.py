@@ -18,7 +18,7 @@ from typing import TypeVar
 import msgspec
 
 from fairlead.connectors.base import Page
-from fairlead.engine.case import Case
+from fairlead.engine.case import Case, Operation
 from fairlead.state.base import Commit, Found, Intent, RunRecord, Undelivered
 from fairlead.transport.failure import Failure
 from fairlead.worker.delivery import BATCH, Delivery, Settlement
@@ -111,8 +111,8 @@ class Run:
         await self._read_waiting()
         for system in self._order():
             await self._read(system)
-        if self._kind is Kind.RESYNC:
-            await self._retry(dead=True)  # after the scan: a create whose answer was lost has been met by now
+            self._intake.read.add(system)
+        await self._retry(dead=self._kind is Kind.RESYNC)  # by now a create whose answer was lost has been met
         await self._delete_missing()
         if self._scanned:
             await self._complete()
@@ -135,15 +135,18 @@ class Run:
             await self._deliver(Batch(intents=alive, memories=memories), settles=number, recovering=True)
 
     async def _retry(self, *, dead: bool = False) -> None:
-        """Tries again what is due, and dead letters where asked."""
+        """Tries again what is due, and dead letters where asked; creates only where everything new was met."""
         seen: set[tuple[int, str]] = set()
         while True:
             due = await self._store.undelivered(due=self._session.clock(), dead=dead, limit=BATCH)
-            fresh = [item for item in due if (item.record, item.system) not in seen]
+            fresh = [item for item in due if (item.record, item.system) not in seen and not self._waits(item)]
             if not fresh:
                 return
             seen |= {(item.record, item.system) for item in fresh}
             await self._send_again(fresh)
+
+    def _waits(self, item: Undelivered) -> bool:
+        return item.write.operation is Operation.CREATE and item.system not in self._intake.read
 
     async def _read_waiting(self) -> None:
         """Reads again what could not be decided, now that what it waited for may be there."""
@@ -376,7 +379,7 @@ class Run:
     async def _guard(self) -> None:
         """Releases held deletes and overwrites when they are few enough or approved; else halts."""
         counts = await self._store.counts()
-        if counts.held == 0:
+        if counts.held == 0 or self._halt:
             return
         limit = limit_of(self._session.policy.spec.deletes.guard, await self._known())
         held = await self._store.undelivered(held=True, limit=limit + 1)
