@@ -5,12 +5,14 @@ A value is therefore *settled* (never read again) only once it was the greatest 
 transaction that was running when it was first read has ended. Until then its rows are read again by every run; they
 equal what was seen and cost only the reading. Rows whose column is still null are told by their key, in the same way.
 
-What is left for the resync: a row that appears with a null column and a key smaller than one that is settled (random
-keys), and one whose transaction ran for longer than `LONGEST_TRANSACTION`.
+What is left for the resync: a row that appears with a null column and a key smaller than one that is settled, one
+whose transaction ran for longer than `LONGEST_TRANSACTION`, and, in a column of local times, the hour that comes twice
+a year.
 """
 
 from __future__ import annotations
 
+import re
 import secrets
 from datetime import UTC, datetime
 
@@ -26,6 +28,10 @@ _STEP = 1.0
 """Seconds by which a clock must fall behind before it counts as set back."""
 
 _PROCESS = secrets.token_hex(4)
+_TIME = re.compile(r"\d{4}-\d\d-\d\d").match
+_BEYOND = re.compile(r"infinity$|\d{5,}-").match
+_DAY, _MINUTE, _SECOND = 86400.0, 60.0, 1.0
+_YEAR_2 = -62_104_060_800.0
 
 Value = str | int | float | None
 """A modification value; None: none yet."""
@@ -57,13 +63,13 @@ class Moment(msgspec.Struct, frozen=True):
         return self.running >= before if self.oldest is None else self.oldest >= at
 
     @property
-    def horizon(self) -> float:
-        """The time before which nothing can appear any more; epoch seconds."""
+    def age(self) -> float:
+        """Seconds for which what is written now may already have been under way."""
         if self.oldest is not None:
-            began = self.oldest
+            running = self.now - self.oldest
         else:
-            began = self.now if self.running >= self.next else self.now - LONGEST_TRANSACTION
-        return max(min(began, self.now), self.now - LONGEST_TRANSACTION) - LOOKBACK
+            running = 0.0 if self.running >= self.next else LONGEST_TRANSACTION
+        return min(max(running, 0.0), LONGEST_TRANSACTION) + LOOKBACK
 
 
 class Cursor(msgspec.Struct, frozen=True, array_like=True):
@@ -120,16 +126,21 @@ class Cursor(msgspec.Struct, frozen=True, array_like=True):
         """The cursor once everything was read up to `top` and `null_top`, between two moments."""
         if began.now - self.at < LOOKBACK or not began.ended(self.at, self.before):
             return self
-        after = _not_after(self.top, began.now - LOOKBACK)
+        after = _not_after(self.top, self.at)
+        reached = after == self.top
         if after is None or _is_before(after, self.after):
             after = self.after
-        mark = self if (top, null_top) == (self.top, self.null_top) else _mark(ended)
+        mark = self if reached and (top, null_top) == (self.top, self.null_top) else _mark(ended)
         return msgspec.structs.replace(mark, after=after, top=top, null_after=self.null_top, null_top=null_top)
 
 
-def scanned(top: Value, null_top: Key, began: Moment, ended: Moment, *, timed: bool) -> Cursor:
-    """The cursor after a scan that began after these moments, between which `top` and `null_top` were read."""
-    after = _written(began.horizon, top) if timed else None
+def scanned(top: Value, null_top: Key, began: Moment, ended: Moment) -> Cursor:
+    """The cursor after a scan that began after these moments, between which `top` and `null_top` were read.
+
+    What may still appear is not far behind the greatest value, in whatever time zone that was written.
+    """
+    time = as_time(top)
+    after = None if time is None else _written(min(time.timestamp(), began.now) - began.age, top)
     return msgspec.structs.replace(_mark(ended), after=after, top=top, null_top=null_top)
 
 
@@ -139,7 +150,7 @@ def _mark(moment: Moment) -> Cursor:
 
 def as_time(value: object) -> datetime | None:
     """A modification value as an aware time; None when it is none (a version number, or beyond Python's calendar)."""
-    if not isinstance(value, str):
+    if not isinstance(value, str) or not _TIME(value):
         return None
     try:
         time = datetime.fromisoformat(value)
@@ -156,20 +167,24 @@ def _is_before(value: Value, other: Value) -> bool:
 
 def _not_after(value: Value, limit: float) -> Value:
     """The value, or the limit where it lies in the future: what comes before it must not be skipped."""
+    if isinstance(value, str) and _BEYOND(value):
+        return _written(limit, "9999-12-31")
     time = as_time(value)
-    if value == "infinity" or (time is not None and time.timestamp() > limit - _grain(value)):
+    if time is not None and time.timestamp() > limit - _grain(value):
         return _written(limit, value)
     return value
 
 
 def _written(seconds: float, like: Value) -> str:
-    """A time, cut to seconds, in the form of another one: so that it sorts before all that are later."""
-    text = datetime.fromtimestamp(seconds - _grain(like), UTC).isoformat(sep=" ", timespec="seconds")[:19]
-    if _grain(like):
-        return text[:10]
-    return text.replace(" ", "T") if isinstance(like, str) and like[10:11] == "T" else text
+    """A time in the form and zone of another one, cut to what one value stands for: it sorts before all later ones."""
+    time = as_time(like)
+    moment = datetime.fromtimestamp(max(seconds - _grain(like), _YEAR_2), time.tzinfo if time else UTC)
+    text = moment.isoformat(sep=" ", timespec="seconds")[:19]
+    if not isinstance(like, str):
+        return text
+    return text[:10] if len(like) == 10 else text.replace(" ", "T") if like[10:11] == "T" else text
 
 
 def _grain(value: Value) -> float:
-    """Seconds that one value stands for: a date for its whole day, which must be over before it is settled."""
-    return 86400.0 if isinstance(value, str) and len(value) == 10 else 0.0
+    """Seconds that one value may stand for: they must be over before it is settled."""
+    return {10: _DAY, 16: _MINUTE}.get(len(value), _SECOND) if isinstance(value, str) else 0.0

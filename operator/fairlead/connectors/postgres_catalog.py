@@ -18,6 +18,7 @@ _RELATION = """
 SELECT c.oid::int8, n.nspname, c.relname, c.relkind::text, pg_relation_is_updatable(c.oid, true),
   c.relrowsecurity,
   EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = c.oid AND NOT t.tgisinternal AND t.tgenabled <> 'D'),
+  EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = c.oid AND t.tgdeferrable),
   CASE WHEN c.reltuples > 0 THEN pg_table_size(c.oid) / c.reltuples END
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.oid = to_regclass(%s) AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
@@ -71,6 +72,7 @@ class Relation(msgspec.Struct, frozen=True):
         events: which changes it takes, as bits.
         secured: whether row-level security decides on its rows.
         triggers: whether triggers may change what is written.
+        deferrable: whether a constraint can be checked as late as at the end of a transaction.
         width: about how many bytes a row takes; None when nothing is known.
         columns: by name, in order.
         primary: the columns of the primary key.
@@ -83,15 +85,11 @@ class Relation(msgspec.Struct, frozen=True):
     events: int
     secured: bool
     triggers: bool
+    deferrable: bool
     width: float | None
     columns: dict[str, Column]
     primary: tuple[str, ...]
     uniques: tuple[tuple[str, ...], ...]
-
-    @property
-    def identifier(self) -> sql.Identifier:
-        """Its quoted name."""
-        return sql.Identifier(self.schema, self.name)
 
     @property
     def inserts(self) -> bool:
@@ -121,17 +119,29 @@ async def describe(connection: AsyncConnection, table: str) -> Relation:
         Misconfigured: there is no such table (or the user may not see its schema).
     """
     parts = table.split(".")
-    if len(parts) > 2:
+    if len(parts) > 2 or not all(parts):
         raise Misconfigured(f"{table!r} names no table: write table or schema.table", reason="ObjectNotFound")
     name = sql.Identifier(*parts).as_string(connection)
     found = await (await connection.execute(_RELATION, (name,))).fetchone()
     if found is None:
         tables = [row[0] for row in await (await connection.execute(_TABLES)).fetchall()]
         raise Misconfigured(f"there is no table {table!r}{near(table, tables)}", reason="ObjectNotFound")
-    oid, schema, relation, *facts = found
+    oid, schema, relation, kind, events, secured, triggers, deferrable, width = found
     qualified = sql.Identifier(schema, relation).as_string(connection)
     columns = await (await connection.execute(_COLUMNS, {"table": oid, "name": qualified})).fetchall()
     unique = await (await connection.execute(_UNIQUE, (oid,))).fetchall()
     primary = next((tuple(names) for is_primary, names in unique if is_primary), ())
     uniques = tuple(tuple(names) for _, names in unique)
-    return Relation(schema, relation, *facts, {row[0]: Column(*row) for row in columns}, primary, uniques)
+    return Relation(
+        schema=schema,
+        name=relation,
+        kind=kind,
+        events=events,
+        secured=secured,
+        triggers=triggers,
+        deferrable=deferrable,
+        width=width,
+        columns={row[0]: Column(*row) for row in columns},
+        primary=primary,
+        uniques=uniques,
+    )

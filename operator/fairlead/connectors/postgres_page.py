@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from fairlead.connectors.postgres_text import FIELD, NULL, ROW, Column, decoded, value
+from fairlead.connectors.feed import Value
+from fairlead.connectors.postgres_text import FIELD, INTEGERS, NULL, ROW, Column, decoded, value
 from fairlead.model.record import MISSING, Native
 
 _ROW, _FIELD, _NULL = ROW.encode(), FIELD.encode(), NULL.encode()
@@ -77,12 +78,26 @@ class TextPage:
         """A table has no versions: writes compare the row itself, in their transaction."""
         return [None] * len(indices)
 
+    def time(self, index: int) -> Value:
+        """The modification time as it goes into a cursor."""
+        if self._modified is None:
+            return None
+        column, texts = self._modified
+        return key_of(column, texts[index])
+
     def modified(self, indices: Sequence[int]) -> list[object]:
         """See `Page.modified`."""
         if self._modified is None:
             return [None] * len(indices)
         column, texts = self._modified
         return decoded(column, [texts[i] for i in indices])
+
+
+def key_of(column: Column, text: str | None) -> str | int | None:
+    """A printed key or modification time as it goes into a cursor."""
+    if text is None or text == NULL:
+        return None
+    return int(text) if column.type in INTEGERS else text
 
 
 def native(columns: Sequence[Column], fields: Sequence[str | None]) -> Native:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import LiteralString
 
 from psycopg import sql
 
@@ -12,14 +13,20 @@ from fairlead.connectors.table import Names
 
 MOMENT = """
 SELECT extract(epoch FROM clock_timestamp())::float8,
-  CASE WHEN pg_has_role(current_user, 'pg_read_all_stats', 'USAGE') THEN (
-    SELECT extract(epoch FROM least(clock_timestamp(), min(a.xact_start)))::float8 FROM pg_stat_activity a
-    WHERE a.datname = current_database() AND a.pid <> pg_backend_pid() AND a.backend_type = 'client backend') END,
+  CASE WHEN pg_has_role(current_user, 'pg_read_all_stats', 'USAGE') AND NOT pg_is_in_recovery() THEN (
+    SELECT extract(epoch FROM least(clock_timestamp(), min(a.xact_start), (
+      SELECT min(p.prepared) - interval '1 hour' FROM pg_prepared_xacts p
+      WHERE p.database = current_database())))::float8
+    FROM pg_stat_activity a WHERE a.datname = current_database() AND a.pid <> pg_backend_pid()
+      AND a.backend_type NOT IN ('autovacuum worker', 'walsender')) END,
   pg_snapshot_xmin(pg_current_snapshot())::text::int8, pg_snapshot_xmax(pg_current_snapshot())::text::int8
 """
-"""The clock, the begin of the oldest transaction (where it can be seen), and the transaction numbers."""
+"""The clock, the begin of the oldest transaction (where it can be seen), and the transaction numbers.
 
-_TARGET = sql.Identifier("target")
+When a prepared transaction began is not known: it counts as an hour older. On a standby only the numbers tell.
+"""
+
+_TARGET = sql.SQL("target")
 _AS_PRINTED = frozenset({"inet", "cidr"})  # a cast to text adds the network's length
 
 
@@ -30,15 +37,16 @@ class Queries:
         self.columns = [relation.columns[name] for name in names.paths]
         self.key = relation.columns[names.key]
         self.modified = relation.columns[names.modified] if names.modified else None
-        self._table = sql.SQL("{} AS {}").format(relation.identifier, _TARGET)
-        self._insertable = relation.identifier
+        self._name = quoted(relation.schema, relation.name)
+        self._table = sql.SQL("{} AS {}").format(self._name, _TARGET)
+        self._conflicts = sql.SQL("") if relation.deferrable else sql.SQL("ON CONFLICT DO NOTHING ")
 
     # --- reading ---
 
     def joined(self, rest: sql.Composable) -> sql.Composed:
         """A page as one row: count, nulls, keys, fields, modification times."""
         parts = [self._print(column) for column in self.columns]
-        aliases = [sql.Identifier(f"f{n}") for n in range(len(parts))]
+        aliases = [quoted(f"f{n}") for n in range(len(parts))]
         whole = sql.SQL(", ").join([_FIELD, *(sql.SQL("coalesce({}, {})").format(alias, _NULL) for alias in aliases)])
         nulls = sql.SQL("sum(num_nulls({}))::int8").format(sql.SQL(", ").join(aliases)) if parts else sql.SQL("0")
         selected = [sql.SQL("{} AS {}").format(part, alias) for part, alias in zip(parts, aliases, strict=True)]
@@ -116,9 +124,23 @@ class Queries:
             return sql.SQL("WHERE {} = ANY(%s::text[])").format(self._print(column))
         return sql.SQL("WHERE {} = ANY(%s::text[]::{}[])").format(_column(column), _type(column))
 
-    def lock(self, strength: str) -> sql.Composed:
+    def lock(self, strength: LiteralString, *, skips: bool) -> sql.Composed:
         """The rest of a look-up by keys that locks, in the order of keys so that two workers never deadlock."""
-        return sql.SQL("{} ORDER BY {} FOR {}").format(self.among(self.key), _column(self.key), sql.SQL(strength))
+        return sql.SQL("{} ORDER BY {} FOR {}{}").format(
+            self.among(self.key), _column(self.key), sql.SQL(strength), sql.SQL(" SKIP LOCKED" if skips else "")
+        )
+
+    def doubled(self) -> sql.Composed:
+        """A row when some key is there more than once."""
+        key = _column(self.key)
+        return sql.SQL("SELECT 1 FROM {} WHERE {k} IS NOT NULL GROUP BY {k} HAVING count(*) > 1 LIMIT 1").format(
+            self._table, k=key
+        )
+
+    def cursor(self) -> sql.Composed:
+        """Opens a cursor over all rows, for a key that no index orders."""
+        rest = sql.SQL("WHERE {} IS NOT NULL").format(_column(self.key))
+        return sql.SQL("DECLARE fairlead NO SCROLL CURSOR FOR {}").format(self.plain(rest))
 
     def with_values(self, columns: Sequence[Column]) -> sql.Composed:
         """The rest of a look-up of one row by the values of some columns."""
@@ -130,7 +152,7 @@ class Queries:
     def update(self, columns: Sequence[Column]) -> sql.Composed:
         """Rows by key; parameters: positions, keys, then a list of texts per column."""
         sets = [
-            sql.SQL("{} = v.{}::{}").format(sql.Identifier(column.name), sql.Identifier(f"c{n}"), _type(column))
+            sql.SQL("{} = v.{}::{}").format(quoted(column.name), quoted(f"c{n}"), _type(column))
             for n, column in enumerate(columns)
         ]
         return sql.SQL(
@@ -153,25 +175,23 @@ class Queries:
 
     def insert(self, columns: Sequence[Column]) -> sql.Composed:
         """Rows that no unique constraint refuses; parameters: a list of texts per column."""
-        if not columns:
-            return sql.SQL("INSERT INTO {} DEFAULT VALUES RETURNING {}").format(self._table, self._returned)
-        casts = [sql.SQL("v.{}::{}").format(sql.Identifier(f"c{n}"), _type(column)) for n, column in enumerate(columns)]
+        casts = [sql.SQL("v.{}::{}").format(quoted(f"c{n}"), _type(column)) for n, column in enumerate(columns)]
         return sql.SQL(
-            "INSERT INTO {} ({}) OVERRIDING SYSTEM VALUE SELECT {} FROM unnest({}) AS v({}) "
-            "ON CONFLICT DO NOTHING RETURNING {}"
+            "INSERT INTO {} ({}) OVERRIDING SYSTEM VALUE SELECT {} FROM unnest({}) AS v({}) {}RETURNING {}"
         ).format(
             self._table,
             _names([column.name for column in columns]),
             sql.SQL(", ").join(casts),
             sql.SQL(", ".join(["%s::text[]"] * len(columns))),
             _names([f"c{n}" for n in range(len(columns))]),
+            self._conflicts,
             self._returned,
         )
 
     def copy(self, columns: Sequence[Column]) -> sql.Composed:
         """Rows from COPY's text format."""
         names = _names([column.name for column in columns])
-        return sql.SQL("COPY {} ({}) FROM STDIN").format(self._insertable, names)
+        return sql.SQL("COPY {} ({}) FROM STDIN").format(self._name, names)
 
     def fresh_keys(self) -> sql.Composed | None:
         """Keys from the column's own default; parameter: how many. None without a default."""
@@ -184,11 +204,16 @@ _ROW, _FIELD, _NULL = sql.Literal(ROW), sql.Literal(FIELD), sql.Literal(NULL)
 
 
 def _column(column: Column) -> sql.Composed:
-    return sql.SQL("{}.{}").format(_TARGET, sql.Identifier(column.name))
+    return sql.SQL("{}.{}").format(_TARGET, quoted(column.name))
 
 
 def _names(names: Sequence[str]) -> sql.Composed:
-    return sql.SQL(", ").join(map(sql.Identifier, names))
+    return sql.SQL(", ").join(map(quoted, names))
+
+
+def quoted(*names: str) -> sql.SQL:
+    """A quoted name, for statements with parameters: psycopg's own Identifier leaves a `%` as it is."""
+    return _trusted(".".join('"' + name.replace('"', '""') + '"' for name in names))
 
 
 def _type(column: Column) -> sql.SQL:
@@ -198,7 +223,7 @@ def _type(column: Column) -> sql.SQL:
 
 def _trusted(text: str) -> sql.SQL:
     """SQL that the server itself wrote: the name of a type, the expression of a default."""
-    return sql.SQL(text.replace("%", "%%"))  # type: ignore[arg-type]
+    return sql.SQL(text.replace("%", "%%"))
 
 
 def _where(bounds: Sequence[sql.Composable]) -> sql.Composable:

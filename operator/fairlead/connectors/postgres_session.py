@@ -9,13 +9,14 @@ import socket
 import ssl
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 import psycopg
+from psycopg import sql
 from psycopg.pq import TransactionStatus
 
 from fairlead.connectors.postgres_catalog import AsyncConnection
@@ -28,6 +29,9 @@ from fairlead.transport.limits import Limiter
 from fairlead.transport.secrets import Secrets
 
 T = TypeVar("T")
+
+Row = tuple[bytes | None, ...]
+"""The fields of a row, as PostgreSQL printed them."""
 
 CONNECT_TIMEOUT = 10
 """Seconds until a connection must stand."""
@@ -67,7 +71,7 @@ class Sessions:
         self._limiter = Limiter(self._spec.limits, self._backoff.longest)
         self._idle: list[tuple[AsyncConnection, float]] = []
         self._roots: Path | None = None
-        self._mode = _mode(connection)
+        self._connection = connection
 
     @property
     def where(self) -> str:
@@ -131,6 +135,7 @@ class Sessions:
             return await psycopg.AsyncConnection.connect(**parameters, autocommit=True, prepare_threshold=None)
 
     async def _parameters(self) -> dict[str, Any]:
+        mode = _mode(self._connection)
         basic = self._spec.auth.basic if self._spec.auth else None
         settings = {
             **SETTINGS,
@@ -148,9 +153,10 @@ class Sessions:
             "application_name": "fairlead",
             "passfile": os.devnull,  # credentials come from the Secret alone
             "options": " ".join(f"-c {name}={value}" for name, value in settings.items()),
-            "sslmode": self._mode,
+            "sslmode": mode,
+            "gssencmode": "disable",
         }
-        if self._mode.startswith("verify"):
+        if mode.startswith("verify"):
             parameters["sslrootcert"] = self._trusted()
         if basic:
             parameters["user"] = self._secrets.get(basic.username.secret_key_ref)
@@ -194,6 +200,14 @@ class Sessions:
         while self._idle:
             await self._idle.pop()[0].close()
         self._forget_roots()
+
+
+async def rows_of(connection: AsyncConnection, query: sql.SQL | sql.Composed, values: Sequence[Any]) -> list[Row]:
+    """The rows that a query gives, not decoded."""
+    result = (await connection.execute(query, values)).pgresult
+    assert result is not None
+    get, columns = result.get_value, range(result.nfields)
+    return [tuple([get(n, column) for column in columns]) for n in range(result.ntuples)]
 
 
 def _mode(connection: Connection) -> str:

@@ -56,7 +56,7 @@ class Column(msgspec.Struct, frozen=True):
 
     Attributes:
         name: its name.
-        type: the type's name, `enum` for every enumeration; of the base type for a domain, of the elements for an array.
+        type: the type's name, `enum` for every enumeration; for a domain its base type, for an array its elements'.
         sql_type: the type as SQL casts to it, without length or precision (a cast to those would cut silently).
         array: whether it holds lists.
         limit: its type modifier: length, precision and scale; None when there is none.
@@ -133,7 +133,7 @@ _DECODERS: dict[str, Callable[[str], Any]] = {
 
 
 def _array(text: str, decode: Callable[[str], Any] | None) -> Any:
-    """A list of an array literal such as `{1,NULL,"a \\"b\\""}`; lists of lists for more dimensions."""
+    r"""A list of an array literal such as `{1,NULL,"a \"b\""}`; lists of lists for more dimensions."""
     stack: list[list[Any]] = [[]]
     for brace, quoted, bare in _ARRAY.findall(text[text.index("{") :]):
         if brace == "{":
@@ -250,6 +250,8 @@ def _written_text(column: Column, values: Sequence[Any]) -> Written:
     joined = "".join(item for item in values if item)
     if "\x00" in joined:
         raise Unfit(f"column {column.name!r} cannot hold the NUL character: remove it where the value comes from")
+    if column.type == "name":
+        return Written(list(values))  # it is cut to 63 bytes
     longest = None if column.limit is None or column.type != "varchar" else column.limit - 4
     if longest is not None and any(item is not None and len(item) > longest for item in values):
         return Written(list(values))  # blanks beyond the length are cut, anything else is refused

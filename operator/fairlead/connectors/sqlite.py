@@ -1,339 +1,217 @@
-"""SQLite: one file, read and written in a thread of its own."""
+"""SQLite: a table or view of a file as a system."""
 
 from __future__ import annotations
 
-import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
-from decimal import Decimal
-from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
-from urllib.parse import unquote, urlsplit
+import time
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
 
-import orjson
+import msgspec
 
-from fairlead.connectors.base import Attribute, Capabilities, Health, NativeWrite, Operation, Outcome, Page, Verdict
-from fairlead.connectors.table import LOOKBACK, PAGE, Columns, Cursor, TablePage, near, require_columns
+from fairlead.connectors import table
+from fairlead.connectors.base import Attribute, Capabilities, Health, NativeWrite, Outcome, Page
+from fairlead.connectors.feed import Key, Moment, Value
+from fairlead.connectors.sqlite_page import Column, RowPage
+from fairlead.connectors.sqlite_query import Queries
+from fairlead.connectors.sqlite_session import File
+from fairlead.connectors.sqlite_write import Writer
+from fairlead.connectors.table import FIRST, Names, Part, names_of, not_unique, require_column
 from fairlead.model.connection import Connection
-from fairlead.model.connector import ErrorClass
-from fairlead.model.record import Native
-from fairlead.transport.failure import Failure, Misconfigured, Transient
+from fairlead.model.problem import near
+from fairlead.transport.failure import Misconfigured
 
-P = ParamSpec("P")
-T = TypeVar("T")
-
-TIMEOUT = 30.0
-"""Seconds to wait for another writer, and for any one call."""
+_COLUMNS = 'SELECT name, upper(type), hidden = 0, "notnull" = 0, pk FROM pragma_table_xinfo(?) ORDER BY cid'
+_UNIQUE = """
+SELECT (SELECT group_concat(i.name, '/') FROM pragma_index_info(l.name) i) FROM pragma_index_list(?) l
+WHERE l."unique" AND NOT l.partial
+"""
 
 
 class SQLiteDatabase:
-    """One SQLite file, shared by every policy of a process that uses the Connection."""
+    """One file. See `connectors.base.Client`."""
 
     def __init__(self, connection: Connection) -> None:
-        self.path = _path(connection.spec.url)
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="sqlite")
-        self._database: sqlite3.Connection | None = None
-
-    async def run(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Runs a call in the database's thread; a cancelled caller waits until it is whole."""
-        loop = asyncio.get_running_loop()
-        done = loop.run_in_executor(self._thread, lambda: self._guarded(call, *args, **kwargs))
-        try:
-            return await asyncio.shield(done)
-        except asyncio.CancelledError:
-            await asyncio.wait([done])
-            raise
-
-    def _guarded(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        try:
-            return call(*args, **kwargs)
-        except sqlite3.Error as error:
-            raise _failure(error, self.path) from None
-
-    @property
-    def database(self) -> sqlite3.Connection:
-        """The open database; only to be used in its thread."""
-        if self._database is None:
-            if not self.path.exists():
-                raise Misconfigured(f"there is no SQLite file {self.path}", reason="DatabaseNotFound")
-            self._database = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, timeout=TIMEOUT)
-            self._database.execute("PRAGMA foreign_keys = ON")
-        return self._database
+        self._file = File(connection)
 
     async def open(
         self, object_name: str, *, paths: Sequence[str], key: str | None, modified: str | None
     ) -> SQLiteTable:
         """See `Client.open`."""
-        return await SQLiteTable.open(self, object_name, paths, key, modified)
+        described = await self._file.run(lambda database: _described(database, object_name))
+        if not described.columns:
+            hint = near(object_name, described.others)
+            raise Misconfigured(f"{self._file.path} has no table {object_name!r}{hint}", reason="ObjectNotFound")
+        names = names_of(
+            object_name, list(described.columns), described.primary, paths=paths, key=key, modified=modified
+        )
+        return SQLiteTable(self._file, object_name, described, names)
 
     async def probe(self) -> Health:
         """See `Client.probe`."""
-        loop = asyncio.get_running_loop()
-        started = loop.time()
-        await self.run(lambda: self.database.execute("SELECT count(*) FROM sqlite_schema").fetchone())
-        return Health(loop.time() - started)
+        started = time.monotonic()
+        await self._file.run(lambda database: database.execute("SELECT count(*) FROM sqlite_schema").fetchone())
+        return Health(time.monotonic() - started)
 
     async def close(self) -> None:
         """Closes the file."""
-        if self._database is not None:
-            await self.run(self._database.close)
-            self._database = None
-        self._thread.shutdown(wait=False)
+        await self._file.close()
+
+
+class Described(msgspec.Struct, frozen=True):
+    """What a file tells of a table; `columns` is empty when it has none of this name.
+
+    Attributes:
+        columns: by name, in order.
+        primary: the columns of the primary key.
+        uniques: columns that a unique index orders, alone.
+        view: whether it is no table.
+        others: names of the tables and views that there are, for a hint.
+    """
+
+    columns: dict[str, Column]
+    primary: tuple[str, ...]
+    uniques: frozenset[str]
+    view: bool
+    others: tuple[str, ...]
+
+
+def _described(database: sqlite3.Connection, name: str) -> Described:
+    found = database.execute(_COLUMNS, (name,)).fetchall()
+    objects = database.execute("SELECT name, type FROM sqlite_schema WHERE type IN ('table', 'view')").fetchall()
+    primary = tuple(row[0] for row in sorted(found, key=lambda row: row[4]) if row[4])
+    uniques = {row[0] for row in database.execute(_UNIQUE, (name,))} | ({primary[0]} if len(primary) == 1 else set())
+    return Described(
+        columns={row[0]: Column(row[0], row[1], bool(row[2]), bool(row[3])) for row in found},
+        primary=primary,
+        uniques=frozenset(uniques),
+        view=any(kind == "view" and other.lower() == name.lower() for other, kind in objects),
+        others=tuple(other for other, _ in objects if not other.startswith("sqlite_")),
+    )
 
 
 class SQLiteTable:
-    """A table or view of a SQLite file. See `connectors.base.System`."""
+    """One table or view. See `connectors.base.System` and `connectors.table.Source`."""
 
-    def __init__(self, database: SQLiteDatabase, table: str, columns: Columns, types: dict[str, str]) -> None:
-        self._shared = database
-        self._table = _quoted(table)
-        self._name = table
-        self._columns = columns
-        self._types = types
-        self._select = ", ".join(map(_quoted, columns.all))
-        self._key = _quoted(columns.key)
+    first = FIRST
 
-    @classmethod
-    async def open(
-        cls, database: SQLiteDatabase, table: str, paths: Sequence[str], key: str | None, modified: str | None
-    ) -> SQLiteTable:
-        """Opens a table for the columns that a policy maps.
-
-        Raises:
-            Misconfigured: no such table or column, or no single-column key.
-        """
-        info = await database.run(_table_info, database, table)
-        if not info:
-            tables = await database.run(_tables, database)
-            raise Misconfigured(f"{database.path} has no table {table!r}{near(table, tables)}", reason="ObjectNotFound")
-        types = {name: kind.upper() for name, kind, _ in info}
-        primary = [name for name, _, position in sorted(info, key=lambda row: row[2]) if position]
-        if key is None and len(primary) != 1:
-            raise Misconfigured(
-                f"table {table} has no single-column primary key: name a unique column in systems[].key",
-                reason="KeyNotFound",
-            )
-        columns = Columns(key or primary[0], tuple(sorted(paths)), modified)
-        require_columns(table, columns, list(types))
-        return cls(database, table, columns, types)
+    def __init__(self, file: File, name: str, described: Described, names: Names) -> None:
+        self._file = file
+        self._name = name
+        self._described = described
+        self._queries = Queries(name, described.columns, names)
+        self._writer = Writer(self._queries)
+        self.timed = names.modified is not None
 
     @property
     def capabilities(self) -> Capabilities:
-        """See `System.capabilities`."""
-        return Capabilities(
-            create=True, update=True, delete=True, changes=self._columns.modified is not None, find=True
-        )
-
-    async def scan(self) -> AsyncIterator[Page]:
-        """Pages by key, each its own short read: no long transaction holds up the application."""
-        cursor = await self._settled_cursor()
-        last, more = None, True
-        while more:
-            where = f"WHERE {self._key} > ?" if last is not None else ""
-            values = (last,) if last is not None else ()
-            rows, modified = await self._rows(f"{where} ORDER BY {self._key} LIMIT {PAGE}", values)
-            more = len(rows) == PAGE
-            last = rows[-1][0] if rows else None
-            yield TablePage(self._columns.all, rows, modified=modified, cursor=None if more else cursor)
-
-    async def changes(self, cursor: str) -> AsyncIterator[Page]:
-        """See `System.changes`."""
-        position = sure = Cursor.parse(cursor)
-        horizon = datetime.now(UTC) - LOOKBACK
-        more = True
-        while more:
-            rows, modified = await self._rows(*self._since(position))
-            more = len(rows) == PAGE
-            if not rows:
-                return
-            pairs = [(None if m is None else str(m), str(row[0])) for m, row in zip(modified, rows, strict=True)]
-            sure = sure.past(pairs, horizon)
-            position = position.past(pairs, datetime.max.replace(tzinfo=UTC))
-            text = sure.text()
-            yield TablePage(self._columns.all, rows, modified=modified, cursor=text if text != cursor else None)
-
-    def _since(self, cursor: Cursor) -> tuple[str, tuple[Any, ...]]:
-        column = _quoted(self._columns.modified or "")
-        key, modified = self._typed(self._columns.key), self._typed(self._columns.modified or "")
-        newer, values = f"{column} IS NOT NULL", []
-        if cursor.modified is not None:
-            newer = f"({column}, {self._key}) > ({modified}, {key})"
-            values += [cursor.modified, cursor.key]
-        fresh = f"{column} IS NULL"
-        if cursor.null_key is not None:
-            fresh += f" AND {self._key} > {key}"
-            values.append(cursor.null_key)
-        return f"WHERE {newer} OR {fresh} ORDER BY {column}, {self._key} LIMIT {PAGE}", tuple(values)
-
-    def _typed(self, column: str) -> str:
-        """A placeholder that compares like the column: cursors are text, and SQLite orders numbers before text."""
-        kind = self._types.get(column, "")
-        return "CAST(? AS NUMERIC)" if any(word in kind for word in ("INT", "REAL", "NUM", "FLOA", "DEC")) else "?"
-
-    async def _settled_cursor(self) -> str | None:
-        if self._columns.modified is None:
-            return None
-        column, horizon = _quoted(self._columns.modified), datetime.now(UTC) - LOOKBACK
-        query = (
-            f"SELECT {column}, {self._key} FROM {self._table} WHERE {column} IS NOT NULL "
-            f"ORDER BY {column} DESC, {self._key} DESC LIMIT {PAGE}"
-        )
-        newest = [(str(m), str(k)) for m, k in await self._shared.run(self._fetch, query, ())]
-        nulls = f"SELECT max({self._key}) FROM {self._table} WHERE {column} IS NULL"
-        null_key = (await self._shared.run(self._fetch, nulls, ()))[0][0]
-        newest.reverse()
-        cursor = Cursor(null_key=None if null_key is None else str(null_key))
-        return cursor.past(newest, horizon).text()
-
-    async def _rows(self, clause: str, values: Sequence[Any]) -> tuple[list[tuple[Any, ...]], list[Any]]:
-        extra = f", {_quoted(self._columns.modified)}" if self._columns.modified else ", NULL"
-        rows = await self._shared.run(self._fetch, f"SELECT {self._select}{extra} FROM {self._table} {clause}", values)
-        return [row[:-1] for row in rows], [row[-1] for row in rows]
-
-    def _fetch(self, query: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
-        return self._shared.database.execute(query, values).fetchall()
-
-    async def fetch(self, keys: Sequence[str]) -> Page:
-        """See `System.fetch`."""
-        rows, modified = await self._among(self._columns.key, list(keys))
-        here = {str(row[0]) for row in rows}
-        gone = [key for key in keys if key not in here]
-        return TablePage(self._columns.all, rows, modified=modified, deleted=gone)
-
-    async def find(self, path: str, values: Sequence[object]) -> Page:
-        """See `System.find`."""
-        rows, modified = await self._among(path, list(values))
-        return TablePage(self._columns.all, rows, modified=modified)
-
-    async def _among(self, column: str, values: list[Any]) -> tuple[list[tuple[Any, ...]], list[Any]]:
-        placeholder = self._typed(column).replace("?", "value")
-        clause = f"WHERE {_quoted(column)} IN (SELECT {placeholder} FROM json_each(?))"
-        return await self._rows(clause, (orjson.dumps(values, default=str).decode(),))
-
-    async def write(self, writes: Sequence[NativeWrite]) -> list[Outcome]:
-        """See `System.write`."""
-        return await self._shared.run(self._write, writes)
-
-    def _write(self, writes: Sequence[NativeWrite]) -> list[Outcome]:
-        database = self._shared.database
-        database.execute("BEGIN IMMEDIATE")
-        try:
-            outcomes = [self._write_one(write) for write in writes]
-            database.execute("COMMIT")
-        except BaseException:
-            if database.in_transaction:
-                database.execute("ROLLBACK")
-            raise
-        return outcomes
-
-    def _write_one(self, write: NativeWrite) -> Outcome:
-        """One write under its own savepoint: a row that the database refuses leaves the others alone."""
-        database = self._shared.database
-        database.execute("SAVEPOINT one")
-        try:
-            outcome = self._apply(write)
-        except (sqlite3.IntegrityError, sqlite3.DataError, sqlite3.InterfaceError, OverflowError) as error:
-            database.execute("ROLLBACK TO one")
-            outcome = self._refused(write, error)
-        database.execute("RELEASE one")
-        return outcome
-
-    def _apply(self, write: NativeWrite) -> Outcome:
-        if write.operation is Operation.CREATE:
-            return self._create(write)
-        current = self._current(self._columns.key, write.key)
-        if current is None:
-            return Outcome(ErrorClass.GONE, f"no row with this key in {self._name}", key=write.key)
-        verdict = write.check(self._native(current))
-        if verdict is Verdict.CONFLICT:
-            return self._outcome(current, ErrorClass.CONFLICT, "edited meanwhile")
-        if verdict is Verdict.DONE:
-            return self._outcome(current)
-        if write.operation is Operation.DELETE:
-            self._shared.database.execute(f"DELETE FROM {self._table} WHERE {self._key} = ?", (current[0],))
-            return Outcome(key=write.key)
-        names = list(write.values)
-        sets = ", ".join(f"{_quoted(name)} = ?" for name in names)
-        values = [_adapted(write.values[name]) for name in names]
-        query = f"UPDATE {self._table} SET {sets} WHERE {self._key} = ? RETURNING {self._select}"
-        rows = self._shared.database.execute(query, (*values, current[0])).fetchall()
-        return self._outcome(rows[0])
-
-    def _create(self, write: NativeWrite) -> Outcome:
-        names = list(write.values)
-        columns, places = ", ".join(map(_quoted, names)), ", ".join("?" * len(names))
-        query = f"INSERT INTO {self._table} ({columns}) VALUES ({places}) RETURNING {self._select}"
-        values = [_adapted(write.values[name]) for name in names]
-        return self._outcome(self._shared.database.execute(query, values).fetchall()[0])
-
-    def _refused(self, write: NativeWrite, error: Exception) -> Outcome:
-        """What a refused row means: a duplicate is a conflict with the row that is there."""
-        if getattr(error, "sqlite_errorname", "") in ("SQLITE_CONSTRAINT_UNIQUE", "SQLITE_CONSTRAINT_PRIMARYKEY"):
-            for column in str(error).rpartition(": ")[2].split(", "):
-                name = column.rpartition(".")[2]
-                current = self._current(name, _adapted(write.values.get(name)))
-                if current is not None and write.operation is Operation.CREATE:
-                    return self._outcome(current, ErrorClass.CONFLICT, "exists already")
-        return Outcome(ErrorClass.INVALID, f"{self._name} refuses the row: {error}", key=write.key)
-
-    def _current(self, column: str, value: Any) -> tuple[Any, ...] | None:
-        query = f"SELECT {self._select} FROM {self._table} WHERE {_quoted(column)} = {self._typed(column)} LIMIT 1"
-        rows = self._fetch(query, (value,))
-        return rows[0] if rows else None
-
-    def _native(self, row: Sequence[Any]) -> Native:
-        return dict(zip(self._columns.all, row, strict=True))
-
-    def _outcome(self, row: Sequence[Any], error: ErrorClass | None = None, message: str = "") -> Outcome:
-        raw = orjson.dumps(row, default=str)
-        return Outcome(error, message, key=str(row[0]), raw=raw, stored=self._native(row))
+        """See `System.capabilities`. Views are only read."""
+        able = not self._described.view
+        return Capabilities(create=able, update=able, delete=able, changes=self.timed, find=True)
 
     async def attributes(self) -> Sequence[Attribute]:
         """See `System.attributes`."""
-        return [Attribute(name, kind.lower()) for name, kind in self._types.items()]
+        return [
+            Attribute(column.name, column.type.lower(), writable=column.writable, nullable=column.nullable)
+            for column in self._described.columns.values()
+        ]
 
     async def close(self) -> None:
-        """The database is shared; it closes with its Connection."""
+        """The file is the database's."""
+
+    # --- reading ---
+
+    async def scan(self) -> AsyncIterator[Page]:
+        """See `System.scan`."""
+        if self._queries.key.name not in self._described.uniques and await self._rows(self._queries.doubled, ()):
+            raise not_unique(self._name, self._queries.key.name)
+        async for page in table.scan(self):
+            yield page
+
+    def changes(self, cursor: str) -> AsyncIterator[Page]:
+        """See `System.changes`."""
+        return table.changes(self, cursor)
+
+    async def moment(self) -> Moment:
+        """See `Source.moment`. Only one transaction writes at a time, so what it wrote is always the newest."""
+        return Moment(time.time(), time.monotonic())
+
+    async def newest(self) -> tuple[Value, Key]:
+        """See `Source.newest`. Keys that do not grow settle nothing: rows without a time are then all read each run."""
+        ((top, null_top),) = await self._rows(self._queries.newest, ())
+        return _value(top), null_top if isinstance(null_top, int) else None
+
+    async def by_key(self, last: Part | None, limit: int) -> Part:
+        """See `Source.by_key`."""
+        return await self._part(self._queries.by_key(last=last is not None), [last.key] if last else [], limit)
+
+    async def by_time(self, after: Value, last: Part | None, limit: int) -> Part:
+        """See `Source.by_time`."""
+        query = self._queries.by_time(settled=after is not None, last=last is not None)
+        return await self._part(query, [last.time, last.key] if last else [] if after is None else [after], limit)
+
+    async def untimed(self, after: Key, last: Part | None, limit: int) -> Part:
+        """See `Source.untimed`."""
+        key = last.key if last else after
+        return await self._part(self._queries.untimed(last=key is not None), [] if key is None else [key], limit)
+
+    def nothing(self) -> RowPage:
+        """See `Source.nothing`."""
+        return RowPage(self._queries.columns, [])
+
+    async def _part(self, query: str, values: Sequence[Any], limit: int) -> Part:
+        page, last = await self._file.run(lambda database: self._page(database, query, (*values, limit)))
+        more = len(page.keys) >= limit
+        return Part(page, sum(map(len, page.raws)), more, *last)
+
+    def _page(
+        self, database: sqlite3.Connection, query: str, values: Sequence[Any]
+    ) -> tuple[RowPage, tuple[Value, Key]]:
+        """The page of a query, and time and key of its last row."""
+        rows = database.execute(query, values).fetchall()
+        if any(isinstance(row[-1], bytes) for row in rows):
+            raise Misconfigured(
+                f"column {self._queries.key.name!r} of table {self._name} holds binary data, which identifies no "
+                "record: name a column of text or numbers in the policy's systems[].key",
+                reason="KeyNotFound",
+            )
+        return RowPage(self._queries.columns, rows), (_value(rows[-1][-2]), rows[-1][-1]) if rows else (None, None)
+
+    async def _rows(self, query: str, values: Sequence[Any]) -> list[Any]:
+        return await self._file.run(lambda database: database.execute(query, values).fetchall())
+
+    # --- single records ---
+
+    async def fetch(self, keys: Sequence[str]) -> Page:
+        """See `System.fetch`."""
+        page = await self._among(self._queries.key, keys)
+        here = set(page.keys)
+        page.deleted = [key for key in keys if key not in here]
+        return page
+
+    async def find(self, path: str, values: Sequence[object]) -> Page:
+        """See `System.find`."""
+        require_column(self._name, path, list(self._described.columns))
+        return await self._among(self._described.columns[path], [value for value in values if value is not None])
+
+    async def _among(self, column: Column, values: Sequence[object]) -> RowPage:
+        query, parameters = self._queries.among(column, values)
+        page, _ = await self._file.run(lambda database: self._page(database, query, parameters))
+        return page
+
+    async def write(self, writes: Sequence[NativeWrite]) -> list[Outcome]:
+        """See `System.write`."""
+        if not writes:
+            return []
+        if self._described.view:
+            raise Misconfigured(
+                f"{self._name} is a view, which takes no {writes[0].operation.value.lower()}: name the table beneath "
+                "it, or use access: ReadOnly",
+                reason="ReadOnly",
+            )
+        return await self._file.run(lambda database: self._writer.write(database, writes))
 
 
-def _table_info(database: SQLiteDatabase, table: str) -> list[tuple[str, str, int]]:
-    query = "SELECT name, type, pk FROM pragma_table_info(?)"
-    return database.database.execute(query, (table,)).fetchall()
-
-
-def _tables(database: SQLiteDatabase) -> list[str]:
-    return [
-        row[0] for row in database.database.execute("SELECT name FROM sqlite_schema WHERE type IN ('table', 'view')")
-    ]
-
-
-def _path(url: str) -> Path:
-    """sqlite:///relative/file or sqlite:////absolute/file, as SQLAlchemy writes them."""
-    parts = urlsplit(url)
-    if parts.netloc or not parts.path.startswith("/"):
-        raise Misconfigured("write sqlite:///relative/file or sqlite:////absolute/file", reason="InvalidSpec")
-    return Path(unquote(parts.path[1:]))
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
-
-
-def _adapted(value: object) -> object:
-    """SQLite has neither decimals nor lists: an amount is stored as the column's affinity makes of its digits."""
-    if isinstance(value, Decimal):
-        return str(value)
-    return orjson.dumps(value).decode() if isinstance(value, list | dict) else value
-
-
-def _failure(error: sqlite3.Error, path: Path) -> Failure:
-    text, name = str(error), getattr(error, "sqlite_errorname", "") or ""
-    if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
-        return Transient(f"{path} is locked by another writer", reason="Locked")
-    if name.startswith("SQLITE_FULL"):
-        return Transient(f"no space is left for {path}: free some", reason="DiskFull")
-    if name.startswith(("SQLITE_CANTOPEN", "SQLITE_NOTADB", "SQLITE_CORRUPT", "SQLITE_READONLY", "SQLITE_PERM")):
-        return Misconfigured(f"{path} cannot be used: {text}", reason="DatabaseUnusable")
-    return Misconfigured(f"{path}: {text}", reason="UnexpectedAnswer")
+def _value(found: Any) -> Value:
+    """A modification time as it goes into a cursor."""
+    return found if isinstance(found, str | int | float) else None
