@@ -132,7 +132,7 @@ def full_policy() -> Manifest:
             "spec.staleAfter": "1h30m",
             "spec.mode": "Plan",
             "spec.suspend": False,
-            "spec.state": {"size": "10Gi", "storageClassName": "fast"},
+            "spec.state": {"store": "SQLite", "size": "10Gi", "storageClassName": "fast"},
             "spec.worker": {
                 "resources": {
                     "requests": {"cpu": "100m", "memory": "128Mi"},
@@ -363,6 +363,7 @@ POLICIES = [
             "longest name": {"metadata.name": "a" * 52},
             "resources as numbers": {"spec.worker": {"resources": {"limits": {"cpu": 2, "memory": 268435456}}}},
             "combined duration": {"spec.staleAfter": "1h0.5m3s"},
+            "state on PostgreSQL": {"spec.state": {"store": "Postgres", "connection": "state"}},
         },
         bad={
             "unknown field": {"spec.sytems": []},
@@ -401,6 +402,13 @@ POLICIES = [
             "guard beyond all": {"spec.deletes": {"guard": {"maxPercent": 101}}},
             "unknown mode": {"spec.mode": "DryRun"},
             "size without unit": {"spec.state": {"size": "10"}},
+            "unknown store": {"spec.state": {"store": "MySQL"}},
+            "Postgres without a Connection": {"spec.state": {"store": "Postgres"}},
+            "a Connection without Postgres": {"spec.state": {"connection": "state"}},
+            "Postgres with a volume": {"spec.state": {"store": "Postgres", "connection": "state", "size": "1Gi"}},
+            "Postgres with a storage class": {
+                "spec.state": {"store": "Postgres", "connection": "state", "storageClassName": "fast"}
+            },
             "resources of another kind": {"spec.worker": {"resources": {"limits": {"gpu": 1}}}},
             "cpu that is no quantity": {"spec.worker": {"resources": {"limits": {"cpu": "much"}}}},
             "field of a later version": {"spec.trigger": {"webhooks": True}},

@@ -91,7 +91,7 @@ class Inventory:
         """Takes over what others need to know of a policy; returns whom that concerns."""
         place = (policy.metadata.namespace, policy.metadata.name)
         entry = self.policy(*place)
-        connections = frozenset(system.connection for system in policy.spec.systems)
+        connections = policy.connections()
         claims, active = self._claims(policy), not policy.spec.suspend
         if (entry.connections, entry.claims, entry.active) == (connections, claims, active):
             return set()

@@ -27,7 +27,7 @@ from fairlead.kube.kinds import (
 from fairlead.model.common import KeyRef, Metadata, Resource
 from fairlead.model.connection import Connection, Limits
 from fairlead.model.connector import Connector
-from fairlead.model.syncpolicy import SyncPolicy
+from fairlead.model.syncpolicy import StateStore, SyncPolicy
 
 SUFFIX = "-fairlead"
 """Everything that runs policy `customers` is named `customers-fairlead`."""
@@ -40,6 +40,7 @@ CONFIG_HASH = "fairlead.dev/config-hash"
 CONFIG_DIRECTORY = "/etc/fairlead/config"
 SECRETS_DIRECTORY = "/etc/fairlead/secrets"
 STATE_DIRECTORY = "/var/lib/fairlead"
+VOLUME_SIZE = "1Gi"
 PORT = 8080
 USER = 65532
 """User and group of the container: nobody in particular, never root."""
@@ -90,7 +91,7 @@ def render(inputs: Inputs) -> list[tuple[Kind, Object]]:
         (SERVICE_ACCOUNT, _service_account(inputs)),
         (ROLE, _role(inputs)),
         (ROLE_BINDING, _role_binding(inputs)),
-        (PERSISTENT_VOLUME_CLAIM, _volume_claim(inputs)),
+        *([(PERSISTENT_VOLUME_CLAIM, _volume_claim(inputs))] if _on_volume(inputs) else []),
         (CONFIG_MAP, _config_map(inputs)),
         (DEPLOYMENT, _deployment(inputs)),
     ]
@@ -181,9 +182,15 @@ def _role_binding(inputs: Inputs) -> Object:
     )
 
 
+def _on_volume(inputs: Inputs) -> bool:
+    """Whether the state needs a volume. One that is there stays when the state moves to a database."""
+    return inputs.policy.spec.state.store is StateStore.SQLITE
+
+
 def _volume_claim(inputs: Inputs) -> Object:
     state = inputs.policy.spec.state
-    spec: Object = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": state.size}}}
+    storage = {"storage": state.size or VOLUME_SIZE}
+    spec: Object = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": storage}}
     if state.storage_class_name is not None:
         spec["storageClassName"] = state.storage_class_name
     return _object(PERSISTENT_VOLUME_CLAIM, inputs, spec=spec)
@@ -291,7 +298,7 @@ def _container(inputs: Inputs) -> Object:
         "volumeMounts": [
             {"name": "config", "mountPath": CONFIG_DIRECTORY, "readOnly": True},
             {"name": "secrets", "mountPath": SECRETS_DIRECTORY, "readOnly": True},
-            {"name": "state", "mountPath": STATE_DIRECTORY},
+            *([{"name": "state", "mountPath": STATE_DIRECTORY}] if _on_volume(inputs) else []),
             {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - a path inside the container
         ],
     }
@@ -309,7 +316,7 @@ def _volumes(inputs: Inputs, name: str) -> list[Object]:
     return [
         {"name": "config", "configMap": {"name": name}},
         {"name": "secrets", "projected": {"defaultMode": 0o440, "sources": _secret_sources(inputs.connections)}},
-        {"name": "state", "persistentVolumeClaim": {"claimName": name}},
+        *([{"name": "state", "persistentVolumeClaim": {"claimName": name}}] if _on_volume(inputs) else []),
         {"name": "tmp", "emptyDir": {"sizeLimit": "256Mi"}},
     ]
 

@@ -104,7 +104,7 @@ class PolicyReconciler:
         now = datetime.now(UTC)
         policy = decode("SyncPolicy", found)
         self._concern(self._inventory.note_policy(policy))
-        states = [self._state(policy, name) for name in _connections(policy)]
+        states = [self._state(policy, name) for name in sorted(policy.connections())]
         view = PolicyView(policy=policy, connections=states, measured=measured_of(found), now=now)
         obstacle = await self._run(view, entry)
         return msgspec.structs.replace(view, obstacle=obstacle, rollout=entry.rollout)
@@ -186,7 +186,7 @@ class PolicyReconciler:
         return msgspec.structs.replace(connection, spec=msgspec.structs.replace(connection.spec, limits=limits))
 
     def _used(self, policy: SyncPolicy) -> list[Connection]:
-        places = [(policy.metadata.namespace, name) for name in _connections(policy)]
+        places = [(policy.metadata.namespace, name) for name in sorted(policy.connections())]
         found = [self._inventory.connections.get(place) for place in places]
         return [each.connection for each in found if each]
 
@@ -271,7 +271,3 @@ def _own(status: Mapping[str, Any]) -> dict[str, Any]:
 
 def _by_type(conditions: Iterable[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
     return {each["type"]: each for each in conditions}
-
-
-def _connections(policy: SyncPolicy) -> list[str]:
-    return sorted({system.connection for system in policy.spec.systems})

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import msgspec
 
 from fairlead.model.bundle import Bundle
-from fairlead.model.checks import ability, contract, mapping, overlap, ownership, timing
+from fairlead.model.checks import ability, contract, mapping, overlap, ownership, remembering, timing
 from fairlead.model.checks.context import Context
 from fairlead.model.connection import Connection
 from fairlead.model.connector import Connector
@@ -40,6 +40,8 @@ _RULES: tuple[Rule, ...] = (
     ability.objects_are_offered,
     ability.objects_can_be_written,
     ability.objects_can_be_deleted,
+    remembering.connection_exists,
+    remembering.connection_is_postgresql,
     overlap.systems_are_different,
     overlap.policies_do_not_overlap,
 )
@@ -75,8 +77,7 @@ def _is_echo(bundle: Bundle, policy: SyncPolicy, problem: Problem) -> bool:
     if problem.reason is not Reason.CONNECTION_NOT_FOUND:
         return False
     number = problem.path[2]
-    assert isinstance(number, int)
-    name = policy.spec.systems[number].connection
+    name = policy.spec.systems[number].connection if isinstance(number, int) else policy.spec.state.connection
     return ("Connection", f"{policy.metadata.namespace}/{name}") in bundle.broken
 
 

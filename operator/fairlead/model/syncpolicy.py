@@ -192,10 +192,19 @@ class Trigger(Spec, frozen=True, kw_only=True):
     resync_schedule: str = "0 3 * * *"
 
 
-class State(Spec, frozen=True, kw_only=True):
-    """Where the policy's state is kept."""
+class StateStore(StrEnum):
+    """What keeps the policy's state."""
 
-    size: str = "1Gi"
+    SQLITE = "SQLite"
+    POSTGRES = "Postgres"
+
+
+class State(Spec, frozen=True, kw_only=True):
+    """Where the policy's state is kept. `connection` belongs to Postgres, the others to SQLite's volume."""
+
+    store: StateStore = StateStore.SQLITE
+    connection: str | None = None
+    size: str | None = None
     storage_class_name: str | None = None
 
 
@@ -232,6 +241,11 @@ class SyncPolicy(Resource, frozen=True, kw_only=True):
     """What must agree between which systems, and who owns what."""
 
     spec: SyncPolicySpec
+
+    def connections(self) -> frozenset[str]:
+        """Names of every Connection that it uses, that of its state too."""
+        state = self.spec.state.connection
+        return frozenset(system.connection for system in self.spec.systems) | ({state} if state else set())
 
 
 REQUESTED_AT = "fairlead.dev/requested-at"
