@@ -19,6 +19,7 @@ from fairlead.connectors.base import Operation as NativeOperation
 from fairlead.engine.canonical import ContractError
 from fairlead.engine.case import Observation, Operation, Side
 from fairlead.engine.fingerprint import field, replaced
+from fairlead.engine.mapping import Mapping as FieldMapping
 from fairlead.engine.match import normalized
 from fairlead.model.connector import ErrorClass
 from fairlead.model.record import MISSING, Native, Value
@@ -176,55 +177,65 @@ class Delivery:
     async def _not_there_yet(self, system: str, batch: Sequence[Intent]) -> list[Intent]:
         """Creates whose record the system has not; those it has become first meetings.
 
-        A system that cannot be searched is trusted to refuse duplicates, but after a crash a create whose answer was
-        lost is never repeated blindly.
+        A system that cannot be searched is trusted to refuse duplicates, but a create whose answer was lost is never
+        repeated blindly.
         """
         if not self._session.capabilities(system).find:
-            if self._recovering:
-                for intent in batch:
-                    self._fail([intent], ErrorClass.INVALID, _UNCERTAIN)
-                return []
-            return list(batch)
+            doubtful = [intent for intent in batch if self._recovering or self._is_uncertain(intent)]
+            self._fail(doubtful, ErrorClass.INVALID, _UNCERTAIN)
+            return [intent for intent in batch if intent not in doubtful]
         there = await self._find(system, batch)
         fresh = []
         for intent in batch:
-            found = there.get(intent.record, [])
+            found = there.get(intent.record, {})
             if not found:
                 fresh.append(intent)
-            elif len(found) == 1:
-                self._settlement.reread.setdefault(intent.record, {})[system] = found[0]
+                continue
+            observation = next(iter(found.values()))
+            if len(found) == 1 and observation is not None:
+                self._settlement.reread.setdefault(intent.record, {})[system] = observation
             else:
-                keys = ", ".join(sorted(observation.record.key for observation in found)[:5])
-                message = f"{len(found)} records there match ({keys}): merge them, or narrow the policy's match"
-                self._fail([intent], ErrorClass.INVALID, message)
+                self._fail([intent], ErrorClass.INVALID, _unlinkable(found))
         return fresh
 
-    async def _find(self, system: str, batch: Sequence[Intent]) -> dict[int, list[Observation]]:
-        """Record → what the system already has under one of the record's match keys."""
+    def _is_uncertain(self, intent: Intent) -> bool:
+        before = self._memories[intent.record].pending.get(intent.system)
+        return before is not None and before.dead and before.message == _UNCERTAIN
+
+    async def _find(self, system: str, batch: Sequence[Intent]) -> dict[int, dict[str, Observation | None]]:
+        """Record → native key → what the system already has under one of the record's match keys.
+
+        None stands for a record that breaks the contract: it is there, and cannot be linked.
+        """
         rules, mapping = self._session.rules, self._session.rules.systems[system].mapping
         keys = rules.match.keys([intent.write.values for intent in batch], self._session.prints)
         owners = {key: intent.record for intent, its in zip(batch, keys, strict=True) for key in its}
-        found: dict[int, dict[str, Observation]] = {}
+        found: dict[int, dict[str, Observation | None]] = {}
         for rule in rules.match.rules:
             path = mapping.path_of(rule.fields[0])
             if path is None:
                 continue
-            native = [mapping.write(intent.write.values).get(path, MISSING) for intent in batch]
+            native = [_attribute(mapping, intent, path) for intent in batch]
             values = list({repr(v): v for v in _spellings(native, rule) if v is not None and v is not MISSING}.values())
-            for observation in await self._search(system, path, values):
-                for key in rules.match.keys([observation.record.values], self._session.prints)[0]:
+            for native_key, values_there, observation in await self._search(system, path, values):
+                for key in rules.match.keys([values_there], self._session.prints)[0]:
                     if key in owners:
-                        found.setdefault(owners[key], {})[observation.record.key] = observation
+                        found.setdefault(owners[key], {})[native_key] = observation
         known = await self._session.store.lookup(system, [k for group in found.values() for k in group])
         taken = {k for k, hit in zip([k for group in found.values() for k in group], known, strict=True) if hit}
-        return {record: [o for k, o in group.items() if k not in taken] for record, group in found.items()}
+        return {record: {k: o for k, o in group.items() if k not in taken} for record, group in found.items()}
 
-    async def _search(self, system: str, path: str, values: Sequence[object]) -> list[Observation]:
+    async def _search(
+        self, system: str, path: str, values: Sequence[object]
+    ) -> list[tuple[str, Mapping[str, Value], Observation | None]]:
+        """(native key, canonical values, observation) of what is found; no observation of what breaks the contract."""
         if not values:
             return []
         page = await self._session.systems[system].find(path, values)
         reader = self._session.readers[system]
-        return list(reader.read(page, range(len(page.keys)), reader.rows(page)).observed.values())
+        reading = reader.read(page, range(len(page.keys)), reader.rows(page))
+        sound = [(o.record.key, o.record.values, o) for o in reading.observed.values()]
+        return [*sound, *((page.keys[i], refused, None) for i, refused in reading.refused.items())]
 
     # --- after the write ---
 
@@ -344,6 +355,21 @@ def backoff(attempts: int) -> float:
 def _spellings(values: Sequence[object], rule: Match) -> list[object]:
     """The values, and texts as they compare: many systems keep them so."""
     return [*values, *(normalized(value, rule.normalize) for value in values if isinstance(value, str))]
+
+
+def _attribute(mapping: FieldMapping, intent: Intent, path: str) -> object:
+    """What would be written to an attribute; nothing where that cannot be computed, which is told when it is sent."""
+    try:
+        return mapping.write(intent.write.values).get(path, MISSING)
+    except ContractError:
+        return MISSING
+
+
+def _unlinkable(found: Mapping[str, Observation | None]) -> str:
+    keys = ", ".join(sorted(found)[:5])
+    if len(found) == 1:
+        return f"record {keys} there matches, but breaks the policy's schema: mend it there"
+    return f"{len(found)} records there match ({keys}): merge them, or narrow the policy's match"
 
 
 def _proceed(_: Native) -> Verdict:

@@ -181,7 +181,7 @@ class Intake:
     ) -> None:
         """A write goes out with its batch, unless the guard counts it, or the same record may be new there as well."""
         before = memory.pending.get(system)
-        if before is not None and before.write == write:
+        if before is not None and before.write == write and not before.dead:
             after.pending[system] = before  # nothing new: it keeps its place and its back-off
             return
         waits = write.operation is Operation.CREATE and system not in self.read
