@@ -300,6 +300,7 @@ class Replay:
         self.now += 1
         self._doing, self._count, self._disturbed = doing, 0, bool(doing.faults)
         before = {name: len(system.writes) for name, system in self.systems.items()}
+        rows = {name: system.records for name, system in self.systems.items()}
         for name, system in self.systems.items():
             system.calls = 0
             system.faults = {n: fault for (s, n), fault in doing.faults.items() if s == name}
@@ -315,12 +316,13 @@ class Replay:
             if group.split(Died)[1] is not None:
                 raise
         self._doing, self._running = Doing(), False
+        self._silence_deleted(before, rows)
         if self._dead:
             self.crashes += 1
             await self.stop()
         elif not self._disturbed and report is not None and not report.failures:
             self.settled = self.standing()
-        await self._count_deletes(before, approved, report)
+        self._count_deletes(before, approved, report)
         return report
 
     async def _open(self) -> Session:
@@ -343,7 +345,15 @@ class Replay:
             await self.session.store.close()
             self.session = None
 
-    async def _count_deletes(self, before: dict[str, int], approved: str, report: RunReport | None) -> None:
+    def _silence_deleted(self, before: dict[str, int], rows: dict[str, dict[str, dict[str, object]]]) -> None:
+        """What had long been in agreement when its record was deleted everywhere is accounted for by that finding."""
+        for name, system in self.systems.items():
+            for write in system.writes[before[name] :]:
+                if write.operation is Operation.DELETE:
+                    here = rows[name].get(write.key or "", {})
+                    self.silenced |= {core(value) for value in here.values()} & self.settled
+
+    def _count_deletes(self, before: dict[str, int], approved: str, report: RunReport | None) -> None:
         deleted = 0
         for name, system in self.systems.items():
             deleted += sum(write.operation is Operation.DELETE for write in system.writes[before[name] :])
