@@ -15,7 +15,7 @@ import msgspec
 
 from fairlead.engine.case import Case, Decision, Finding, FindingKind, Observation, Operation, Side, Write
 from fairlead.engine.fields import FieldJudge, Verdict, View
-from fairlead.engine.fingerprint import UNSEEN, Fingerprints, field
+from fairlead.engine.fingerprint import UNSEEN, Fingerprints, differing, field
 from fairlead.engine.rules import Rules, SystemRule
 from fairlead.model.record import Value
 from fairlead.model.syncpolicy import OnUpdateConflict
@@ -33,6 +33,7 @@ class Decider:
     def __init__(self, rules: Rules, prints: Fingerprints) -> None:
         self.rules = rules
         self._judges = {name: FieldJudge(rule, prints, rules.first_sync) for name, rule in rules.fields.items()}
+        self._names = tuple(rules.fields)
 
     def fresh(self, system: str, observation: Observation, create_in: frozenset[str]) -> Decision:
         """The decision for a record that only `system` has: it is created wherever it is wanted."""
@@ -50,14 +51,15 @@ class Decider:
 
         Fields that no system changed are left alone. The result does not depend on the order of `case`'s mappings.
         """
-        spreading = sorted(s for s in case.deleted if self.rules.deletes_spread_from(s))
-        if (spreading or _doomed(case)) and not self._lives_on(case, spreading):
-            return self._ended(case, spreading)
-        case = self._alive(case)
+        if case.deleted or case.pending:
+            spreading = sorted(s for s in case.deleted if self.rules.deletes_spread_from(s))
+            if (spreading or _doomed(case)) and not self._lives_on(case, spreading):
+                return self._ended(case, spreading)
+            case = self._alive(case)
         verdicts = self._verdicts(case)
-        needs = frozenset(v.needs for v in verdicts.values() if v.needs)
+        needs = [verdict.needs for verdict in verdicts.values() if verdict.needs]
         if needs:
-            return Decision(needs=needs)
+            return Decision(needs=frozenset(needs))
         return self._conclude(case, verdicts)
 
     # --- deletes ---
@@ -145,8 +147,8 @@ class Decider:
 
     def _verdicts(self, case: Case) -> dict[str, Verdict]:
         verdicts = {}
-        for name, judge in self._judges.items():
-            verdict = judge.judge(
+        for name in self._touched(case):
+            verdict = self._judges[name].judge(
                 self._views(case, name),
                 self._undelivered(case, name),
                 case.read_at,
@@ -156,6 +158,17 @@ class Decider:
             if verdict is not None:
                 verdicts[name] = verdict
         return verdicts
+
+    def _touched(self, case: Case) -> list[str]:
+        """The fields that something is to be said of, in their order: read otherwise than seen, or frozen."""
+        slots: set[int] = set()
+        for system, observation in case.observed.items():
+            side = case.sides.get(system)
+            slots.update(differing(side.prints if side else b"", observation.prints))
+        names = [self._names[slot] for slot in sorted(slots)]
+        if not case.frozen:
+            return names
+        return [name for name in self._names if name in case.frozen or name in names]
 
     def _views(self, case: Case, name: str) -> list[View]:
         slot = self.rules.fields[name].field.slot
@@ -178,6 +191,8 @@ class Decider:
 
     def _undelivered(self, case: Case, name: str) -> dict[str, View]:
         """Target → the value of this field that has not reached it yet, as its origin's change."""
+        if not case.pending:
+            return {}
         return {
             target: self._judges[name].pending_view(write.origins[name], write.values[name], write.modified.get(name))
             for target, write in case.pending.items()
@@ -187,18 +202,19 @@ class Decider:
     # --- the decision ---
 
     def _conclude(self, case: Case, verdicts: dict[str, Verdict]) -> Decision:
-        writes = self._still_pending(case, verdicts)
+        writes = self._still_pending(case, verdicts) if case.pending else {}
         for name, verdict in verdicts.items():
             for target in verdict.targets:
                 if name in self.rules.systems[target].writable:
                     earlier = self._earlier(case.pending.get(target), name, verdict)
                     writes[target] = _with_field(writes.get(target), name, verdict, target, earlier)
-        needs = self._add_creates(case, verdicts, writes)
-        if needs:
-            return Decision(needs=needs)
+        if case.create_in or case.pending:
+            needs = self._add_creates(case, verdicts, writes)
+            if needs:
+                return Decision(needs=needs)
         return Decision(
             sides=_sides(case),
-            away=case.away - frozenset(case.observed),
+            away=case.away.difference(case.observed) if case.away else case.away,
             writes=writes,
             frozen={name: v.frozen for name, v in verdicts.items() if v.frozen is not None},
             findings=self._findings(case, verdicts),
@@ -305,7 +321,10 @@ def _doomed(case: Case) -> bool:
 
 
 def _sides(case: Case) -> dict[str, Side]:
-    return {**case.sides, **{s: _merged(case.sides.get(s), o) for s, o in case.observed.items()}}
+    sides = dict(case.sides)
+    for system, observation in case.observed.items():
+        sides[system] = _merged(sides.get(system), observation)
+    return sides
 
 
 def _merged(side: Side | None, observation: Observation) -> Side:
@@ -314,12 +333,18 @@ def _merged(side: Side | None, observation: Observation) -> Side:
 
 
 def _with_field(write: Write | None, name: str, verdict: Verdict, target: str, earlier: tuple[bytes, ...]) -> Write:
-    assert verdict.winner is not None
-    write = _with_sources(write or Write(Operation.UPDATE), {name: verdict.winner})
-    guarded = [other for other in write.guarded if other != name]
+    winner = verdict.winner
+    assert winner is not None
+    if write is None:
+        times = {name: winner.modified} if winner.modified else {}
+        overwrites = (name,) if target in verdict.overwritten else ()
+        known = {name: earlier} if earlier else {}
+        return Write(Operation.UPDATE, {name: winner.value}, {name: winner.system}, times, overwrites, known)
+    write = _with_sources(write, {name: winner})
+    guarded = tuple(other for other in write.guarded if other != name)
     return msgspec.structs.replace(
         write,
-        guarded=(*guarded, name) if target in verdict.overwritten else tuple(guarded),
+        guarded=(*guarded, name) if target in verdict.overwritten else guarded,
         earlier={**_except(write.earlier, {name}), **({name: earlier} if earlier else {})},
     )
 

@@ -19,6 +19,8 @@ CLOCK_TOLERANCE = timedelta(minutes=5)
 
 _OWNED = "edits: SystemOfRecordOnly"
 _KEEP = "whenEmpty: Keep"
+_READ_ONLY = "access: ReadOnly"
+_EDIT = "edit"
 
 
 class View(msgspec.Struct, frozen=True):
@@ -91,6 +93,7 @@ class FieldJudge:
         empties: list[Value] = [None, "", [], {}]
         self._empty_prints = {prints.one(code, rule.field.slot) for code in _encodings(rule, empties)}
         self._rank = {system: rank for rank, system in enumerate(rule.priority)}
+        self._open = rule.edits is Edits.ANYWHERE and rule.when_empty is WhenEmpty.PROPAGATE
         self._choose: dict[ConflictRule, Callable[[Sequence[View], datetime], View]] = {
             ConflictRule.SYSTEM_OF_RECORD_WINS: self._owner_first,
             ConflictRule.PRIORITY: lambda views, _: min(views, key=self._order),
@@ -126,8 +129,17 @@ class FieldJudge:
         if frozen:
             return self._still_frozen(views, competing, read_at)
         changed = [view for view in views if view.changed]
-        if not changed and not any(view.met or view.strayed for view in views):
+        others = [view for view in views if view.seen == UNSEEN or view.strayed]
+        if len(changed) == 1 and not others and not undelivered and self._open and changed[0].writable:
+            return _alone(views, changed[0])
+        if not changed and not any(view.known for view in others):
             return None
+        return self._weighed(views, changed, undelivered, read_at)
+
+    def _weighed(
+        self, views: Sequence[View], changed: Sequence[View], undelivered: Mapping[str, View], read_at: datetime
+    ) -> Verdict | None:
+        """The verdict where something was changed, met or strayed."""
         unread = next((view for view in views if view.unread), None)
         if unread is not None:
             return Verdict(needs=unread.system)
@@ -160,8 +172,9 @@ class FieldJudge:
     # --- one rule each ---
 
     def _keeps(self, view: View, views: Sequence[View]) -> bool:
-        filled_elsewhere = any(not self._is_empty(other) for other in views if other.system != view.system)
-        return self.rule.when_empty is WhenEmpty.KEEP and is_empty(view.value) and filled_elsewhere
+        if self.rule.when_empty is not WhenEmpty.KEEP or not is_empty(view.value):
+            return False
+        return any(not self._is_empty(other) for other in views if other.system != view.system)
 
     def _edited(
         self, views: Sequence[View], changed: Sequence[View], undelivered: Mapping[str, View], read_at: datetime
@@ -199,9 +212,11 @@ class FieldJudge:
         return self._spread(views, winner, undelivered, (finding,))
 
     def _unopposed(self, views: Sequence[View], winner: View, undelivered: Mapping[str, View]) -> Verdict:
-        """One value spreads. A system that is never written has not seen what it replaces: that is told."""
+        """One value spreads. What it replaces and nobody saw where it was entered is told: systems may differ since
+        they first met, and a system that is never written has not seen what others said.
+        """
         verdict = self._spread(views, winner, undelivered)
-        if winner.writable or not verdict.targets:
+        if not verdict.targets:
             return verdict
         others = sorted([*views, *undelivered.values()], key=lambda view: not view.known)
         unknown_there = {v.now: v for v in reversed(others) if v.now not in (winner.seen, winner.now) and not v.strayed}
@@ -211,7 +226,8 @@ class FieldJudge:
             return Verdict(needs=unread.system)
         if not lost:
             return verdict
-        finding = self._finding(FindingKind.OVERWRITTEN, "access: ReadOnly", winner, [winner, *lost])
+        rule = _EDIT if winner.writable else _READ_ONLY
+        finding = self._finding(FindingKind.OVERWRITTEN, rule, winner, [winner, *lost])
         return msgspec.structs.replace(verdict, findings=(*verdict.findings, finding))
 
     def _freeze(self, rivals: Sequence[View]) -> Verdict:
@@ -385,6 +401,11 @@ class FieldJudge:
             return min(views, key=self._order)
         newest = max(view.modified for view in views if view.modified is not None)
         return min((view for view in views if view.modified == newest), key=self._order)
+
+
+def _alone(views: Sequence[View], winner: View) -> Verdict:
+    """The only change in an ordinary field: by far the most frequent verdict, so it is reached first."""
+    return Verdict(winner, tuple([view.system for view in views if view.now != winner.now]))
 
 
 def _minutes(length: timedelta) -> str:

@@ -86,3 +86,15 @@ def replaced(prints: bytes, changes: dict[int, bytes], width: int) -> bytes:
     for slot, fingerprint in changes.items():
         whole[slot * WIDTH : slot * WIDTH + WIDTH] = fingerprint
     return bytes(whole)
+
+
+def differing(one: bytes, other: bytes) -> list[int]:
+    """The slots at which two strings of fingerprints differ, in order; what is beyond an end is UNSEEN."""
+    difference = int.from_bytes(one, "little") ^ int.from_bytes(other, "little")
+    slots = []
+    while difference:
+        slot = ((difference & -difference).bit_length() - 1) // (8 * WIDTH)
+        slots.append(slot)
+        past = 8 * WIDTH * (slot + 1)
+        difference = difference >> past << past
+    return slots
