@@ -1,3 +1,3 @@
 """Fixtures that several folders of tests share."""
 
-pytest_plugins = ["support.cluster", "support.operator", "support.postgres"]
+pytest_plugins = ["support.cluster", "support.operator", "support.postgres", "support.stores"]

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from fairlead.state.base import Commit
-from fairlead.state.sqlite import SQLiteStore
+from fairlead.state.base import Commit, Store
 from fairlead.worker.run import Kind, Outcome, Run
 from support.policies import Book, open_session, policy_of
+from support.stores import Place
 
 BOUNDARIES = 12
 """More commits than any of the runs below makes."""
@@ -18,11 +18,10 @@ class Died(BaseException):
     """The process is gone."""
 
 
-class DyingStore(SQLiteStore):
-    """Dies just before or just after its nth commit."""
+class Dying:
+    """A store that dies just before or just after its nth commit."""
 
-    def __init__(self, path: Path, nth: int, *, after: bool) -> None:
-        super().__init__(path)
+    def begin(self, nth: int, after: bool) -> None:
         self._left = nth
         self._after = after
 
@@ -43,7 +42,7 @@ async def books(tmp_path: Path) -> AsyncIterator[dict[str, Book]]:
         await book.close()
 
 
-async def run(books: dict[str, Book], store: SQLiteStore, kind: Kind, clock=lambda: 1_800_000_000.0) -> Outcome | None:
+async def run(books: dict[str, Book], store: Store, kind: Kind, clock=lambda: 1_800_000_000.0) -> Outcome | None:
     """One run; None when the worker died in it."""
     policy = policy_of(
         [{"name": "crm", "modified": "changed"}, {"name": "erp"}, {"name": "shop", "modified": "changed"}]
@@ -59,15 +58,14 @@ async def run(books: dict[str, Book], store: SQLiteStore, kind: Kind, clock=lamb
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize("nth", range(1, BOUNDARIES))
-async def test_a_first_sync_that_dies_creates_every_record_once(books, tmp_path: Path, nth: int, after: bool) -> None:
+async def test_a_first_sync_that_dies_creates_every_record_once(books, place: Place, nth: int, after: bool) -> None:
     for n in range(5):
         books["crm"].add(f"crm{n}@x.com", name=f"C{n}")
         books["shop"].add(f"shop{n}@x.com", name=f"S{n}")
     books["erp"].add("crm0@x.com", name="other")
-    path = tmp_path / "state.db"
-    await run(books, DyingStore(path, nth, after=after), Kind.CHANGES)
-    await run(books, SQLiteStore(path), Kind.CHANGES)
-    outcome = await run(books, SQLiteStore(path), Kind.RESYNC)
+    await run(books, place.store(Dying, nth, after), Kind.CHANGES)
+    await run(books, place.store(), Kind.CHANGES)
+    outcome = await run(books, place.store(), Kind.RESYNC)
     assert outcome is Outcome.SUCCEEDED
     assert len(books["crm"].all()) == 10
     assert books["crm"].all() == books["erp"].all() == books["shop"].all()
@@ -75,11 +73,10 @@ async def test_a_first_sync_that_dies_creates_every_record_once(books, tmp_path:
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize("nth", range(1, BOUNDARIES))
-async def test_edits_and_deletes_survive_a_death(books, tmp_path: Path, nth: int, after: bool) -> None:
+async def test_edits_and_deletes_survive_a_death(books, place: Place, nth: int, after: bool) -> None:
     for n in range(6):
         books["crm"].add(f"{n}@x.com", name=f"N{n}")
-    path = tmp_path / "state.db"
-    await run(books, SQLiteStore(path), Kind.CHANGES)
+    await run(books, place.store(), Kind.CHANGES)
     books["crm"].edit("0@x.com", name="crm")
     books["erp"].edit("1@x.com", name="erp")
     books["erp"].edit("0@x.com", note="erp")
@@ -87,9 +84,9 @@ async def test_edits_and_deletes_survive_a_death(books, tmp_path: Path, nth: int
     books["shop"].edit("2@x.com", name="shop loses")
     books["crm"].remove("3@x.com")
     books["shop"].add("new@x.com", name="new")
-    await run(books, DyingStore(path, nth, after=after), Kind.RESYNC)
-    await run(books, SQLiteStore(path), Kind.RESYNC)
-    outcome = await run(books, SQLiteStore(path), Kind.RESYNC)
+    await run(books, place.store(Dying, nth, after), Kind.RESYNC)
+    await run(books, place.store(), Kind.RESYNC)
+    outcome = await run(books, place.store(), Kind.RESYNC)
     expected = {
         "0@x.com": ("crm", None, "erp"),
         "1@x.com": ("erp", None, None),

@@ -1,13 +1,13 @@
 """The PostgreSQL store keeps the contract, and only one worker can ever write to it."""
 
 import uuid
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 
 import psycopg
 import pytest
 
 from fairlead.engine.case import Side
-from fairlead.state.base import Commit, StateCorrupted, StateError, StateLocked, StateNewer, Store
+from fairlead.state.base import STALE, Commit, StateCorrupted, StateError, StateLocked, StateNewer, Store
 from fairlead.state.postgres import PostgresStore
 from fairlead.state.postgres_schema import IDENTIFIER, schema_name
 from fairlead.testing.store import LAYOUT, StoreSuite, prints, recollection
@@ -24,21 +24,11 @@ def store_of(dsn: str, schema: str = SCHEMA, *, scratch: bool = False) -> Postgr
     return PostgresStore(connecting(dsn), schema, "localhost/state", scratch=scratch)
 
 
-@pytest.fixture(scope="module")
-def shared(postgres: str) -> Iterator[str]:
-    """One database for the whole suite, in which each test has a schema of its own."""
-    name = f"t{uuid.uuid4().hex[:12]}"
-    with psycopg.connect(postgres, autocommit=True) as admin:
-        admin.execute(f"CREATE DATABASE {name}")
-        yield f"host={admin.info.host} port={admin.info.port} user={admin.info.user} dbname={name}"
-        admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
-
-
 class TestPostgresStore(StoreSuite):
     @pytest.fixture
-    def again(self, shared: str) -> Callable[[], Store]:
+    def again(self, state_database: str) -> Callable[[], Store]:
         schema = f"s{uuid.uuid4().hex}"
-        return lambda: store_of(shared, schema)
+        return lambda: store_of(state_database, schema)
 
 
 @pytest.fixture
@@ -188,7 +178,7 @@ async def test_text_may_hold_what_postgresql_cannot(store) -> None:
 
 
 async def test_a_scratch_store_is_a_copy_that_leaves_the_schema_alone(store, database: str) -> None:
-    await store.commit(ONE)
+    await store.commit(Commit(records=ONE.records, meta={STALE: None}))
     scratch = store_of(database, scratch=True)
     assert await scratch.open(LAYOUT) == frozenset()
     await scratch.commit(Commit(records=[recollection(2, crm=Side("b", 1, prints(1, 2)))]))

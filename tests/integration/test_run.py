@@ -6,27 +6,28 @@ from pathlib import Path
 import pytest
 
 from fairlead.connectors.sqlite import SQLiteDatabase
-from fairlead.state.sqlite import SQLiteStore
+from fairlead.state.base import Store
 from fairlead.worker.planning import Plan
 from fairlead.worker.run import Kind, Outcome, Run, RunReport
 from support.policies import Book, connection_of, open_session, policy_of
+from support.stores import Place
 
 
 class World:
     """Two books, `crm` (the system of record) and `erp`, and one policy over them."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, place: Place) -> None:
+        self.place = place
         self.crm, self.erp = Book(folder, "crm"), Book(folder, "erp")
         self.now = 1_800_000_000.0
-        self.store: SQLiteStore | None = None
+        self.store: Store | None = None
 
     async def run(
         self, kind: Kind = Kind.CHANGES, *, approved: str = "", plan: Plan | None = None, **spec
     ) -> RunReport:
         """One run by a worker that starts for it and stops after it."""
         systems = spec.pop("systems", [{"name": "crm", "modified": "changed"}, {"name": "erp"}])
-        self.store = SQLiteStore(self.folder / "state.db", scratch=plan is not None)
+        self.store = self.place.store(scratch=plan is not None)
         clients = {"crm": self.crm.client, "erp": self.erp.client}
         self.now += 60
         session = await open_session(policy_of(systems, **spec), clients, self.store, lambda: self.now, plan)
@@ -40,8 +41,8 @@ class World:
 
 
 @pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[World]:
-    made = World(tmp_path)
+async def world(tmp_path: Path, place: Place) -> AsyncIterator[World]:
+    made = World(tmp_path, place)
     yield made
     await made.crm.close()
     await made.erp.close()

@@ -6,6 +6,7 @@ crash either all of a `Commit` happened or nothing of it.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import AsyncIterator, Sequence
 from typing import Protocol
 
@@ -173,6 +174,7 @@ class Commit(msgspec.Struct):
         records: whole recollections of sides and away; each replaces what was remembered.
         forget: records that exist nowhere any more.
         matches: (match key, record) pairs to be added.
+        unmatched: those to be dropped.
         tombstones: (system, key, record) of what was deleted.
         revived: (system, key) whose tombstone ends.
         journal: batches about to be sent, by journal id.
@@ -189,6 +191,7 @@ class Commit(msgspec.Struct):
     records: list[Recollection] = []
     forget: list[int] = []
     matches: list[tuple[int, int]] = []
+    unmatched: list[tuple[int, int]] = []
     tombstones: list[tuple[str, str, int]] = []
     revived: list[tuple[str, str]] = []
     journal: dict[int, list[Intent]] = {}
@@ -206,8 +209,14 @@ class Commit(msgspec.Struct):
     meta: dict[str, str | None] = {}
 
 
-AMBIGUOUS = 0
-"""The record number under which a match key is marked as belonging to several records of one system."""
+STALE = "stale"
+"""Fact in the store: the systems that `open` names, until whoever took note of them removes it."""
+
+
+def reservation(system: str, key: str) -> int:
+    """The number (negative) under which a dead letter holds its match keys, so that nothing is matched past it."""
+    digest = hashlib.blake2b(f"{system}\0{key}".encode(), digest_size=7).digest()
+    return -1 - int.from_bytes(digest, "big")
 
 
 class Store(Protocol):
@@ -224,7 +233,8 @@ class Store(Protocol):
         What a changed layout makes void is dropped in one transaction: a new or remapped field is unseen.
 
         Returns:
-            The systems that must be scanned before anything is created in them.
+            The systems that must be scanned before anything is created in them. They are named at every opening until
+            a commit removes the fact `STALE`.
 
         Raises:
             StateError: one of its subclasses.
@@ -244,7 +254,7 @@ class Store(Protocol):
         ...
 
     async def candidates(self, matches: Sequence[int]) -> dict[int, list[int]]:
-        """Match key → the records that have it (`AMBIGUOUS` among them where it is marked)."""
+        """Match key → the records that have it, and the dead letters that hold it (see `reservation`)."""
         ...
 
     async def match_keys(self, records: Sequence[int]) -> dict[int, list[int]]:
@@ -270,7 +280,10 @@ class Store(Protocol):
     async def undelivered(
         self, *, due: float | None = None, dead: bool = False, held: bool = False, limit: int = 1000
     ) -> list[Undelivered]:
-        """Undelivered writes, oldest first: those due at a time (and dead letters too), or those held by the guard."""
+        """Undelivered writes, oldest first: those due at a time (and dead letters too), or those held by the guard.
+
+        What is younger than `due` is due as well: the clock was set back, and nothing waits until it catches up.
+        """
         ...
 
     def lacking(self, system: str) -> AsyncIterator[list[int]]:
@@ -306,7 +319,7 @@ class Store(Protocol):
         ...
 
     async def clear_ambiguity(self) -> None:
-        """Forgets which match keys are ambiguous and the dead letters that came of it: a scan finds them again."""
+        """Forgets what dead letters hold, and those that came of ambiguity: a scan finds them again."""
         ...
 
     async def history(self, limit: int) -> list[RunRecord]:

@@ -94,7 +94,8 @@ class Rows:
         steps = [
             *self.forgotten(commit.forget),
             self.records(commit.records),
-            Put(MATCH, ("key", "record"), commit.matches, ()),
+            Drop(MATCH, MATCH.key, commit.unmatched),
+            Put(MATCH, MATCH.key, commit.matches, ()),
             whole(TOMBSTONE, [(*row, now) for row in commit.tombstones]),
             Drop(TOMBSTONE, TOMBSTONE.key, commit.revived),
             *self._writes(commit),

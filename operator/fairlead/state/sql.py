@@ -18,7 +18,7 @@ from typing import ClassVar, TypeVar
 import msgspec
 
 from fairlead.state.base import (
-    AMBIGUOUS,
+    STALE,
     Commit,
     Conflict,
     Counts,
@@ -107,18 +107,19 @@ class SQLStore(ABC):
 
     async def _adopt(self, layout: Layout) -> frozenset[str]:
         facts: dict[str, str] = dict(
-            await self._all("SELECT name, value FROM meta WHERE name IN ('layout', 'slots', 'key')")
+            await self._all("SELECT name, value FROM meta WHERE name IN ('layout', 'slots', 'key', 'stale')")
         )
         old = msgspec.json.decode(facts["layout"], type=Layout) if "layout" in facts else Layout((), {})
         slots = msgspec.json.decode(facts.get("slots", "{}"), type=dict[str, int])
+        stale = frozenset(filter(None, facts.get(STALE, "").split(","))) & layout.systems.keys()
         self._key = bytes.fromhex(facts.get("key") or secrets.token_hex(32))
         if old == layout and facts:
             self._rows = Rows(layout, slots)
-            return frozenset()
+            return stale
         async with self._transaction():
-            return await self._reshape(old, layout, slots)
+            return await self._reshape(old, layout, slots, stale)
 
-    async def _reshape(self, old: Layout, new: Layout, slots: dict[str, int]) -> frozenset[str]:
+    async def _reshape(self, old: Layout, new: Layout, slots: dict[str, int], stale: frozenset[str]) -> frozenset[str]:
         """Brings what is remembered into a new layout; returns the systems whose records must be read anew."""
         kept = {n for n, s in new.systems.items() if n in old.systems and old.systems[n].identity == s.identity}
         for name in old.systems.keys() - kept:
@@ -130,11 +131,12 @@ class SQLStore(ABC):
         self._rows = Rows(new, slots)
         if kept:
             await self._convert(before)
-        stale = frozenset(
+        stale |= frozenset(
             n for n in new.systems if n not in kept or old.fields != new.fields or old.systems[n] != new.systems[n]
         )
         layout, numbers = msgspec.json.encode(new).decode(), msgspec.json.encode(slots).decode()
         facts: dict[str, str | None] = {"key": self._key.hex(), "slots": numbers, "layout": layout}
+        facts[STALE] = ",".join(sorted(stale))
         await self._apply(self._rows.steps(Commit(checkpoints=dict.fromkeys(stale), meta=facts), time.time()))
         return stale
 
@@ -247,8 +249,8 @@ class SQLStore(ABC):
         if held:
             where = "p.held = 1 ORDER BY p.since, p.record"
         else:
-            which = "(p.dead = 1 OR p.not_before <= ?)" if dead else "p.dead = 0 AND p.not_before <= ?"
-            where, values = f"p.held = 0 AND {which} ORDER BY p.attempts, p.not_before, p.record", (due,)
+            which = f"(p.not_before <= ? OR p.since > ?) {'OR p.dead = 1' if dead else 'AND p.dead = 0'}"
+            where, values = f"p.held = 0 AND ({which}) ORDER BY p.attempts, p.not_before, p.record", (due, due)
         rows = await self._all(f"SELECT {_PENDING} FROM pending p WHERE {where} LIMIT {limit}", *values)
         return list(map(self._rows.undelivered, rows))
 
@@ -329,7 +331,7 @@ class SQLStore(ABC):
         """See `Store.clear_ambiguity`."""
         await self._apply(
             [
-                Query("DELETE FROM match WHERE record = ?", (AMBIGUOUS,)),
+                Query("DELETE FROM match WHERE record < 0"),
                 Query("DELETE FROM dead WHERE reason IN ('Ambiguous', 'Duplicate')"),
             ]
         )

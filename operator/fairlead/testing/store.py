@@ -22,7 +22,7 @@ import pytest
 from fairlead.engine.case import Operation, Side, Write
 from fairlead.engine.fingerprint import WIDTH
 from fairlead.state.base import (
-    AMBIGUOUS,
+    STALE,
     AuditEntry,
     Commit,
     Conflict,
@@ -37,6 +37,7 @@ from fairlead.state.base import (
     Store,
     SystemLayout,
     Undelivered,
+    reservation,
 )
 
 LAYOUT = Layout(
@@ -84,13 +85,19 @@ class StoreSuite:
         first = again()
         await first.open(LAYOUT)
         key = first.key
-        await first.commit(Commit(records=[recollection(1, crm=side)], checkpoints={"crm": "c1"}))
+        await first.commit(Commit(records=[recollection(1, crm=side)], checkpoints={"crm": "c1"}, meta={STALE: None}))
         await first.close()
         second = again()
         assert await second.open(LAYOUT) == frozenset()
         assert (await second.recall([1]))[1].sides == {"crm": side}
         assert (await second.checkpoint("crm"), second.key) == ("c1", key)
         await second.close()
+
+    async def test_what_must_be_met_is_said_until_someone_took_note(self, again: Callable[[], Store]) -> None:
+        for _ in range(2):
+            store = again()
+            assert await store.open(LAYOUT) == ALL
+            await store.close()
 
     async def test_keys_are_looked_up_in_order(self, store: Store) -> None:
         await store.commit(Commit(records=[recollection(1, crm=Side("a", 7, prints(1, 2)))]))
@@ -129,9 +136,20 @@ class StoreSuite:
         assert {key: sorted(records) for key, records in found.items()} == {-5: [1, 2], 9: [3]}
         assert await store.match_keys([1, 3]) == {1: [-5], 3: [9]}
 
+    async def test_a_match_key_is_dropped_from_one_record_alone(self, store: Store) -> None:
+        await store.commit(Commit(matches=[(5, 1), (5, 2), (6, 1)]))
+        await store.commit(Commit(unmatched=[(5, 1)]))
+        assert await store.candidates([5, 6]) == {5: [2], 6: [1]}
+
+    async def test_a_dead_letter_holds_the_match_keys_that_it_has_now(self, store: Store) -> None:
+        number = reservation("crm", "a")
+        await store.commit(Commit(matches=[(5, number)]))
+        await store.commit(Commit(forget=[number], matches=[(6, number)]))
+        assert await store.candidates([5, 6]) == {6: [number]}
+
     async def test_ambiguity_is_cleared_with_its_dead_letters(self, store: Store) -> None:
         letters = [DeadLetter("crm", "a", "Ambiguous", "m", 1.0), DeadLetter("crm", "b", "ContractBroken", "m", 2.0)]
-        await store.commit(Commit(matches=[(5, AMBIGUOUS), (5, 1)], dead=letters))
+        await store.commit(Commit(matches=[(5, reservation("crm", "a")), (5, 1)], dead=letters))
         await store.clear_ambiguity()
         assert await store.candidates([5]) == {5: [1]}
         assert await store.dead_letters() == letters[1:]
@@ -168,6 +186,12 @@ class StoreSuite:
         assert await store.undelivered(held=True) == [held]
         await store.commit(Commit(delivered=[(1, "erp")]))
         assert await store.undelivered(due=50.0) == []
+
+    async def test_what_waits_is_due_when_the_clock_was_set_back(self, store: Store) -> None:
+        waiting = Undelivered(1, "erp", update(name="x"), 1000.0, not_before=1600.0)
+        await store.commit(Commit(pending=[waiting]))
+        assert await store.undelivered(due=1000.0) == []
+        assert await store.undelivered(due=10.0) == [waiting]
 
     async def test_pending_writes_and_conflicts_are_part_of_what_is_recalled(self, store: Store) -> None:
         pending = Undelivered(1, "erp", update(name="x"), 10.0)
@@ -260,7 +284,8 @@ class StoreSuite:
         first = again()
         await first.open(LAYOUT)
         sides = {"crm": Side("a", 1, prints(5, 6)), "erp": Side("1", 2, prints(5, 0))}
-        await first.commit(Commit(records=[Recollection(1, sides)], checkpoints={"crm": "c", "erp": "e"}))
+        checkpoints: dict[str, str | None] = {"crm": "c", "erp": "e"}
+        await first.commit(Commit(records=[Recollection(1, sides)], checkpoints=checkpoints, meta={STALE: None}))
         await first.close()
         second = again()
         return second, await second.open(layout)

@@ -1,4 +1,4 @@
-"""Host: what the policies of one process share — clients, secrets and the folder of their state."""
+"""Host: what the policies of one process share: clients, secrets and where their state is."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from fairlead.engine.rules import compile_rules
 from fairlead.model.connection import Connection
 from fairlead.model.connector import Connector
 from fairlead.model.syncpolicy import SyncPolicy
-from fairlead.state.base import Commit, Store
-from fairlead.state.sqlite import SQLiteStore
+from fairlead.state.base import STALE, Commit, StateError, Store
 from fairlead.transport.failure import Failure
 from fairlead.transport.secrets import Secrets
 from fairlead.worker.late import LateSystem, UnusableClient
 from fairlead.worker.planning import Plan
 from fairlead.worker.run import MET
 from fairlead.worker.session import Session, layout_of
+from fairlead.worker.stores import Stores
 
 
 class Host:
@@ -45,7 +45,7 @@ class Host:
         self._connections = connections
         self._connectors = connectors
         self._secrets = secrets
-        self._state = state
+        self._stores = Stores(connections, secrets, state)
         self.clock = clock
         self._clients: dict[str, Client] = {}
         self._open: dict[str, tuple[Store, Session]] = {}
@@ -62,8 +62,14 @@ class Host:
                 yield session
             return
         if policy.id not in self._open:
-            self._open[policy.id] = await self._start(policy, SQLiteStore(self._path(policy)), None)
-        yield self._open[policy.id][1]
+            self._open[policy.id] = await self._start(policy, self._stores.of(policy), None)
+        store, session = self._open[policy.id]
+        try:
+            yield session
+        except StateError:  # whatever is wrong with it, the next run opens it anew
+            del self._open[policy.id]
+            await store.close()
+            raise
 
     async def _start(self, policy: SyncPolicy, store: Store, plan: Plan | None) -> tuple[Store, Session]:
         rules = compile_rules(policy.spec)
@@ -71,7 +77,7 @@ class Host:
             stale = await store.open(layout_of(policy, rules))
             if stale:
                 met = set((await store.meta(MET) or "").split(",")) - stale
-                await store.commit(Commit(meta={MET: ",".join(sorted(filter(None, met)))}))
+                await store.commit(Commit(meta={MET: ",".join(sorted(filter(None, met))), STALE: None}))
             systems = {
                 spec.name: LateSystem(
                     self._client(policy, spec.connection), spec, rules.systems[spec.name].mapping.paths
@@ -93,13 +99,10 @@ class Host:
                 self._clients[key] = UnusableClient(failure)
         return self._clients[key]
 
-    def _path(self, policy: SyncPolicy) -> Path:
-        return self._state / f"{policy.metadata.namespace}.{policy.metadata.name}.db"
-
     @asynccontextmanager
     async def _scratch(self, policy: SyncPolicy, plan: Plan) -> AsyncIterator[Session]:
         """A session on a copy of the state, which is thrown away."""
-        store = SQLiteStore(self._path(policy), scratch=True)
+        store = self._stores.of(policy, scratch=True)
         _, session = await self._start(policy, store, plan)
         try:
             yield session
@@ -112,5 +115,6 @@ class Host:
             await store.close()
         for client in self._clients.values():
             await client.close()
+        await self._stores.close()
         self._open.clear()
         self._clients.clear()

@@ -1,0 +1,71 @@
+"""Stores: what keeps the state of each policy, as its spec says."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fairlead.model.connection import Connection
+from fairlead.model.syncpolicy import StateStore, SyncPolicy
+from fairlead.state.base import Store
+from fairlead.state.sqlite import SQLiteStore
+from fairlead.transport.secrets import Secrets
+
+if TYPE_CHECKING:
+    from fairlead.connectors.postgres_session import Sessions
+    from fairlead.state.postgres_schema import AsyncConnection
+
+
+class Stores:
+    """Makes stores.
+
+    Args:
+        connections: by `namespace/name`.
+        secrets: of a namespace.
+        folder: of the files of those that are in files.
+    """
+
+    def __init__(self, connections: Mapping[str, Connection], secrets: Callable[[str], Secrets], folder: Path) -> None:
+        self._connections = connections
+        self._secrets = secrets
+        self._folder = folder
+        self._sessions: dict[str, Sessions] = {}
+
+    def of(self, policy: SyncPolicy, *, scratch: bool = False) -> Store:
+        """The policy's store, not opened yet; a `scratch` one works on a copy that ends with it."""
+        if policy.spec.state.store is StateStore.POSTGRES:
+            return self._in_postgres(policy, scratch)
+        return SQLiteStore(self._folder / f"{policy.metadata.namespace}.{policy.metadata.name}.db", scratch=scratch)
+
+    def _in_postgres(self, policy: SyncPolicy, scratch: bool) -> Store:
+        from fairlead.connectors.postgres_session import Sessions  # noqa: PLC0415 - psycopg only where it is needed
+        from fairlead.state.postgres import PostgresStore  # noqa: PLC0415
+        from fairlead.state.postgres_schema import schema_name  # noqa: PLC0415
+
+        namespace = policy.metadata.namespace
+        key = f"{namespace}/{policy.spec.state.connection}"
+        if key not in self._sessions:
+            self._sessions[key] = Sessions(self._connections[key], self._secrets(namespace))
+        sessions = self._sessions[key]
+        return PostgresStore(_connecting(sessions), schema_name(policy.id), sessions.where, scratch=scratch)
+
+    async def close(self) -> None:
+        """Ends what was needed to connect; the stores themselves are closed by whoever opened them."""
+        for sessions in self._sessions.values():
+            await sessions.close()
+        self._sessions.clear()
+
+
+def _connecting(sessions: Sessions) -> Callable[[], Awaitable[AsyncConnection]]:
+    import psycopg  # noqa: PLC0415
+
+    from fairlead.connectors.postgres_failure import failure_of  # noqa: PLC0415
+
+    async def connect() -> AsyncConnection:
+        try:
+            return await sessions.connect()
+        except psycopg.Error as error:
+            raise failure_of(error, sessions.where) from None
+
+    return connect
