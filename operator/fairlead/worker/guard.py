@@ -28,6 +28,16 @@ class Halt(msgspec.Struct, frozen=True):
             writes,
         )
 
+    @classmethod
+    def of_empty(cls, plan: str, system: str, known: int) -> Halt:
+        """A system that had records suddenly has none."""
+        return cls(
+            plan,
+            f"{system} reads as empty although {known} records are known there: nothing was deleted. If {system} is "
+            f"really empty, approve with the annotation {APPROVE}={plan}; else mend its access, object or filter",
+            known,
+        )
+
 
 def limit_of(guard: Guard, records: int) -> int:
     """How many deletes and overwrites may go out: the smaller of both bounds, but one record where any is allowed."""

@@ -16,17 +16,17 @@ from fairlead.engine.fingerprint import UNSEEN, WIDTH
 from fairlead.model.record import Value
 from fairlead.model.syncpolicy import OnLeave
 from fairlead.state.base import (
-    AMBIGUOUS,
     AuditEntry,
     Commit,
     Conflict,
-    DeadLetter,
     Found,
     Intent,
     Recollection,
     Undelivered,
+    reservation,
 )
 from fairlead.transport.failure import Failure
+from fairlead.worker.matching import Candidates, Matching, first_match
 from fairlead.worker.session import Session
 from fairlead.worker.tally import Note, Tally
 
@@ -49,6 +49,7 @@ class Intake:
         self._run = run
         self._down = down
         self._next_record = 0
+        self._matching = Matching(session, tally)
         self.met: set[str] = set()
         """Systems whose every record was met at least once: only there may records be created."""
         self.read: set[str] = set()
@@ -57,6 +58,7 @@ class Intake:
     async def prepare(self, met: Iterable[str]) -> None:
         """Learns where record numbers go on."""
         self._next_record = await self._store.next_record()
+        await self._matching.prepare()
         self.met = set(met)
 
     @property
@@ -74,8 +76,11 @@ class Intake:
         reading = reader.read(page, list(found), rows)
         keys = page.keys
         record_of = {i: hit.record for i, hit in found.items() if hit}
-        self._note_broken(system, {keys[i]: message for i, message in reading.broken.items()}, batch)
-        self._reserve([values for i, values in reading.refused.items() if i not in record_of], batch)
+        for i, message in reading.broken.items():
+            self._matching.refuse(system, keys[i], "ContractBroken", message, batch.commit)
+        unmet = {keys[i]: values for i, values in reading.refused.items() if i not in record_of}
+        for key, its in zip(unmet, self._matching.keys(list(unmet.values())), strict=True):
+            self._matching.hold(system, key, its, batch.commit)
         await self._leave(system, [record_of[i] for i in reading.left if i in record_of], batch)
         known = {record_of[i]: o for i, o in reading.observed.items() if i in record_of}
         await self._decide_known(system, known, batch)
@@ -84,24 +89,13 @@ class Intake:
             await self._meet(system, unknown, batch)
         self._tally.of(system).changed += len(known) + len(unknown)
 
-    def _note_broken(self, system: str, broken: dict[str, str], batch: Batch) -> None:
-        now = self._session.clock()
-        for key, message in broken.items():
-            self._tally.dead += 1
-            self._tally.note(Note("DeadLetter", f"{system}/{key}", "", message, ""))
-            batch.commit.dead.append(DeadLetter(system, key, "ContractBroken", message, now))
-
-    def _reserve(self, refused: Sequence[dict[str, Value]], batch: Batch) -> None:
-        """Keeps the match keys of records that could not be taken in from being met as if they were not there."""
-        for keys in self._session.rules.match.keys(refused, self._session.prints):
-            batch.commit.matches += [(key, AMBIGUOUS) for key in keys]
-
     async def _decide_known(self, system: str, known: dict[int, Observation], batch: Batch) -> None:
         if not known:
             return
         memories = await self._recall(known, batch)
         cases = {r: self._session.case(m, {system: known[r]}) for r, m in memories.items()}
-        batch.commit.alive += [(system, observation.record.key) for observation in known.values()]
+        self._matching.alive(system, [observation.record.key for observation in known.values()], batch.commit)
+        self._matching.follow([(memories[r], system, o) for r, o in known.items() if r in memories], batch.commit)
         await self.decide(cases, memories, batch)
 
     async def _recall(self, records: Iterable[int], batch: Batch) -> dict[int, Recollection]:
@@ -219,26 +213,29 @@ class Intake:
     async def _meet(self, system: str, unknown: Sequence[Observation], batch: Batch) -> None:
         """Links records that are known elsewhere, takes new ones in, and leaves what is not sure to a person."""
         unknown = await self._returned(system, unknown, batch)
-        keys = self._session.rules.match.keys([o.record.values for o in unknown], self._session.prints)
-        candidates = await self._store.candidates(list({key for its in keys for key in its}))
-        for key, record in batch.commit.matches:
-            candidates.setdefault(key, []).append(record)
-        memories = await self._recall({r for rs in candidates.values() for r in rs if r != AMBIGUOUS}, batch)
+        keys = self._matching.keys([o.record.values for o in unknown])
+        candidates = await self._matching.candidates((key for its in keys for key in its), batch.commit)
+        memories = await self._recall({r for rs in candidates.values() for r in rs if r > 0}, batch)
+        await self._matching.drop_stale(
+            _in_the_way(system, keys, candidates, memories), system, candidates, batch.commit
+        )
         cases: dict[int, Case] = {}
         create_in = self._targets(system)
         for observation, its in zip(unknown, keys, strict=True):
-            matching = _first_match(its, candidates)
+            key = observation.record.key
+            matching = first_match(its, candidates, reservation(system, key))
             trouble = self._trouble(system, its, matching, memories, cases)
             if trouble is not None:
-                self._refuse(system, observation, trouble, its, matching, memories, batch)
+                self._refuse(system, key, trouble, its, matching, memories, batch)
             elif matching:
+                self._matching.alive(system, [key], batch.commit)
                 cases[matching[0]] = self._session.case(
                     memories[matching[0]], {system: observation}, create_in=create_in
                 )
             else:
                 record = self._take_new(system, observation, its, create_in, batch)
-                for key in its:
-                    candidates.setdefault(key, []).append(record)
+                for match in its:
+                    candidates.setdefault(match, []).append(record)
                 memories[record] = batch.memories[record]
         await self.decide(cases, memories, batch)
 
@@ -266,10 +263,7 @@ class Intake:
             return None
         memory = memories.get(matching[0])
         if memory is None:
-            return (
-                "Ambiguous",
-                "matches a record that is a dead letter itself, or several of one system: mend those, then resync",
-            )
+            return "Ambiguous", "matches a record that is a dead letter itself: mend that one"
         twin = memory.sides.get(system) or (
             cases[matching[0]].observed[system].record if matching[0] in cases else None
         )
@@ -282,7 +276,7 @@ class Intake:
     def _refuse(
         self,
         system: str,
-        observation: Observation,
+        key: str,
         trouble: tuple[str, str],
         keys: Sequence[int],
         matching: Sequence[int],
@@ -290,12 +284,10 @@ class Intake:
         batch: Batch,
     ) -> None:
         reason, message = trouble
-        self._tally.dead += 1
-        self._tally.note(Note("DeadLetter", f"{system}/{observation.record.key}", "", f"{reason}: {message}", ""))
-        batch.commit.dead.append(DeadLetter(system, observation.record.key, reason, message, self._session.clock()))
+        self._matching.refuse(system, key, reason, message, batch.commit)
         alone = reason == "Duplicate" and matching[0] in memories and len(memories[matching[0]].sides) == 1
         if alone:  # nothing is linked yet, so the next system must not be linked to either by chance
-            batch.commit.matches += [(key, AMBIGUOUS) for key in keys]
+            self._matching.hold(system, key, keys, batch.commit)
 
     def _take_new(
         self, system: str, observation: Observation, keys: Sequence[int], create_in: frozenset[str], batch: Batch
@@ -303,7 +295,7 @@ class Intake:
         record = self._next_record
         self._next_record += 1
         batch.commit.matches += [(key, record) for key in keys]
-        batch.commit.alive.append((system, observation.record.key))
+        self._matching.alive(system, [observation.record.key], batch.commit)
         decision = self._session.decider.fresh(system, observation, create_in)
         memory = Recollection(record, decision.sides)
         batch.commit.records.append(memory)
@@ -344,8 +336,10 @@ class Intake:
     async def gone(self, system: str, keys: Sequence[str], batch: Batch) -> None:
         """Keys that do not exist in the system any more."""
         found = await self._store.lookup(system, keys)
-        batch.commit.alive += [(system, key) for key in keys]
+        self._matching.alive(system, keys, batch.commit)
         records = {hit.record for hit in found if hit}
+        if records:
+            self._matching.look_again(batch.commit)
         await self._decide_gone(system, await self._recall(records, batch), batch)
 
     async def _decide_gone(self, system: str, memories: dict[int, Recollection], batch: Batch) -> None:
@@ -362,6 +356,14 @@ def _forget(record: int, commit: Commit) -> None:
     commit.forget.append(record)
 
 
-def _first_match(keys: Sequence[int], candidates: dict[int, list[int]]) -> list[int]:
-    """The candidates of the first match rule that has any."""
-    return next((sorted(set(candidates[key])) for key in keys if candidates.get(key)), [])
+def _in_the_way(
+    system: str, keys: Sequence[Sequence[int]], candidates: Candidates, memories: Mapping[int, Recollection]
+) -> dict[int, Recollection]:
+    """Records that would make a new one a dead letter: of the same system already, or one of several that match."""
+    found = {}
+    for its in keys:
+        matching = [record for key in its for record in candidates.get(key, ()) if record in memories]
+        for record in matching:
+            if system in memories[record].sides or len(set(matching)) > 1:
+                found[record] = memories[record]
+    return found

@@ -223,8 +223,7 @@ class Run:
         plan = plan_id([f"empty/{system}/{known}"])
         if plan == self._approved:
             return False
-        message = f"{system} reads as empty although {known} records are known there: nothing was deleted"
-        self._halt = Halt(plan, message, known)
+        self._halt = Halt.of_empty(plan, system, known)
         return True
 
     async def _take_changed(self, system: str, page: Page) -> list[int]:

@@ -1,0 +1,140 @@
+"""Matching: which known records a new one may be, and the dead letters that nothing is matched past.
+
+A record that cannot be taken in keeps its match keys, under a number of its own: else its twin in another system would
+be met as if it were new, and created a second time. Once it is mended, what waited for it is looked at again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from fairlead.connectors.base import Page
+from fairlead.engine.case import Observation
+from fairlead.engine.fingerprint import field
+from fairlead.model.record import Value
+from fairlead.state.base import Commit, DeadLetter, Recollection, reservation
+from fairlead.transport.failure import Failure
+from fairlead.worker.session import Session
+from fairlead.worker.tally import Note, Tally
+
+Candidates = dict[int, list[int]]
+"""Match key → the records that have it, and (negative) the dead letters that hold it."""
+
+_WAITS_FOR_OTHERS = ("Ambiguous", "Duplicate")
+
+
+class Matching:
+    """The match keys of one run."""
+
+    def __init__(self, session: Session, tally: Tally) -> None:
+        self._session = session
+        self._store = session.store
+        self._rules = session.rules.match
+        self._tally = tally
+        self._letters: dict[tuple[str, str], tuple[str, str]] = {}
+        fields = {session.rules.fields[name].field for rule in self._rules.rules for name in rule.fields}
+        self._slots = sorted(field.slot for field in fields)
+
+    async def prepare(self) -> None:
+        """Learns which dead letters there are."""
+        self._letters = {(x.system, x.key): (x.reason, x.message) for x in await self._store.dead_letters()}
+
+    def keys(self, values: Sequence[Mapping[str, Value]]) -> list[list[int]]:
+        """The match keys of each record, in the order of the policy's rules."""
+        return self._rules.keys(values, self._session.prints)
+
+    # --- dead letters ---
+
+    def refuse(self, system: str, key: str, reason: str, message: str, commit: Commit) -> None:
+        """A record cannot be taken in; it is told once."""
+        if self._letters.get((system, key)) != (reason, message):
+            self._letters[system, key] = (reason, message)
+            self._tally.dead += 1
+            said = message if reason == "ContractBroken" else f"{reason}: {message}"
+            self._tally.note(Note("DeadLetter", f"{system}/{key}", "", said, ""))
+        commit.dead.append(DeadLetter(system, key, reason, message, self._session.clock()))
+
+    def hold(self, system: str, key: str, keys: Iterable[int], commit: Commit) -> None:
+        """Keeps these match keys for a dead letter, in place of those that it held before."""
+        number = reservation(system, key)
+        commit.forget.append(number)
+        commit.matches += [(match, number) for match in keys]
+
+    def alive(self, system: str, keys: Sequence[str], commit: Commit) -> None:
+        """These are no dead letters any more; what they held up is read again by the next run."""
+        commit.alive += [(system, key) for key in keys]
+        mended = [key for key in keys if self._letters.pop((system, key), None)]
+        commit.forget += [reservation(system, key) for key in mended]
+        if mended:
+            self.look_again(commit)
+
+    def look_again(self, commit: Commit) -> None:
+        """Reads again what was refused for the sake of another record."""
+        commit.waiting += [place for place, (reason, _) in self._letters.items() if reason in _WAITS_FOR_OTHERS]
+
+    # --- candidates ---
+
+    def follow(self, known: Sequence[tuple[Recollection, str, Observation]], commit: Commit) -> None:
+        """Adds the match keys of known records whose match fields changed.
+
+        Old keys stay until someone else has them: a system that is met later may still hold the old value.
+        """
+        changed = [(m.record, o.record.values) for m, system, o in known if self._differs(m, system, o)]
+        for (record, _), keys in zip(changed, self.keys([values for _, values in changed]), strict=True):
+            commit.matches += [(key, record) for key in keys]
+        if changed:
+            self.look_again(commit)
+
+    def _differs(self, memory: Recollection, system: str, observation: Observation) -> bool:
+        side = memory.sides.get(system)
+        return side is not None and any(field(side.prints, n) != field(observation.prints, n) for n in self._slots)
+
+    async def candidates(self, keys: Iterable[int], commit: Commit) -> Candidates:
+        """What is known under match keys, with what this commit has decided already."""
+        ended = set(commit.forget)
+        stored = await self._store.candidates(sorted(set(keys)))
+        found = {key: [record for record in records if record not in ended] for key, records in stored.items()}
+        for key, record in commit.matches:
+            found.setdefault(key, []).append(record)
+        return found
+
+    async def drop_stale(
+        self, doubtful: Mapping[int, Recollection], prefer: str, candidates: Candidates, commit: Commit
+    ) -> None:
+        """Drops keys that records had once and have no more, so that another record may have them now.
+
+        Args:
+            doubtful: records that stand in the way, by number.
+            prefer: the system in which they are read, where they are in it.
+            candidates: changed in place.
+            commit: added to.
+        """
+        readers: dict[str, dict[str, int]] = {}
+        for record, memory in doubtful.items():
+            system = prefer if prefer in memory.sides else next(iter(sorted(memory.sides)), None)
+            if system is not None:
+                readers.setdefault(system, {})[memory.sides[system].key] = record
+        for system, records in readers.items():
+            for record, keys in (await self._keys_now(system, records)).items():
+                stale = [key for key, found in candidates.items() if record in found and key not in keys]
+                commit.unmatched += [(key, record) for key in stale]
+                for key in stale:
+                    candidates[key] = [other for other in candidates[key] if other != record]
+
+    async def _keys_now(self, system: str, records: Mapping[str, int]) -> dict[int, list[int]]:
+        """Record → its match keys as it reads now; those that cannot be read are left out."""
+        try:
+            page: Page = await self._session.systems[system].fetch(list(records))
+        except Failure:
+            return {}  # then it stands in the way until it can be read
+        reader = self._session.readers[system]
+        reading = reader.read(page, range(len(page.keys)), reader.rows(page))
+        values = {o.record.key: o.record.values for o in reading.observed.values()}
+        keys = self.keys(list(values.values()))
+        return {records[key]: its for key, its in zip(values, keys, strict=True)}
+
+
+def first_match(keys: Sequence[int], candidates: Candidates, without: int) -> list[int]:
+    """The candidates of the first match rule that has any, but for one."""
+    found = ([r for r in candidates.get(key, ()) if r != without] for key in keys)
+    return next((sorted(set(records)) for records in found if records), [])
