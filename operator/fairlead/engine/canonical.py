@@ -45,12 +45,16 @@ class Kind(msgspec.Struct, frozen=True):
         convert: native → canonical; raises ContractError. Never sees None or MISSING.
         encode: canonical → bytes, equal exactly when the values are; never sees None.
         plain: types whose instances convert to themselves, so that a column of them is not converted.
+        item: of a list, the kind of its items.
+        unique: a list is a set: its order says nothing, and no item is in it twice.
     """
 
     name: str
     convert: Convert
     encode: Encode
     plain: type | None = None
+    item: Kind | None = None
+    unique: bool = False
 
     def canonical(self, native: Any) -> Value:
         """The canonical form of one native value; missing and null are both "no value"."""
@@ -225,7 +229,7 @@ def _array(item: Kind, *, unique: bool) -> Kind:
             return items
         return [v for _, v in sorted({item.print_bytes(v): v for v in items}.items())]
 
-    return Kind("array", convert, _json)
+    return Kind("array", convert, _json, item=item, unique=unique)
 
 
 def _object(properties: dict[str, Kind]) -> Kind:
