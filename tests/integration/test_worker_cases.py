@@ -516,3 +516,111 @@ async def test_a_write_that_waits_is_sent_although_the_clock_was_set_back(town_o
     town.now -= 86400.0 * 30
     await town.run()
     assert (town.values("erp"), town.pending) == ({"a@x": "new"}, 0)
+
+
+# --- dead letters heal ---
+
+
+async def test_a_match_value_that_moved_to_another_record_is_no_duplicate(town_of) -> None:
+    town = town_of()
+    town.add("crm", "a@x", name="first owner")
+    await town.agree()
+    town.edit("crm", "a@x", email="b@x")
+    await town.run()
+    town.add("crm", "a@x", name="second owner")
+    await town.run()
+    assert town.letters == []
+    assert town.values("crm") == town.values("erp") == {"b@x": "first owner", "a@x": "second owner"}
+
+
+async def test_a_record_that_is_created_under_the_changed_match_value_is_linked_and_not_doubled(town_of) -> None:
+    town = town_of("crm", "erp", "shop")
+    town["shop"].down = Transient("shop is down")
+    town.add("crm", "a@x", name="Ada")
+    await town.run()
+    town.edit("crm", "a@x", email="b@x")
+    await town.run()
+    town.add("shop", "b@x", note="shop's")
+    town["shop"].down = None
+    await town.run()
+    await town.run()
+    assert [len(system.records) for system in town.systems.values()] == [1, 1, 1]
+    assert town.values("crm", "note") == {"b@x": "shop's"}
+
+
+async def test_a_duplicate_is_met_once_the_other_one_has_another_match_value(town_of) -> None:
+    town = town_of()
+    town["crm"].add({"email": "a@x", "name": "one", "note": None}, "one")
+    town["crm"].add({"email": "a@x", "name": "two", "note": None}, "two")
+    await town.run()
+    assert [letter.reason for letter in town.letters] == ["Duplicate"]
+    town["crm"].edit("one", {"email": "b@x"})
+    await town.run()
+    await town.run()
+    assert (town.letters, town.values("erp")) == ([], {"b@x": "one", "a@x": "two"})
+
+
+async def test_a_duplicate_is_met_once_the_other_one_is_deleted(town_of) -> None:
+    town = town_of()
+    town["crm"].add({"email": "a@x", "name": "one", "note": None}, "one")
+    town["crm"].add({"email": "a@x", "name": "two", "note": None}, "two")
+    await town.run()
+    town["crm"].remove("one")
+    await town.run()
+    await town.run()
+    assert (town.letters, list(town.values("erp").values())) == ([], ["two"])
+
+
+async def test_what_matched_a_dead_letter_is_met_once_that_is_mended_without_a_resync(town_of) -> None:
+    town = town_of("crm", "erp", "shop")
+    town.policy["schema"]["properties"]["name"] = {"type": "string", "maxLength": 5}
+    town.add("crm", "a@x", name="too long")
+    town.add("erp", "a@x", note="erp's")
+    await town.run()
+    assert town["shop"].records == {}
+    town.edit("crm", "a@x", name="Ada")
+    await town.run()
+    await town.run()
+    await town.run()
+    assert (town.letters, [town.values(name) for name in town.systems]) == ([], [{"a@x": "Ada"}] * 3)
+    assert town.values("crm", "note") == {"a@x": "erp's"}
+
+
+async def test_a_record_that_breaks_the_contract_is_not_created_beside_by_its_twin(town_of) -> None:
+    town = town_of()
+    town.policy["schema"]["properties"]["name"] = {"type": "string", "maxLength": 5}
+    town.add("crm", "z@x")
+    await town.agree()
+    town.add("crm", "a@x", name="too long")
+    town.add("erp", "a@x", name="Ada")
+    for kind in (Kind.CHANGES, Kind.RESYNC, Kind.CHANGES):
+        await town.run(kind)
+        assert town.values("crm") == {"z@x": None, "a@x": "too long"}
+    town.edit("crm", "a@x", name="Ada K")
+    await town.run()
+    await town.run()
+    assert (town.letters, town.values("erp")["a@x"]) == ([], "Ada K")
+
+
+async def test_a_dead_letter_is_told_once_and_not_by_every_run(town_of) -> None:
+    town = town_of()
+    town["crm"].traits = Traits(changes=False)
+    town["crm"].add({"email": None, "name": "nobody", "note": None})
+    told = [len((await town.run()).tally.notes) for _ in range(3)]
+    assert (told, len(town.letters)) == ([1, 0, 0], 1)
+
+
+async def test_a_create_that_is_uncertain_is_not_sent_again_when_the_record_changes(town_of) -> None:
+    town = town_of()
+    town["erp"].traits = Traits(find=False)
+    town.add("crm", "z@x")
+    await town.agree()
+    town["erp"].faults = {town["erp"].calls + 2: Fault.LOST}
+    town.add("crm", "a@x", name="Ada")
+    await town.run()
+    town.edit("crm", "a@x", name="Ada King")
+    await town.run()
+    await town.run()
+    assert len(town["erp"].holders("email", "a@x")) == 1
+    await town.run(Kind.RESYNC)
+    assert (town.values("crm"), town.values("erp")) == ({"z@x": None, "a@x": "Ada King"},) * 2

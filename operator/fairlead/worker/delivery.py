@@ -26,6 +26,7 @@ from fairlead.model.record import MISSING, Native, Value
 from fairlead.model.syncpolicy import Match
 from fairlead.state.base import Intent, Recollection, Undelivered
 from fairlead.transport.failure import Failure
+from fairlead.worker.matching import Matching
 from fairlead.worker.reading import StoredPage
 from fairlead.worker.session import Session
 from fairlead.worker.tally import Note, Tally
@@ -63,6 +64,7 @@ class Delivery:
         session: the policy.
         tally: counts what is done.
         memories: what is remembered of every record of the batch.
+        matching: knows what dead letters hold.
         scanned: the systems read from end to end in this run.
         down: systems that failed as a whole in this run, to which nothing more is sent; added to.
         recovering: the batch may have been sent before.
@@ -73,6 +75,7 @@ class Delivery:
         session: Session,
         tally: Tally,
         memories: Mapping[int, Recollection],
+        matching: Matching,
         *,
         scanned: AbstractSet[str] = frozenset(),
         down: dict[str, Failure],
@@ -81,6 +84,7 @@ class Delivery:
         self._session = session
         self._tally = tally
         self._memories = memories
+        self._matching = matching
         self._scanned = scanned
         self._down = down
         self._recovering = recovering
@@ -110,7 +114,7 @@ class Delivery:
     async def _send_batch(self, system: str, operation: Operation, batch: Sequence[Intent]) -> None:
         if system in self._down:
             raise self._down[system]
-        if operation is Operation.CREATE and (self._recovering or system not in self._scanned):
+        if operation is Operation.CREATE:
             batch = await self._not_there_yet(system, batch)
         sendable, writes = [], []
         for intent in batch:
@@ -177,14 +181,14 @@ class Delivery:
     async def _not_there_yet(self, system: str, batch: Sequence[Intent]) -> list[Intent]:
         """Creates whose record the system has not; those it has become first meetings.
 
-        A system that cannot be searched is trusted to refuse duplicates, but a create whose answer was lost is never
-        repeated blindly.
+        Where the system was just read from end to end, only what a dead letter holds is looked for.
         """
+        held = await self._matching.held(batch)
         if not self._session.capabilities(system).find:
-            doubtful = [intent for intent in batch if self._recovering or self._is_uncertain(intent)]
-            self._fail(doubtful, ErrorClass.INVALID, _UNCERTAIN)
-            return [intent for intent in batch if intent not in doubtful]
-        there = await self._find(system, batch)
+            return self._not_in_doubt(batch, held)
+        known = system in self._scanned and not self._recovering
+        doubtful = [intent for intent in batch if intent.record in held] if known else batch
+        there = await self._find(system, doubtful) if doubtful else {}
         fresh = []
         for intent in batch:
             found = there.get(intent.record, {})
@@ -197,6 +201,22 @@ class Delivery:
             else:
                 self._fail([intent], ErrorClass.INVALID, _unlinkable(found))
         return fresh
+
+    def _not_in_doubt(self, batch: Sequence[Intent], held: AbstractSet[int]) -> list[Intent]:
+        """A system that cannot be searched is trusted to refuse duplicates.
+
+        But a create whose answer was lost is never repeated blindly, and one whose match keys a dead letter holds waits
+        for that.
+        """
+        sure = []
+        for intent in batch:
+            if self._recovering or self._is_uncertain(intent):
+                self._fail([intent], ErrorClass.INVALID, _UNCERTAIN)
+            elif intent.record in held:
+                self._fail([intent], ErrorClass.INVALID, _HELD)
+            else:
+                sure.append(intent)
+        return sure
 
     def _is_uncertain(self, intent: Intent) -> bool:
         before = self._memories[intent.record].pending.get(intent.system)
@@ -344,6 +364,9 @@ _UNCERTAIN = (
     "the answer to this create was lost and the system cannot be searched: look there whether the record "
     "exists, then resync"
 )
+
+
+_HELD = "a record that is a dead letter has the same match values, and may be this one: mend that first"
 
 
 def backoff(attempts: int) -> float:

@@ -23,7 +23,6 @@ from fairlead.state.base import (
     Intent,
     Recollection,
     Undelivered,
-    reservation,
 )
 from fairlead.transport.failure import Failure
 from fairlead.worker.matching import Candidates, Matching, first_match
@@ -49,7 +48,7 @@ class Intake:
         self._run = run
         self._down = down
         self._next_record = 0
-        self._matching = Matching(session, tally)
+        self.matching = Matching(session, tally)
         self.met: set[str] = set()
         """Systems whose every record was met at least once: only there may records be created."""
         self.read: set[str] = set()
@@ -58,7 +57,7 @@ class Intake:
     async def prepare(self, met: Iterable[str]) -> None:
         """Learns where record numbers go on."""
         self._next_record = await self._store.next_record()
-        await self._matching.prepare()
+        await self.matching.prepare()
         self.met = set(met)
 
     @property
@@ -77,10 +76,10 @@ class Intake:
         keys = page.keys
         record_of = {i: hit.record for i, hit in found.items() if hit}
         for i, message in reading.broken.items():
-            self._matching.refuse(system, keys[i], "ContractBroken", message, batch.commit)
+            self.matching.refuse(system, keys[i], "ContractBroken", message, batch.commit)
         unmet = {keys[i]: values for i, values in reading.refused.items() if i not in record_of}
-        for key, its in zip(unmet, self._matching.keys(list(unmet.values())), strict=True):
-            self._matching.hold(system, key, its, batch.commit)
+        for key, its in zip(unmet, self.matching.keys(list(unmet.values())), strict=True):
+            self.matching.hold(system, key, its, batch.commit)
         await self._leave(system, [record_of[i] for i in reading.left if i in record_of], batch)
         known = {record_of[i]: o for i, o in reading.observed.items() if i in record_of}
         await self._decide_known(system, known, batch)
@@ -94,8 +93,8 @@ class Intake:
             return
         memories = await self._recall(known, batch)
         cases = {r: self._session.case(m, {system: known[r]}) for r, m in memories.items()}
-        self._matching.alive(system, [observation.record.key for observation in known.values()], batch.commit)
-        self._matching.follow([(memories[r], system, o) for r, o in known.items() if r in memories], batch.commit)
+        self.matching.alive(system, [observation.record.key for observation in known.values()], batch.commit)
+        self.matching.follow([(memories[r], system, o) for r, o in known.items() if r in memories], batch.commit)
         await self.decide(cases, memories, batch)
 
     async def _recall(self, records: Iterable[int], batch: Batch) -> dict[int, Recollection]:
@@ -213,22 +212,22 @@ class Intake:
     async def _meet(self, system: str, unknown: Sequence[Observation], batch: Batch) -> None:
         """Links records that are known elsewhere, takes new ones in, and leaves what is not sure to a person."""
         unknown = await self._returned(system, unknown, batch)
-        keys = self._matching.keys([o.record.values for o in unknown])
-        candidates = await self._matching.candidates((key for its in keys for key in its), batch.commit)
+        keys = self.matching.keys([o.record.values for o in unknown])
+        candidates = await self.matching.candidates((key for its in keys for key in its), batch.commit)
         memories = await self._recall({r for rs in candidates.values() for r in rs if r > 0}, batch)
-        await self._matching.drop_stale(
+        await self.matching.drop_stale(
             _in_the_way(system, keys, candidates, memories), system, candidates, batch.commit
         )
         cases: dict[int, Case] = {}
         create_in = self._targets(system)
         for observation, its in zip(unknown, keys, strict=True):
             key = observation.record.key
-            matching = first_match(its, candidates, reservation(system, key))
+            matching = first_match(its, candidates, self.matching.number(system, key))
             trouble = self._trouble(system, its, matching, memories, cases)
             if trouble is not None:
                 self._refuse(system, key, trouble, its, matching, memories, batch)
             elif matching:
-                self._matching.alive(system, [key], batch.commit)
+                self.matching.alive(system, [key], batch.commit)
                 cases[matching[0]] = self._session.case(
                     memories[matching[0]], {system: observation}, create_in=create_in
                 )
@@ -284,10 +283,10 @@ class Intake:
         batch: Batch,
     ) -> None:
         reason, message = trouble
-        self._matching.refuse(system, key, reason, message, batch.commit)
+        self.matching.refuse(system, key, reason, message, batch.commit)
         alone = reason == "Duplicate" and matching[0] in memories and len(memories[matching[0]].sides) == 1
         if alone:  # nothing is linked yet, so the next system must not be linked to either by chance
-            self._matching.hold(system, key, keys, batch.commit)
+            self.matching.hold(system, key, keys, batch.commit)
 
     def _take_new(
         self, system: str, observation: Observation, keys: Sequence[int], create_in: frozenset[str], batch: Batch
@@ -295,7 +294,7 @@ class Intake:
         record = self._next_record
         self._next_record += 1
         batch.commit.matches += [(key, record) for key in keys]
-        self._matching.alive(system, [observation.record.key], batch.commit)
+        self.matching.alive(system, [observation.record.key], batch.commit)
         decision = self._session.decider.fresh(system, observation, create_in)
         memory = Recollection(record, decision.sides)
         batch.commit.records.append(memory)
@@ -336,10 +335,10 @@ class Intake:
     async def gone(self, system: str, keys: Sequence[str], batch: Batch) -> None:
         """Keys that do not exist in the system any more."""
         found = await self._store.lookup(system, keys)
-        self._matching.alive(system, keys, batch.commit)
+        self.matching.alive(system, keys, batch.commit)
         records = {hit.record for hit in found if hit}
         if records:
-            self._matching.look_again(batch.commit)
+            self.matching.look_again(batch.commit)
         await self._decide_gone(system, await self._recall(records, batch), batch)
 
     async def _decide_gone(self, system: str, memories: dict[int, Recollection], batch: Batch) -> None:
@@ -361,7 +360,7 @@ def _in_the_way(
 ) -> dict[int, Recollection]:
     """Records that would make a new one a dead letter: of the same system already, or one of several that match."""
     found = {}
-    for its in keys:
+    for its in keys if memories else ():
         matching = [record for key in its for record in candidates.get(key, ()) if record in memories]
         for record in matching:
             if system in memories[record].sides or len(set(matching)) > 1:

@@ -12,7 +12,7 @@ from fairlead.connectors.base import Page
 from fairlead.engine.case import Observation
 from fairlead.engine.fingerprint import field
 from fairlead.model.record import Value
-from fairlead.state.base import Commit, DeadLetter, Recollection, reservation
+from fairlead.state.base import Commit, DeadLetter, Intent, Recollection, reservation
 from fairlead.transport.failure import Failure
 from fairlead.worker.session import Session
 from fairlead.worker.tally import Note, Tally
@@ -71,6 +71,19 @@ class Matching:
     def look_again(self, commit: Commit) -> None:
         """Reads again what was refused for the sake of another record."""
         commit.waiting += [place for place, (reason, _) in self._letters.items() if reason in _WAITS_FOR_OTHERS]
+
+    def number(self, system: str, key: str) -> int:
+        """Under which a record holds match keys as a dead letter; 0 when it is none."""
+        return reservation(system, key) if (system, key) in self._letters else 0
+
+    async def held(self, intents: Sequence[Intent]) -> set[int]:
+        """Records to be created whose match keys a dead letter holds."""
+        if not self._letters:
+            return set()
+        keys = self.keys([intent.write.values for intent in intents])
+        found = await self._store.candidates(sorted({key for its in keys for key in its}))
+        taken = {key for key, records in found.items() if min(records) < 0}
+        return {intent.record for intent, its in zip(intents, keys, strict=True) if taken.intersection(its)}
 
     # --- candidates ---
 

@@ -316,7 +316,13 @@ class Run:
 
     async def _deliver(self, batch: Batch, *, settles: int, recovering: bool = False) -> Batch:
         delivery = Delivery(
-            self._session, self.tally, batch.memories, scanned=self._scanned, down=self._down, recovering=recovering
+            self._session,
+            self.tally,
+            batch.memories,
+            self._intake.matching,
+            scanned=self._scanned,
+            down=self._down,
+            recovering=recovering,
         )
         settlement = await delivery.send(batch.intents)
         commit = self._settled(batch, settlement, settles)
