@@ -79,3 +79,12 @@ async def test_a_run_that_halts_because_a_system_reads_empty_deletes_nothing_els
             halted += 1
             assert len(replay.systems["c"].records) == before
     assert halted > 0
+
+
+async def test_a_value_that_only_one_system_kept_since_the_first_meeting_is_told_when_it_is_replaced(
+    tmp_path: Path,
+) -> None:
+    acts = [("add", "a", "t0", ("x",)), ("add", "b", "t0", ("x",)), RUN, ("edit", "a", "t0", "x", "new")]
+    replay = await played(tmp_path, *acts, firstSync="FillEmptyOnly")
+    assert shown(replay, "x") == {"a": ["x3-abc"], "b": ["x3-abc"]}
+    assert [f["values"] for f in replay.findings] == [{"a": "x3-abc", "b": "x2-abc"}]

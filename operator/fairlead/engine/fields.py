@@ -130,7 +130,7 @@ class FieldJudge:
             return self._still_frozen(views, competing, read_at)
         changed = [view for view in views if view.changed]
         others = [view for view in views if view.seen == UNSEEN or view.strayed]
-        if len(changed) == 1 and not others and not undelivered and self._open and changed[0].writable:
+        if len(changed) == 1 and not others and not undelivered and self._open and _agreed(views, changed[0]):
             return _alone(views, changed[0])
         if not changed and not any(view.known for view in others):
             return None
@@ -196,38 +196,47 @@ class FieldJudge:
         if reverted and self._keeps(owner, views):
             return Verdict(findings=(self._finding(FindingKind.KEPT, _KEEP, None, [owner, *reverted]),))
         findings = (self._finding(FindingKind.REVERTED, _OWNED, owner, [owner, *reverted]),) if reverted else ()
-        return self._spread(views, owner, undelivered, findings)
+        return self._replacing(views, owner, undelivered, [owner, *changed], findings)
 
     def _changed(
         self, views: Sequence[View], rivals: Sequence[View], undelivered: Mapping[str, View], read_at: datetime
     ) -> Verdict:
         """One value: it spreads. Several: a conflict."""
         if len({view.now for view in rivals}) == 1:
-            return self._unopposed(views, min(rivals, key=self._order), undelivered)
+            return self._replacing(views, min(rivals, key=self._order), undelivered, rivals)
         if self.rule.on_conflict is ConflictRule.MANUAL:
             return self._freeze(rivals)
         winner = self._choose[self.rule.on_conflict](rivals, read_at)
         rule = self._conflict_rule + (self._untimely(rivals, read_at) if self._compares_times else "")
         finding = self._finding(FindingKind.CONFLICT, rule, winner, rivals)
-        return self._spread(views, winner, undelivered, (finding,))
+        return self._replacing(views, winner, undelivered, rivals, (finding,))
 
-    def _unopposed(self, views: Sequence[View], winner: View, undelivered: Mapping[str, View]) -> Verdict:
-        """One value spreads. What it replaces and nobody saw where it was entered is told: systems may differ since
-        they first met, and a system that is never written has not seen what others said.
+    def _replacing(
+        self,
+        views: Sequence[View],
+        winner: View,
+        undelivered: Mapping[str, View],
+        rivals: Sequence[View],
+        findings: tuple[Finding, ...] = (),
+    ) -> Verdict:
+        """The value spreads. What it replaces and was never seen where it was entered is told.
+
+        Systems may differ since they first met, and one that is never written has not seen what the others said.
         """
-        verdict = self._spread(views, winner, undelivered)
+        verdict = self._spread(views, winner, undelivered, findings)
         if not verdict.targets:
             return verdict
-        others = sorted([*views, *undelivered.values()], key=lambda view: not view.known)
-        unknown_there = {v.now: v for v in reversed(others) if v.now not in (winner.seen, winner.now) and not v.strayed}
-        lost = [view for view in unknown_there.values() if not self._is_empty(view)]
-        unread = next((view for view in lost if not view.known), None)
+        known = {winner.seen, *(view.now for view in rivals), *(view.seen for view in rivals if view.writable)}
+        waiting = [view for view in views if view.known or view.system not in undelivered]
+        others = sorted([*waiting, *undelivered.values()], key=lambda view: not view.known)
+        unknown = {v.now: v for v in reversed(others) if v.now not in known and not v.strayed and not self._is_empty(v)}
+        unread = next((view for view in unknown.values() if not view.known), None)
         if unread is not None:
             return Verdict(needs=unread.system)
-        if not lost:
+        if not unknown:
             return verdict
         rule = _EDIT if winner.writable else _READ_ONLY
-        finding = self._finding(FindingKind.OVERWRITTEN, rule, winner, [winner, *lost])
+        finding = self._finding(FindingKind.OVERWRITTEN, rule, winner, [winner, *unknown.values()])
         return msgspec.structs.replace(verdict, findings=(*verdict.findings, finding))
 
     def _freeze(self, rivals: Sequence[View]) -> Verdict:
@@ -401,6 +410,11 @@ class FieldJudge:
             return min(views, key=self._order)
         newest = max(view.modified for view in views if view.modified is not None)
         return min((view for view in views if view.modified == newest), key=self._order)
+
+
+def _agreed(views: Sequence[View], changed: View) -> bool:
+    """Whether every system said the same until this change."""
+    return changed.writable and all(view.seen == changed.seen for view in views)
 
 
 def _alone(views: Sequence[View], winner: View) -> Verdict:
