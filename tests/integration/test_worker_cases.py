@@ -624,3 +624,26 @@ async def test_a_create_that_is_uncertain_is_not_sent_again_when_the_record_chan
     assert len(town["erp"].holders("email", "a@x")) == 1
     await town.run(Kind.RESYNC)
     assert (town.values("crm"), town.values("erp")) == ({"z@x": None, "a@x": "Ada King"},) * 2
+
+
+# --- a worker that is told to stop ---
+
+
+@pytest.mark.parametrize("after", range(6))
+async def test_a_run_that_is_told_to_stop_ends_with_its_batch_and_the_next_one_goes_on(town_of, after: int) -> None:
+    town = town_of()
+    town["crm"].traits = town["erp"].traits = Traits(page=1)
+    for number in range(3):
+        town.add("crm", f"{number}@x", name="crm's")
+        town.add("erp", f"{number + 2}@x", name="erp's")
+    asked = iter(range(100))
+    report = await town.run(stopping=lambda: next(asked) >= after)
+    assert (report.stopped, report.good, report.message) == (
+        True,
+        False,
+        "stopped before its end: the next run goes on",
+    )
+    await town.run()
+    expected = {"0@x": "crm's", "1@x": "crm's", "2@x": "crm's", "3@x": "erp's", "4@x": "erp's"}
+    assert (town.values("crm"), town.values("erp")) == (expected, expected)
+    assert [len(system.records) for system in town.systems.values()] == [5, 5]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -90,14 +91,16 @@ class Town:
         """Email → one attribute of every customer."""
         return {row["email"]: row.get(name) for row in self.systems[system].records.values()}
 
-    async def run(self, kind: Kind = Kind.CHANGES, *, approved: str = "") -> RunReport:
+    async def run(
+        self, kind: Kind = Kind.CHANGES, *, approved: str = "", stopping: Callable[[], bool] = lambda: False
+    ) -> RunReport:
         """One run, an hour after the last: what waits is due."""
         self.now += 3600
         document = {"metadata": {"name": "customers", "uid": "u1"}, "spec": self.policy}
         store = SQLiteStore(self._path)
         session = await open_session(msgspec.convert(document, SyncPolicy), self.systems, store, lambda: self.now)
         try:
-            return await Run(session, kind, approved=approved).run()
+            return await Run(session, kind, approved=approved, stopping=stopping).run()
         finally:
             self.conflicts, self.letters = await store.conflicts(), await store.dead_letters()
             self.pending = (await store.counts()).pending

@@ -34,6 +34,7 @@ def test_the_next_run_starts_an_interval_after_the_last(last_start: float | None
         ("2026-01-01 03:00", "2026-01-02 02:59", Kind.CHANGES),
         ("2026-01-01 03:00", "2026-01-02 03:00", Kind.RESYNC),
         ("2026-01-01 03:00", "2026-01-05 09:00", Kind.RESYNC),  # missed while the worker was down: made up for
+        ("2026-06-01 03:00", "2026-01-01 12:00", Kind.RESYNC),  # the clock was set back: one more, rather than none
     ],
 )
 def test_a_resync_runs_when_its_time_has_come(last: str, now: str, kind: Kind) -> None:

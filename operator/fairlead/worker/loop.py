@@ -27,12 +27,19 @@ Listener = Callable[["PolicyLoop", "RunReport | None"], Awaitable[None]]
 
 
 class PolicyLoop:
-    """Runs one policy. `listeners` are told after every run."""
+    """Runs one policy. `listeners` are told after every run.
+
+    Attributes:
+        measured: what the last run measured.
+        plan: what the last run would have written, in mode Plan.
+        running: the run that is going on.
+    """
 
     def __init__(self, policy: SyncPolicy, host: Host, listeners: list[Listener] | None = None) -> None:
         self.policy = policy
         self.measured = Measured()
         self.plan: Plan | None = None
+        self.running: Run | None = None
         self._host = host
         self._listeners = listeners or []
         self._schedule = Schedule(policy.spec.trigger)
@@ -55,11 +62,11 @@ class PolicyLoop:
             self.request()
 
     async def work(self, stop: asyncio.Event) -> None:
-        """Runs until `stop`; a run that has begun is finished first."""
+        """Runs until `stop`; a run that has begun ends with its current batch."""
         while not stop.is_set():
             await self._pause(stop)
             if not stop.is_set():
-                await self.run_once()
+                await self.run_once(stop=stop)
 
     async def _pause(self, stop: asyncio.Event) -> None:
         timeout = 0.0 if self._requested else self._schedule.wait(self._host.clock(), self._last_start)
@@ -72,30 +79,36 @@ class PolicyLoop:
             await asyncio.gather(*woken, return_exceptions=True)
         self._wake.clear()
 
-    async def run_once(self, kind: Kind | None = None) -> RunReport | None:
+    async def run_once(self, kind: Kind | None = None, *, stop: asyncio.Event | None = None) -> RunReport | None:
         """One run; None when the state could not be used."""
+        stopping = stop.is_set if stop else lambda: False
         self._last_start = self._host.clock()
         annotations = self._annotations
         requested, self._requested = kind or self._requested, None
         finished = None
         try:
-            finished = await self._run(requested, annotations)
+            finished = await self._run(requested, annotations, stopping)
         except StateError as error:
             self.measured = report.broken(self.measured, error)
             log.error("state unavailable", policy=self.policy.id, reason=error.reason, message=str(error))
+        finally:
+            self.running = None
         for listener in self._listeners:
             await listener(self, finished)
         return finished
 
-    async def _run(self, requested: Kind | None, annotations: dict[str, str]) -> RunReport:
+    async def _run(
+        self, requested: Kind | None, annotations: dict[str, str], stopping: Callable[[], bool]
+    ) -> RunReport:
         planning = self.policy.spec.mode is Mode.PLAN
         self.plan = Plan() if planning else None
         async with self._host.session(self.policy, self.plan) as session:
             resynced = await session.store.meta(RESYNCED)
             kind = requested or self._schedule.kind(self._host.clock(), float(resynced) if resynced else None)
-            finished = await Run(session, kind, approved=annotations.get(APPROVE, "")).run()
+            self.running = Run(session, kind, approved=annotations.get(APPROVE, ""), stopping=stopping)
+            finished = await self.running.run()
             finished.tally.planned = self.plan.count if self.plan else 0
-            if not finished.failures and (kind is Kind.RESYNC or resynced is None):
+            if finished.good and (kind is Kind.RESYNC or resynced is None):
                 await session.store.commit(Commit(meta={RESYNCED: str(finished.started)}))
             await self._measure(session, finished, annotations)
         return finished

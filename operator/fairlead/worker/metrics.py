@@ -43,7 +43,7 @@ class Metrics:
             return
         self._runs.labels(policy, report.kind.value, report.outcome.value).inc()
         self._seconds.labels(policy).observe(report.ended - report.started)
-        if not report.failures:
+        if report.good:
             self._last.labels(policy).set(report.ended)
         for system, tally in report.tally.systems.items():
             for action in ("read", "changed", "created", "updated", "deleted", "failed"):

@@ -34,7 +34,7 @@ def measured(
     """The measurement after a run."""
     return Measured(
         observed_generation=generation,
-        last_sync_time=before.last_sync_time if report.failures else moment(report.ended),
+        last_sync_time=moment(report.ended) if report.good else before.last_sync_time,
         lag=duration(report.ended - report.started),
         records=counts.records,
         conflicts=counts.conflicts,

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from enum import StrEnum
 from typing import TypeVar
@@ -36,6 +36,10 @@ ROUNDS = 3
 """How often a record that changes under our hands is decided again in one run; then it waits for the next."""
 
 
+class Stopped(Exception):
+    """The worker is told to stop; what was begun is whole, and the next run goes on from there."""
+
+
 class Kind(StrEnum):
     """What a run reads."""
 
@@ -58,6 +62,7 @@ class RunReport(msgspec.Struct):
     Attributes:
         failures: system → why it could not be used, for those that could not.
         halt: what the guard held back, None when nothing.
+        stopped: it ended before its end, because the worker was told to stop.
     """
 
     id: str
@@ -68,24 +73,41 @@ class RunReport(msgspec.Struct):
     tally: Tally
     failures: dict[str, Failure]
     halt: Halt | None = None
+    stopped: bool = False
+
+    @property
+    def good(self) -> bool:
+        """Whether it did all that it was to do."""
+        return not self.failures and not self.stopped
 
     @property
     def message(self) -> str:
         """One line for the history."""
         if self.halt:
             return self.halt.message
-        return "; ".join(f"{name}: {failure.message}" for name, failure in sorted(self.failures.items()))
+        told = [f"{name}: {failure.message}" for name, failure in sorted(self.failures.items())]
+        return "; ".join([*told, *(["stopped before its end: the next run goes on"] if self.stopped else [])])
 
 
 class Run:
-    """One pass. `approved` is the plan that a person released; `kind` RESYNC compares every record."""
+    """One pass.
 
-    def __init__(self, session: Session, kind: Kind, *, approved: str = "") -> None:
+    Args:
+        session: the policy, open.
+        kind: RESYNC compares every record.
+        approved: the plan that a person released.
+        stopping: asked between two batches; where it says so, the run ends there.
+    """
+
+    def __init__(
+        self, session: Session, kind: Kind, *, approved: str = "", stopping: Callable[[], bool] = lambda: False
+    ) -> None:
         self.id = f"{int(session.clock()):x}-{secrets.token_hex(3)}"
         self._session = session
         self._store = session.store
         self._kind = kind
         self._approved = approved
+        self._stopping = stopping
         self.tally = Tally()
         self._down: dict[str, Failure] = {}
         self._scanned: set[str] = set()
@@ -101,6 +123,13 @@ class Run:
             StateError: the state cannot be used; nothing was lost.
         """
         started = self._session.clock()
+        try:
+            await self._pass()
+        except Stopped:
+            return await self._finish(started, stopped=True)
+        return await self._finish(started)
+
+    async def _pass(self) -> None:
         met = set(filter(None, (await self._store.meta(MET) or "").split(",")))
         await self._intake.prepare(met)
         self._down.update(await self._session.open())
@@ -117,7 +146,6 @@ class Run:
         if self._scanned:
             await self._complete()
         await self._guard()
-        return await self._finish(started)
 
     def _order(self) -> list[str]:
         """The system of record last: what it alone has can then be created everywhere at once."""
@@ -165,14 +193,14 @@ class Run:
         """Reads waiting records by id, now that what they waited for may be there."""
         for start in range(0, len(keys), BATCH):
             chunk = keys[start : start + BATCH]
+            batch = Batch()
+            batch.commit.arrived += [(system, key) for key in chunk]
             try:
                 page = await self._session.systems[system].fetch(chunk)
+                await self._take_all(system, page, batch)
             except Failure as failure:
                 self._fail(system, failure)
                 return
-            batch = Batch()
-            batch.commit.arrived += [(system, key) for key in chunk]
-            await self._take_all(system, page, batch)
 
     # --- reading ---
 
@@ -302,6 +330,8 @@ class Run:
 
     async def _commit_and_send(self, batch: Batch) -> None:
         """First arrow, writes, second arrow; records that changed meanwhile are decided again."""
+        if self._stopping():
+            raise Stopped
         for _ in range(ROUNDS):
             if batch.intents:
                 self._journal_id += 1
@@ -399,9 +429,10 @@ class Run:
     async def _known(self) -> int:
         return max([await self._store.known(system) for system in self._session.systems], default=0)
 
-    async def _finish(self, started: float) -> RunReport:
-        ended = self._session.clock()
-        report = RunReport(self.id, self._kind, started, ended, self._outcome(), self.tally, self._down, self._halt)
+    async def _finish(self, started: float, *, stopped: bool = False) -> RunReport:
+        ended = max(started, self._session.clock())  # a clock that is set back makes no run shorter than nothing
+        outcome = self._outcome(stopped)
+        report = RunReport(self.id, self._kind, started, ended, outcome, self.tally, self._down, self._halt, stopped)
         for system, failure in self._down.items():
             tally = self.tally.of(system)
             tally.reason, tally.message = failure.reason or failure.error.value, failure.message
@@ -411,11 +442,11 @@ class Run:
         )
         return report
 
-    def _outcome(self) -> Outcome:
+    def _outcome(self, stopped: bool) -> Outcome:
         if self._halt:
             return Outcome.HALTED
         if not self._down:
-            return Outcome.SUCCEEDED
+            return Outcome.PARTIAL if stopped else Outcome.SUCCEEDED
         return Outcome.FAILED if len(self._down) == len(self._session.systems) else Outcome.PARTIAL
 
 

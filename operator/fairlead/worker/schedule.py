@@ -22,6 +22,8 @@ class Schedule:
         """What a run starting now reads: everything, when a resync has become due (one missed is made up for)."""
         if last_resync is None:
             return Kind.CHANGES
+        if last_resync > now:
+            return Kind.RESYNC  # the clock was set back: one resync more, rather than none until it catches up
         following = next(CronSim(self._resync, datetime.fromtimestamp(last_resync, UTC)))
         return Kind.RESYNC if following.timestamp() <= now else Kind.CHANGES
 
