@@ -116,6 +116,18 @@ class Api:
         found.sort(key=lambda each: str(each["eventTime"]))
         return [(e["type"], e["reason"], e["note"]) for e in found if reason in ("", e["reason"])]
 
+    def rules(self, user: str, namespace: str) -> list[Manifest]:
+        """What a user may do in a namespace."""
+        body = {
+            "apiVersion": "authorization.k8s.io/v1",
+            "kind": "SelfSubjectRulesReview",
+            "spec": {"namespace": namespace},
+        }
+        headers = {"Impersonate-User": user, "Impersonate-Group": "system:serviceaccounts"}
+        path = "/apis/authorization.k8s.io/v1/selfsubjectrulesreviews"
+        rules: list[Manifest] = _content(self._client.post(path, json=body, headers=headers))["status"]["resourceRules"]
+        return rules
+
     def _apply(self, path: str, body: Manifest, manager: str) -> None:
         answer = self._client.patch(
             path,

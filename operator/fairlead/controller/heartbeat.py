@@ -12,6 +12,8 @@ import msgspec
 
 from fairlead.kube.kinds import Kind, Object
 
+DELETED = "DELETED"
+
 PATIENCE = 120.0
 """Seconds after which an event that has not come in means that the watch is deaf."""
 
@@ -20,6 +22,8 @@ class _Ear(msgspec.Struct):
     heard: int = 0
     expected: int = 0
     since: float = 0.0
+    listed: set[int] = msgspec.field(default_factory=set)
+    """Hashes of the uids that this watch has shown since it last began with a list."""
 
 
 class Heartbeat:
@@ -33,12 +37,19 @@ class Heartbeat:
         self._namespaces = namespaces
         self._ears: dict[tuple[str, str], _Ear] = {}
 
-    def heard(self, kind: Kind, found: Object) -> None:
-        """An event came in."""
+    def heard(self, kind: Kind, type_: str | None, found: Object) -> bool:
+        """An event came in; its type is None for an object of the list with which a watch begins.
+
+        Returns:
+            Whether the watch has begun anew, because it was away for so long that the API server could not tell what
+            it missed. Objects that were deleted meanwhile are never told of.
+        """
         ear, version = self._ear(kind, found), _version(found)
+        anew = _noted(ear, type_, hash(found["metadata"]["uid"]))
         ear.heard = max(ear.heard, version)
-        if ear.heard >= ear.expected:
-            ear.since = 0.0
+        if anew or ear.heard >= ear.expected:
+            ear.expected, ear.since = ear.heard, 0.0
+        return anew
 
     def happened(self, kind: Kind, found: Object) -> None:
         """The API server showed an object that is watched."""
@@ -55,6 +66,18 @@ class Heartbeat:
     def _ear(self, kind: Kind, found: Object) -> _Ear:
         namespace = found["metadata"].get("namespace", "") if self._namespaces else ""
         return self._ears.setdefault((kind.name, namespace), _Ear())
+
+
+def _noted(ear: _Ear, type_: str | None, uid: int) -> bool:
+    """Keeps what is listed; what is listed twice begins another list."""
+    if type_ == DELETED:
+        ear.listed.discard(uid)
+        return False
+    anew = type_ is None and uid in ear.listed
+    if anew:
+        ear.listed.clear()
+    ear.listed.add(uid)
+    return anew
 
 
 def _version(found: Object) -> int:

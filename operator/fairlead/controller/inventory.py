@@ -14,7 +14,7 @@ import msgspec
 
 from fairlead.connectors.registry import preset_documents
 from fairlead.controller.conditions import ConnectionState, Rollout
-from fairlead.kube.kinds import CONNECTION, DEPLOYMENT, PERSISTENT_VOLUME_CLAIM, SYNC_POLICY, Kind, Object
+from fairlead.kube.kinds import CONNECTION, CONNECTOR, DEPLOYMENT, PERSISTENT_VOLUME_CLAIM, SYNC_POLICY, Kind, Object
 from fairlead.model.bundle import decode, preset
 from fairlead.model.checks.overlap import Target, target_of
 from fairlead.model.connection import Connection
@@ -109,6 +109,13 @@ class Inventory:
             return set()
         self._unlink(place, entry)
         return self._concerned(place, entry)
+
+    def doubt(self) -> list[Key]:
+        """Forgets what was seen of the objects that run policies; returns everything that is to be looked at again."""
+        for entry in self.policies.values():
+            entry.owned = {}
+        known = ((CONNECTOR.name, (("", name) for name in self.connectors)), (CONNECTION.name, self.connections))
+        return [Key(kind, *place) for kind, places in (*known, (SYNC_POLICY.name, self.policies)) for place in places]
 
     def users(self, namespace: str, connection: str) -> set[Place]:
         """The policies that use a Connection."""

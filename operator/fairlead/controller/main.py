@@ -202,7 +202,7 @@ class Operator:
             for namespace in self._scopes(kind):
                 async for found in self._kube.list_all(kind, namespace):
                     self._note(kind, found)
-                    self._sources.declared(kind, None, found)
+                    self._sources.known(kind, found)
         self._primed = True
 
     def _scopes(self, kind: Kind) -> tuple[str | None, ...]:

@@ -33,7 +33,8 @@ async def settle(kube: Kube, entry: Policy, kind: Kind, manifest: Object) -> boo
         return False
     drifted = bool(owned.settled) and owned.found != owned.settled
     try:
-        found = await _apply(kube, kind, manifest, ours=bool(owned.found))
+        there = bool(owned.found) or await _is_there(kube, kind, manifest)
+        found = await kube.apply(kind, manifest, force=there)
     except ApiFailure as failure:
         if failure.refused:
             raise Refused(
@@ -60,7 +61,7 @@ def observe(entry: Policy, kind: Kind, found: Object) -> bool:
 
 
 def lose(entry: Policy, kind: Kind, version: int) -> bool:
-    """An object was deleted, or is no longer the policy's; returns whether the policy should be looked at again.
+    """An object was deleted, or is not the policy's; returns whether it was until now.
 
     Args:
         entry: the policy's.
@@ -70,10 +71,21 @@ def lose(entry: Policy, kind: Kind, version: int) -> bool:
     owned = entry.owned.setdefault(kind.name, Owned())
     if version < owned.version:
         return False
-    owned.found, owned.version = "", version
+    known, owned.found, owned.version = bool(owned.found), "", version
     if kind is DEPLOYMENT:
         entry.rollout = Rollout()
-    return bool(owned.settled)
+    return known
+
+
+async def remove(kube: Kube, kind: Kind, namespace: str, name: str, uid: str) -> None:
+    """Deletes an object if the one with this uid owns it.
+
+    Raises:
+        ApiFailure: it may work later.
+    """
+    found = await kube.get(kind, namespace, name)
+    if found is not None and owner(found) == uid:
+        await kube.delete(kind, namespace, name, uid=found["metadata"]["uid"])
 
 
 def owner(found: Object) -> str:
@@ -88,16 +100,14 @@ def _roll(entry: Policy, now: Rollout) -> bool:
     return changed
 
 
-async def _apply(kube: Kube, kind: Kind, manifest: Object, *, ours: bool) -> Object:
-    """Takes fields back from others only where the object is known to be the policy's own."""
-    try:
-        return await kube.apply(kind, manifest, force=ours)
-    except ApiFailure as failure:
-        if ours or failure.status != 409:
-            raise
+async def _is_there(kube: Kube, kind: Kind, manifest: Object) -> bool:
+    """Whether the policy has this object already; one that belongs to somebody else is left alone.
+
+    Server-side apply would not ask: it refuses only fields that others set to something else.
+    """
     metadata = manifest["metadata"]
-    there = await kube.get(kind, metadata["namespace"], metadata["name"])
-    if there is not None and owner(there) != owner(manifest):
+    found = await kube.get(kind, metadata["namespace"], metadata["name"])
+    if found is not None and owner(found) != owner(manifest):
         message = f"a {kind.name} {metadata['name']} exists and is not this policy's: delete it or rename the policy"
         raise Refused(Obstacle(Reason.APPLY_REFUSED, message))
-    return await kube.apply(kind, manifest, force=True)
+    return found is not None

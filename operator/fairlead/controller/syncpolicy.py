@@ -25,7 +25,7 @@ from fairlead.controller.events import NORMAL, WARNING, Recorder
 from fairlead.controller.inventory import Inventory, Key, Owned, Policy
 from fairlead.controller.levers import senseless
 from fairlead.controller.manifests import Inputs, WorkerImage, owned_name, render, shared_limits
-from fairlead.controller.ownership import Refused, settle
+from fairlead.controller.ownership import Refused, remove, settle
 from fairlead.kube.client import Kube
 from fairlead.kube.kinds import DEPLOYMENT, SYNC_POLICY, Object
 from fairlead.model.bundle import decode
@@ -37,6 +37,9 @@ from fairlead.model.syncpolicy import SyncPolicy
 
 RESYNC = 600.0
 """Seconds after which a policy is looked at although nothing was heard of it."""
+
+REFUSED = 20.0
+"""Seconds after which what the API server refused is tried again: nobody tells when the reason is gone."""
 
 FOLD = 2.0
 """Seconds for which a change that concerns many others is allowed to collect more of its kind."""
@@ -89,7 +92,9 @@ class PolicyReconciler:
         view = await self._view(found, entry)
         await self._write(found, view)
         await self._warn(entry, view)
-        return min(RESYNC * random.uniform(0.8, 1.2), revisit(view) or RESYNC)  # noqa: S311 - spreads load
+        refused = view.obstacle is not None and view.obstacle.reason == Reason.APPLY_REFUSED
+        limit = REFUSED if refused else RESYNC
+        return min(limit * random.uniform(0.8, 1.2), revisit(view) or limit)  # noqa: S311 - spreads load
 
     def _enter(self, key: Key, found: Object) -> Policy:
         """The policy's entry; a new one for a policy that was deleted and created again."""
@@ -143,9 +148,9 @@ class PolicyReconciler:
 
     async def _halt(self, policy: SyncPolicy, entry: Policy) -> None:
         """Takes the worker away: it is drained. Its state stays."""
-        owned = entry.owned.get(DEPLOYMENT.name)
+        metadata, owned = policy.metadata, entry.owned.get(DEPLOYMENT.name)
         if owned is None or owned.found:
-            await self._kube.delete(DEPLOYMENT, policy.metadata.namespace, owned_name(policy.metadata.name))
+            await remove(self._kube, DEPLOYMENT, metadata.namespace, owned_name(metadata.name), metadata.uid)
             entry.owned[DEPLOYMENT.name], entry.rollout = Owned(), Rollout()
 
     async def _check(self, policy: SyncPolicy) -> Obstacle | None:

@@ -121,10 +121,11 @@ class Kube:
         action = f"replace {kind.name} {_named(namespace, name)}"
         return await self._send("PUT", kind.path(namespace, name), action, body=manifest)
 
-    async def delete(self, kind: Kind, namespace: str | None, name: str) -> None:
-        """Deletes an object; one that is not there is as good."""
+    async def delete(self, kind: Kind, namespace: str | None, name: str, *, uid: str) -> None:
+        """Deletes the object with this uid (status 409 for another one of its name); one that is gone is as good."""
+        action = f"delete {kind.name} {_named(namespace, name)}"
         try:
-            await self._send("DELETE", kind.path(namespace, name), f"delete {kind.name} {_named(namespace, name)}")
+            await self._send("DELETE", kind.path(namespace, name), action, body={"preconditions": {"uid": uid}})
         except ApiFailure as failure:
             if failure.status != 404:
                 raise
