@@ -132,7 +132,13 @@ def full_policy() -> Manifest:
             "spec.staleAfter": "1h30m",
             "spec.mode": "Plan",
             "spec.suspend": False,
-            "spec.state": {"store": "SQLite", "size": "10Gi", "storageClassName": "fast"},
+            "spec.state": {
+                "store": "SQLite",
+                "size": "10Gi",
+                "storageClassName": "fast",
+                "retention": "720h",
+                "encryptionKey": secret(),
+            },
             "spec.worker": {
                 "resources": {
                     "requests": {"cpu": "100m", "memory": "128Mi"},
@@ -432,6 +438,9 @@ CONNECTORS = [
             "path without slash": {"spec.probe.path": "me"},
             "query in a path": {"spec.objects.0.read.list.path": "/contacts?x=1"},
             "unknown paging": {"spec.objects.0.read.list.paginate": {"type": "Token"}},
+            "retention of a minute": {"spec.state": {"retention": "1m"}},
+            "no retention": {"spec.state": {"retention": "0d"}},
+            "encryption key in the open": {"spec.state": {"encryptionKey": "secret"}},
             "cursor without next": {"spec.objects.0.read.list.paginate": {"type": "Cursor", "param": "after"}},
             "page without param": {"spec.objects.0.read.list.paginate": {"type": "Page"}},
             "secret header": {"spec.headers": {"Authorization": "Bearer x"}},

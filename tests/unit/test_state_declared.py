@@ -129,3 +129,11 @@ def test_a_worker_on_postgresql_has_no_volume_and_reads_the_secret_of_its_databa
     assert {mount["name"] for mount in pod(objects)["containers"][0]["volumeMounts"]} == {"config", "secrets", "tmp"}
     assert mounted == {database["spec"]["auth"]["basic"]["username"]["secretKeyRef"]["name"]}
     assert "name: state" in objects["ConfigMap"]["data"]["connections.yaml"]
+
+
+def test_a_worker_reads_the_key_that_seals_its_values() -> None:
+    key = {"secretKeyRef": {"name": "sealing", "key": "keys"}}
+    objects = rendered(with_values(manifests.policy(), {"spec.state": {"encryptionKey": key}}))
+    assert pod(objects)["volumes"][1]["projected"]["sources"] == [
+        {"secret": {"name": "sealing", "optional": True, "items": [{"key": "keys", "path": "sealing/keys"}]}}
+    ]

@@ -315,20 +315,20 @@ def _http_probe(path: str, **timing: int) -> Object:
 def _volumes(inputs: Inputs, name: str) -> list[Object]:
     return [
         {"name": "config", "configMap": {"name": name}},
-        {"name": "secrets", "projected": {"defaultMode": 0o440, "sources": _secret_sources(inputs.connections)}},
+        {"name": "secrets", "projected": {"defaultMode": 0o440, "sources": _secret_sources(inputs)}},
         *([{"name": "state", "persistentVolumeClaim": {"claimName": name}}] if _on_volume(inputs) else []),
         {"name": "tmp", "emptyDir": {"sizeLimit": "256Mi"}},
     ]
 
 
-def _secret_sources(connections: Iterable[Connection]) -> list[Object]:
+def _secret_sources(inputs: Inputs) -> list[Object]:
     """Exactly the keys that are named, each as `<name>/<key>`.
 
     A Secret that is missing does not keep the pod from starting: the worker says so where people look, and sees it
     when it comes.
     """
-    secrets = {ref for each in connections for ref in each.secret_refs()}
-    bundles = {ref for each in connections for ref in ca_config_maps(each)}
+    secrets = {*inputs.policy.secret_refs(), *(ref for each in inputs.connections for ref in each.secret_refs())}
+    bundles = {ref for each in inputs.connections for ref in ca_config_maps(each)}
     return [*_projected("secret", secrets), *_projected("configMap", bundles)]
 
 

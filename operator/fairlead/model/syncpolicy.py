@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from fairlead.model.common import Resource, Spec
+from fairlead.model.common import KeyRef, Resource, SecretValue, Spec
 
 
 class Access(StrEnum):
@@ -227,6 +227,8 @@ class SyncPolicySpec(Spec, frozen=True, kw_only=True):
     on_conflict: ConflictRule = ConflictRule.SYSTEM_OF_RECORD_WINS
     edits: Edits = Edits.ANYWHERE
     when_empty: WhenEmpty = WhenEmpty.PROPAGATE
+    retention: str = "30d"
+    encryption_key: SecretValue | None = None
     deletes: Deletes = Deletes()
     first_sync: FirstSync = FirstSync.SYSTEM_OF_RECORD_WINS
     trigger: Trigger = Trigger()
@@ -252,3 +254,8 @@ REQUESTED_AT = "fairlead.dev/requested-at"
 RESYNC_REQUESTED_AT = "fairlead.dev/resync-requested-at"
 APPROVE = "fairlead.dev/approve"
 SUSPEND_REASON = "fairlead.dev/suspend-reason"
+    def secret_refs(self) -> tuple[KeyRef, ...]:
+        """The Secret keys that its worker needs beside those of its Connections."""
+        key = self.spec.state.encryption_key
+        return (key.secret_key_ref,) if key else ()
+

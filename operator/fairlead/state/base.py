@@ -46,6 +46,12 @@ class StateNewer(StateError):
     reason = "StateNewer"
 
 
+class StateKeyWrong(StateError):
+    """Values are sealed with a key that was not given, or the given one is none."""
+
+    reason = "StateKeyWrong"
+
+
 class SystemLayout(msgspec.Struct, frozen=True):
     """What of a system's declaration the remembered fingerprints depend on.
 
@@ -243,6 +249,20 @@ class Store(Protocol):
 
     async def close(self) -> None:
         """Releases the lock."""
+        ...
+
+    async def unlock(self, keys: Sequence[bytes]) -> None:
+        """Takes the keys that values are sealed with from now on, newest first; none leaves them open.
+
+        What is sealed with an older key, or not at all, is sealed anew in pages; the same keys again cost nothing.
+
+        Raises:
+            StateKeyWrong: a value is sealed with a key that is not among them; nothing was changed.
+        """
+        ...
+
+    async def expire(self, before: float) -> None:
+        """Drops audit entries and runs of before a time (epoch seconds), and nothing else."""
         ...
 
     async def lookup(self, system: str, keys: Sequence[str]) -> list[Found | None]:

@@ -11,6 +11,7 @@ from fairlead.engine.case import Side
 from fairlead.state import codec
 from fairlead.state.base import Commit, Conflict, DeadLetter, Intent, Layout, Recollection, RunRecord, Undelivered
 from fairlead.state.layout import Folding
+from fairlead.state.seal import Seal
 from fairlead.state.tables import (
     AUDIT,
     CHECKPOINT,
@@ -39,11 +40,12 @@ _APPENDED = tuple(name for name in AUDIT.columns if name != "id")
 
 
 class Rows:
-    """Rows of one layout. `slots` is system → the number of its columns."""
+    """Rows of one layout. `slots` is system → the number of its columns; `seal` may be changed."""
 
-    def __init__(self, layout: Layout, slots: dict[str, int]) -> None:
+    def __init__(self, layout: Layout, slots: dict[str, int], seal: Seal) -> None:
         self.layout = layout
         self.slots = slots
+        self.seal = seal
         self._folding = Folding(layout)
         self._names = list(layout.systems)
         self._table = record_table({name: slots[name] for name in self._names})
@@ -67,12 +69,14 @@ class Rows:
 
     def intents(self, row: Row) -> list[Intent]:
         """The batch of a row of the journal."""
-        return [Intent(record, system, codec.to_write(write)) for record, system, write in codec.load(row[1])]
+        number, body = row
+        batch = codec.load(self._opened(JOURNAL, (number,), body))
+        return [Intent(record, system, codec.to_write(write)) for record, system, write in batch]
 
     def undelivered(self, row: Row) -> Undelivered:
         """A row of `pending`."""
         record, system, body, since, not_before, attempts, error, dead, held = row
-        write, message = codec.load(body)
+        write, message = codec.load(self._opened(PENDING, (record, system), body))
         return Undelivered(
             record, system, codec.to_write(write), since, not_before, attempts, error, message, bool(dead), bool(held)
         )
@@ -80,12 +84,15 @@ class Rows:
     def conflict(self, row: Row) -> Conflict:
         """A row of `conflict`."""
         record, field, body, since = row
-        return Conflict(record, field, codec.load(body), since)
+        return Conflict(record, field, codec.load(self._opened(CONFLICT, (record, field), body)), since)
 
     def dead_letter(self, row: Row) -> DeadLetter:
         """A row of `dead`."""
         system, key, reason, body, since = row
-        return DeadLetter(system, key, reason, codec.load(body), since)
+        return DeadLetter(system, key, reason, codec.load(self._opened(DEAD, (system, key), body)), since)
+
+    def _opened(self, table: Table, place: Row, body: bytes) -> bytes:
+        return self.seal.open(body, place_of(table, place))
 
     # --- to rows ---
 
@@ -103,7 +110,19 @@ class Rows:
             *_facts(CHECKPOINT, commit.checkpoints),
             *_facts(META, commit.meta),
         ]
-        return [step for step in steps if isinstance(step, Query) or step.rows]
+        return [self._closed(step) for step in steps if isinstance(step, Query) or step.rows]
+
+    def _closed(self, step: Step) -> Step:
+        """The step with its bodies sealed."""
+        if not isinstance(step, Put) or not step.table.place:
+            return step
+        places = [step.columns.index(name) for name in step.table.place]
+        body = step.columns.index("body")
+        rows: list[Row] = []
+        for row in step.rows:
+            sealed = self.seal.close(row[body], place_of(step.table, [row[place] for place in places]))
+            rows.append((*row[:body], sealed, *row[body + 1 :]))
+        return msgspec.structs.replace(step, rows=rows)
 
     def forgotten(self, records: Iterable[int]) -> list[Step]:
         """Drops records and what hangs on them."""
@@ -157,9 +176,14 @@ class Rows:
         ]
 
 
-def run_row(run: RunRecord) -> Row:
-    """A row of `run`."""
-    return (run.id, run.started, msgspec.json.encode(run))
+def place_of(table: Table, values: Iterable[Any]) -> bytes:
+    """What a sealed body of a row is bound to. Args: `values` are those of the columns `table.place`."""
+    return "\x00".join([table.name, *map(str, values)]).encode()
+
+
+def run_row(run: RunRecord, place: float) -> Row:
+    """A row of `run`; the history is in the order of `place`."""
+    return (run.id, place, msgspec.json.encode(run))
 
 
 def run_of(body: bytes) -> RunRecord:

@@ -31,8 +31,9 @@ from fairlead.state.base import (
     Undelivered,
 )
 from fairlead.state.layout import converted
-from fairlead.state.rows import Rows, run_of, run_row
-from fairlead.state.tables import RUN, Query, Row, Step, Type, side_columns, whole
+from fairlead.state.rows import Rows, place_of, run_of, run_row
+from fairlead.state.seal import MARK, OPEN, Seal, wrong_key
+from fairlead.state.tables import RUN, SEALED, Query, Row, Step, Table, Type, side_columns, whole
 
 T = TypeVar("T")
 
@@ -41,7 +42,12 @@ PAGE = 2000
 
 _MARKED_PAGE = 20_000
 _MANY = 10_000
+_SEALED_PAGE = 500
+_SEALED_WITH = "sealed"
+"""Fact: the ids of the keys that bodies may be sealed with."""
+
 _RUNS = 100
+_TICK = 0.001
 _TOMBSTONE_SECONDS = 90 * 86400.0
 _DROPPED_WITH_SYSTEM = ("checkpoint", "tombstone", "pending", "dead", "waiting")
 
@@ -60,8 +66,8 @@ class SQLStore(ABC):
     TYPES: ClassVar[dict[Type, str]]
 
     def __init__(self) -> None:
-        self._rows = Rows(Layout((), {}), {})
         self._key = b""
+        self._rows = Rows(Layout((), {}), {}, Seal((), b""))
 
     @property
     def key(self) -> bytes:
@@ -114,7 +120,7 @@ class SQLStore(ABC):
         stale = frozenset(filter(None, facts.get(STALE, "").split(","))) & layout.systems.keys()
         self._key = bytes.fromhex(facts.get("key") or secrets.token_hex(32))
         if old == layout and facts:
-            self._rows = Rows(layout, slots)
+            self._rows = Rows(layout, slots, Seal((), self._key))
             return stale
         async with self._transaction():
             return await self._reshape(old, layout, slots, stale)
@@ -127,8 +133,9 @@ class SQLStore(ABC):
         for name in new.systems.keys() - kept:
             slots[name] = next(n for n in itertools.count() if n not in slots.values())
             await self._apply(self._add_system(slots[name]))
-        before = Rows(Layout(old.fields, {n: old.systems[n] for n in new.systems if n in kept}), slots)
-        self._rows = Rows(new, slots)
+        seal = Seal((), self._key)
+        before = Rows(Layout(old.fields, {n: old.systems[n] for n in new.systems if n in kept}), slots, seal)
+        self._rows = Rows(new, slots, seal)
         if kept:
             await self._convert(before)
         stale |= frozenset(
@@ -164,6 +171,52 @@ class SQLStore(ABC):
             for item in items:
                 item.sides = {name: converted(side, name, old, new) for name, side in item.sides.items()}
             await self._apply([self._rows.records(items)])
+
+    # --- keys ---
+
+    async def unlock(self, keys: Sequence[bytes]) -> None:
+        """See `Store.unlock`."""
+        seal = Seal(keys, self._key)
+        used = (await self.meta(_SEALED_WITH) or OPEN).split()
+        if not keys and used != [OPEN] and not await self._holds_sealed():
+            used = []
+        if strange := [name for name in used if not seal.knows(name)]:
+            raise wrong_key(strange[0])
+        self._rows.seal = seal
+        if used == [seal.id]:
+            return
+        # A crash below leaves bodies of either kind: both stay named until all are sealed with the newest key.
+        await self.commit(Commit(meta={_SEALED_WITH: " ".join(sorted({*used, seal.id}))}))
+        for table in SEALED:
+            await self._seal_anew(table)
+        await self.commit(Commit(meta={_SEALED_WITH: seal.id}))
+
+    async def _holds_sealed(self) -> bool:
+        found = [f"SELECT 1 FROM {table.name} WHERE substr(body, 1, 1) = ? LIMIT 1" for table in SEALED]
+        return any(await self._fetch(*(Query(text, (MARK,)) for text in found)))
+
+    async def _seal_anew(self, table: Table) -> None:
+        key, size, seal = ", ".join(table.key), len(table.key), self._rows.seal
+        query = f"SELECT {key}, {', '.join(table.place)}, body FROM {table.name} WHERE substr(body, 1, ?) <> ?"
+        update = f"UPDATE {table.name} SET body = ? WHERE {' AND '.join(f'{name} = ?' for name in table.key)}"
+        after, last = "", ()
+        while rows := await self._all(
+            f"{query}{after} ORDER BY {key} LIMIT {_SEALED_PAGE}", len(seal.prefix), seal.prefix, *last
+        ):
+            steps: list[Step] = []
+            for row in rows:
+                place = place_of(table, row[size:-1])
+                steps.append(Query(update, (seal.close(seal.open(row[-1], place), place), *row[:size])))
+            await self._apply(steps)
+            after, last = f" AND ({key}) > ({', '.join('?' * size)})", rows[-1][:size]
+
+    async def expire(self, before: float) -> None:
+        """See `Store.expire`."""
+        old = f"SELECT id FROM audit WHERE at < ? ORDER BY at LIMIT {_MANY}"
+        while await self._one("SELECT 1 FROM audit WHERE at < ? LIMIT 1", before):
+            await self._apply([Query(f"DELETE FROM audit WHERE id IN ({old})", (before,))])
+        if await self._one("SELECT 1 FROM run WHERE started < ? LIMIT 1", before):
+            await self._apply([Query("DELETE FROM run WHERE started < ?", (before,))])
 
     # --- reads ---
 
@@ -318,10 +371,12 @@ class SQLStore(ABC):
 
     async def record_run(self, run: RunRecord) -> None:
         """See `Store.record_run`."""
+        newest = await self._one("SELECT max(started) FROM run WHERE id <> ?", run.id)
+        after = (newest[0] or 0.0) + _TICK if newest else 0.0  # the newest, although the clock may be set back
         kept = f"SELECT id FROM run ORDER BY started DESC LIMIT {_RUNS}"
         await self._apply(
             [
-                whole(RUN, [run_row(run)]),
+                whole(RUN, [run_row(run, max(run.started, after))]),
                 Query(f"DELETE FROM run WHERE id NOT IN ({kept})"),
                 Query("DELETE FROM tombstone WHERE at < ?", (time.time() - _TOMBSTONE_SECONDS,)),
             ]

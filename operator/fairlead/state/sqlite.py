@@ -48,7 +48,7 @@ class SQLiteStore(SQLStore):
     def _guarded(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         try:
             return call(*args, **kwargs)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OSError) as error:
             raise state_error(error, self._path) from error
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import sqlite3
@@ -29,11 +30,14 @@ def locked(path: Path) -> IO[str]:
     handle = path.with_name(path.name + ".lock").open("a+")
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    except BlockingIOError:
         handle.seek(0)
         holder = handle.read().strip() or "unknown"
         handle.close()
         raise StateLocked(f"state {path} is in use by another worker (process {holder}): stop that one first") from None
+    except OSError:
+        handle.close()
+        raise
     handle.seek(0)
     handle.truncate()
     handle.write(str(os.getpid()))
@@ -79,16 +83,32 @@ def _options(table: Table) -> str:
     return "" if by_number else " WITHOUT ROWID"
 
 
-def state_error(error: sqlite3.Error, path: Path) -> StateError:
-    """What an error of SQLite means for the worker."""
+def state_error(error: sqlite3.Error | OSError, path: Path) -> StateError:
+    """What an error of SQLite, or of the disk beneath it, means for the worker."""
+    if isinstance(error, OSError):
+        return _disk_error(error, path)
     code = getattr(error, "sqlite_errorname", "") or ""
-    if code.startswith("SQLITE_FULL") or "disk is full" in str(error):
-        return StateFull(
-            f"no space is left for the state {path}: enlarge spec.state.size or free space; nothing was lost"
-        )
+    if code.startswith("SQLITE_FULL"):
+        return _full(path)
+    if code.startswith(_UNREACHABLE):
+        return StateError(f"state {path} cannot be used ({error}): {_LOOK}; nothing was lost")
     if isinstance(error, sqlite3.OperationalError | sqlite3.IntegrityError | sqlite3.ProgrammingError):
         return StateError(f"state {path}: {error}")
     return StateCorrupted(
         f"state {path} is damaged ({error}): restore a copy, or move the file away; without it every record is first "
         "met again, as spec.firstSync says, and nothing is created twice where match keys find it"
     )
+
+
+_UNREACHABLE = ("SQLITE_IOERR", "SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_PERM")
+_LOOK = "see that its folder is on a sound disk and that this user may write there, or name another one"
+
+
+def _disk_error(error: OSError, path: Path) -> StateError:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return _full(path)
+    return StateError(f"state {path} cannot be used ({error.strerror}): {_LOOK}")
+
+
+def _full(path: Path) -> StateFull:
+    return StateFull(f"no space is left for the state {path}: enlarge spec.state.size or free space; nothing was lost")

@@ -33,6 +33,7 @@ class Table(msgspec.Struct, frozen=True):
         key: the columns that tell rows apart.
         indexes: column lists of further indexes, each `<table>_<number>`.
         optional: columns that may be null.
+        place: the columns that a sealed `body` is bound to; none where the body is never sealed.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Table(msgspec.Struct, frozen=True):
     key: tuple[str, ...]
     indexes: tuple[str, ...] = ()
     optional: frozenset[str] = frozenset()
+    place: tuple[str, ...] = ()
 
 
 META = Table("meta", {"name": Type.TEXT, "value": Type.TEXT}, ("name",))
@@ -50,7 +52,7 @@ TOMBSTONE = Table(
     {"system": Type.TEXT, "key": Type.TEXT, "record": Type.INTEGER, "at": Type.REAL},
     ("system", "key"),
 )
-JOURNAL = Table("journal", {"id": Type.INTEGER, "body": Type.BYTES}, ("id",))
+JOURNAL = Table("journal", {"id": Type.INTEGER, "body": Type.BYTES}, ("id",), place=("id",))
 PENDING = Table(
     "pending",
     {
@@ -66,16 +68,19 @@ PENDING = Table(
     },
     ("record", "system"),
     indexes=("held, dead, not_before",),
+    place=("record", "system"),
 )
 CONFLICT = Table(
     "conflict",
     {"record": Type.INTEGER, "field": Type.TEXT, "body": Type.BYTES, "since": Type.REAL},
     ("record", "field"),
+    place=("record", "field"),
 )
 DEAD = Table(
     "dead",
     {"system": Type.TEXT, "key": Type.TEXT, "reason": Type.TEXT, "body": Type.BYTES, "since": Type.REAL},
     ("system", "key"),
+    place=("system", "key"),
 )
 WAITING = Table("waiting", {"system": Type.TEXT, "key": Type.TEXT}, ("system", "key"))
 AUDIT = Table(
@@ -93,8 +98,12 @@ AUDIT = Table(
     },
     ("id",),
     indexes=("record", "at"),
+    place=("run", "record", "field", "kind"),
 )
 RUN = Table("run", {"id": Type.TEXT, "started": Type.REAL, "body": Type.BYTES}, ("id",))
+
+SEALED = (JOURNAL, PENDING, CONFLICT, DEAD, AUDIT)
+"""Tables whose bodies hold values."""
 
 
 def side_columns(slot: int) -> dict[str, Type]:

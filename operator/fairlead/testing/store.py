@@ -33,6 +33,7 @@ from fairlead.state.base import (
     Layout,
     Recollection,
     RunRecord,
+    StateKeyWrong,
     StateLocked,
     Store,
     SystemLayout,
@@ -63,6 +64,24 @@ def recollection(record: int, **sides: Side) -> Recollection:
 def update(**values: str) -> Write:
     """An update that came from the CRM."""
     return Write(Operation.UPDATE, dict(values), dict.fromkeys(values, "crm"))
+
+
+KEY, OTHER_KEY = b"k" * 32, b"o" * 32
+
+WITH_VALUES = Commit(
+    journal={1: [Intent(1, "erp", update(name="in the journal"))]},
+    pending=[Undelivered(1, "erp", update(name="undelivered"), 1.0, message="refused 'undelivered'")],
+    frozen=[Conflict(1, "name", {"crm": "x", "erp": "y"}, 1.0)],
+    dead=[DeadLetter("crm", "a", "ContractBroken", "bad 'value'", 1.0)],
+    audit=[AuditEntry(1.0, "r1", 1, "name", "Conflict", "onConflict: Manual", "", {"crm": "audited"})],
+)
+"""One of everything that holds values."""
+
+
+async def values_of(store: Store) -> tuple[object, ...]:
+    """What a store says of them."""
+    pending = await store.undelivered(due=1e12, dead=True)
+    return (await store.journal(), pending, await store.conflicts(), await store.dead_letters())
 
 
 class StoreSuite:
@@ -259,6 +278,11 @@ class StoreSuite:
         assert [run.id for run in await store.history(2)] == ["r104", "r103"]
         assert len(await store.history(1000)) == 100
 
+    async def test_a_run_is_the_newest_although_the_clock_was_set_back(self, store: Store) -> None:
+        for n, started in enumerate((1000.0, 2000.0, 5.0, 6.0)):
+            await store.record_run(RunRecord(f"r{n}", "Changes", started, started, "Succeeded", "", {}))
+        assert [(run.id, run.started) for run in await store.history(3)] == [("r3", 6.0), ("r2", 5.0), ("r1", 2000.0)]
+
     async def test_a_commit_that_fails_changes_nothing(self, store: Store) -> None:
         await store.commit(Commit(records=[recollection(1, crm=Side("a", 1, prints(1, 2)))]))
         twice = recollection(2, crm=Side("a", 1, prints(1, 2)))
@@ -276,6 +300,62 @@ class StoreSuite:
         await store.commit(Commit(audit=[entry]))
         await store.commit(Commit(audit=[entry]))
         assert await store.next_record() == 2
+
+    # --- values that are sealed ---
+
+    async def test_values_are_read_with_their_key_alone(self, again: Callable[[], Store]) -> None:
+        first = again()
+        await first.open(LAYOUT)
+        await first.unlock([KEY])
+        await first.commit(WITH_VALUES)
+        expected = await values_of(first)
+        await first.close()
+        second = again()
+        await second.open(LAYOUT)
+        with pytest.raises(StateKeyWrong, match="add that key"):
+            await values_of(second)
+        await second.unlock([KEY])
+        assert await values_of(second) == expected
+        await second.close()
+
+    async def test_a_wrong_or_lost_key_is_told_and_changes_nothing(self, store: Store) -> None:
+        await store.unlock([KEY])
+        await store.commit(WITH_VALUES)
+        expected = await values_of(store)
+        for keys in ([OTHER_KEY], []):
+            with pytest.raises(StateKeyWrong, match="add that key"):
+                await store.unlock(keys)
+        await store.unlock([KEY])
+        assert await values_of(store) == expected
+
+    async def test_a_new_key_before_the_old_one_seals_everything_anew(self, store: Store) -> None:
+        many = [Conflict(n, "name", {"crm": f"v{n}"}, float(n)) for n in range(10, 1300)]
+        await store.commit(WITH_VALUES)
+        await store.commit(Commit(frozen=many))
+        expected = await values_of(store)
+        for keys in ([KEY], [OTHER_KEY, KEY], [OTHER_KEY]):
+            await store.unlock(keys)
+            assert await values_of(store) == expected
+        with pytest.raises(StateKeyWrong):
+            await store.unlock([KEY])
+
+    async def test_a_key_that_seals_nothing_may_go(self, store: Store) -> None:
+        await store.unlock([KEY])
+        await store.unlock([])
+        await store.commit(WITH_VALUES)
+        await store.unlock([OTHER_KEY])
+        assert len(await store.conflicts()) == 1
+
+    async def test_what_is_older_than_the_retention_goes_and_what_is_open_stays(self, store: Store) -> None:
+        await store.commit(WITH_VALUES)
+        await store.commit(Commit(records=[recollection(1, crm=Side("a", 1, prints(1, 2)))]))
+        for started in (5.0, 15.0):
+            await store.record_run(RunRecord(f"r{started}", "Changes", started, started, "Succeeded", "", {}))
+        before = await values_of(store)
+        await store.expire(10.0)
+        assert await values_of(store) == before
+        assert [run.started for run in await store.history(9)] == [15.0]
+        assert (await store.known("crm"), await store.counts()) == (1, Counts(1, 1, 0, 1, 1))
 
     # --- another layout ---
 

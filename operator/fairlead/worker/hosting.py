@@ -10,6 +10,7 @@ from pathlib import Path
 from fairlead.connectors.base import Client
 from fairlead.connectors.registry import connect
 from fairlead.engine.rules import compile_rules
+from fairlead.model.common import seconds
 from fairlead.model.connection import Connection
 from fairlead.model.connector import Connector
 from fairlead.model.syncpolicy import SyncPolicy
@@ -20,7 +21,7 @@ from fairlead.worker.late import LateSystem, UnusableClient
 from fairlead.worker.planning import Plan
 from fairlead.worker.run import MET
 from fairlead.worker.session import Session, layout_of
-from fairlead.worker.stores import Stores
+from fairlead.worker.stores import Stores, encryption_keys
 
 
 class Host:
@@ -65,6 +66,7 @@ class Host:
             self._open[policy.id] = await self._start(policy, self._stores.of(policy), None)
         store, session = self._open[policy.id]
         try:
+            await self._keep_private(policy, store)
             yield session
         except StateError:  # whatever is wrong with it, the next run opens it anew
             del self._open[policy.id]
@@ -89,6 +91,11 @@ class Host:
             await store.close()
             raise
 
+    async def _keep_private(self, policy: SyncPolicy, store: Store) -> None:
+        """Hands the keys over as they are now, and lets go of what is older than declared."""
+        await store.unlock(encryption_keys(policy, self._secrets(policy.metadata.namespace)))
+        await store.expire(self.clock() - seconds(policy.spec.state.retention))
+
     def _client(self, policy: SyncPolicy, name: str) -> Client:
         namespace = policy.metadata.namespace
         key = f"{namespace}/{name}"
@@ -105,6 +112,7 @@ class Host:
         store = self._stores.of(policy, scratch=True)
         _, session = await self._start(policy, store, plan)
         try:
+            await self._keep_private(policy, store)
             yield session
         finally:
             await store.close()

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 
 from fairlead.model.connection import Connection
 from fairlead.model.syncpolicy import StateStore, SyncPolicy
-from fairlead.state.base import Store
+from fairlead.state.base import StateKeyWrong, Store
+from fairlead.state.seal import keys_of
 from fairlead.state.sqlite import SQLiteStore
+from fairlead.transport.failure import AuthRejected
 from fairlead.transport.secrets import Secrets
 
 if TYPE_CHECKING:
@@ -55,6 +57,21 @@ class Stores:
         for sessions in self._sessions.values():
             await sessions.close()
         self._sessions.clear()
+
+
+def encryption_keys(policy: SyncPolicy, secrets: Secrets) -> tuple[bytes, ...]:
+    """The keys of the policy's state as its Secret holds them now, newest first; none when none is declared.
+
+    Raises:
+        StateKeyWrong: the Secret is missing, or does not hold keys.
+    """
+    declared = policy.spec.state.encryption_key
+    if declared is None:
+        return ()
+    try:
+        return keys_of(secrets.get(declared.secret_key_ref))
+    except AuthRejected as missing:
+        raise StateKeyWrong(f"spec.state.encryptionKey: {missing.message}") from None
 
 
 def _connecting(sessions: Sessions) -> Callable[[], Awaitable[AsyncConnection]]:
