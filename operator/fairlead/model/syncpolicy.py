@@ -206,6 +206,8 @@ class State(Spec, frozen=True, kw_only=True):
     connection: str | None = None
     size: str | None = None
     storage_class_name: str | None = None
+    retention: str = "30d"
+    encryption_key: SecretValue | None = None
 
 
 class Worker(Spec, frozen=True, kw_only=True):
@@ -227,8 +229,6 @@ class SyncPolicySpec(Spec, frozen=True, kw_only=True):
     on_conflict: ConflictRule = ConflictRule.SYSTEM_OF_RECORD_WINS
     edits: Edits = Edits.ANYWHERE
     when_empty: WhenEmpty = WhenEmpty.PROPAGATE
-    retention: str = "30d"
-    encryption_key: SecretValue | None = None
     deletes: Deletes = Deletes()
     first_sync: FirstSync = FirstSync.SYSTEM_OF_RECORD_WINS
     trigger: Trigger = Trigger()
@@ -249,13 +249,13 @@ class SyncPolicy(Resource, frozen=True, kw_only=True):
         state = self.spec.state.connection
         return frozenset(system.connection for system in self.spec.systems) | ({state} if state else set())
 
-
-REQUESTED_AT = "fairlead.dev/requested-at"
-RESYNC_REQUESTED_AT = "fairlead.dev/resync-requested-at"
-APPROVE = "fairlead.dev/approve"
-SUSPEND_REASON = "fairlead.dev/suspend-reason"
     def secret_refs(self) -> tuple[KeyRef, ...]:
         """The Secret keys that its worker needs beside those of its Connections."""
         key = self.spec.state.encryption_key
         return (key.secret_key_ref,) if key else ()
 
+
+REQUESTED_AT = "fairlead.dev/requested-at"
+RESYNC_REQUESTED_AT = "fairlead.dev/resync-requested-at"
+APPROVE = "fairlead.dev/approve"
+SUSPEND_REASON = "fairlead.dev/suspend-reason"
