@@ -117,9 +117,16 @@ def full_policy() -> Manifest:
                     "edits": "SystemOfRecordOnly",
                     "whenEmpty": "Keep",
                     "priority": ["erp"],
-                }
+                },
+                "email": {
+                    "systemOfRecordWhen": {"when": "record.name == 'x'", "then": "erp", "otherwise": "crm"},
+                    "onConflict": "Expression",
+                    "onConflictExpression": "values[systems[0]]",
+                    "merge": "Delta",
+                },
             },
             "spec.onConflict": "Manual",
+            "spec.onConflictExpression": "base",
             "spec.edits": "Anywhere",
             "spec.whenEmpty": "Propagate",
             "spec.deletes": {
@@ -369,6 +376,15 @@ POLICIES = [
             "longest name": {"metadata.name": "a" * 52},
             "resources as numbers": {"spec.worker": {"resources": {"limits": {"cpu": 2, "memory": 268435456}}}},
             "combined duration": {"spec.staleAfter": "1h0.5m3s"},
+            "merge": {"spec.onConflict": "Merge", "spec.fields": {"name": {"merge": "Delta"}}},
+            "expression of the policy": {"spec.onConflict": "Expression", "spec.onConflictExpression": "base"},
+            "field with the policy's expression": {
+                "spec.onConflictExpression": "base",
+                "spec.fields": {"name": {"onConflict": "Expression"}},
+            },
+            "owner that depends on the record": {
+                "spec.fields": {"name": {"systemOfRecordWhen": {"when": "record.email != ''", "then": "erp"}}}
+            },
             "state on PostgreSQL": {"spec.state": {"store": "Postgres", "connection": "state"}},
         },
         bad={
@@ -388,7 +404,23 @@ POLICIES = [
             "unknown system in a field's priority": {"spec.fields": {"name": {"priority": ["x"]}}},
             "empty rules of a field": {"spec.fields": {"name": {}}},
             "empty priority of a field": {"spec.fields": {"name": {"priority": []}}},
-            "conflict rule of a later version": {"spec.onConflict": "Merge"},
+            "conflict rule of a later version": {"spec.onConflict": "Guess"},
+            "expression without its CEL": {"spec.onConflict": "Expression"},
+            "expression of a field without its CEL": {"spec.fields": {"name": {"onConflict": "Expression"}}},
+            "empty expression": {"spec.onConflict": "Expression", "spec.onConflictExpression": ""},
+            "unknown merge": {"spec.fields": {"name": {"onConflict": "Merge", "merge": "Sum"}}},
+            "two owners of a field": {
+                "spec.fields": {
+                    "name": {"systemOfRecord": "erp", "systemOfRecordWhen": {"when": "true", "then": "erp"}}
+                }
+            },
+            "unknown owner where it holds": {
+                "spec.fields": {"name": {"systemOfRecordWhen": {"when": "true", "then": "x"}}}
+            },
+            "unknown owner elsewhere": {
+                "spec.fields": {"name": {"systemOfRecordWhen": {"when": "true", "then": "erp", "otherwise": "x"}}}
+            },
+            "owner without a condition": {"spec.fields": {"name": {"systemOfRecordWhen": {"then": "erp"}}}},
             "no mapping": {"spec.systems.0.fields": {}},
             "null as a mapping": {"spec.systems.0.fields": None},
             "mapping is a list": {"spec.systems.0.fields": ["email"]},

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import msgspec
 
 from fairlead.model.bundle import Bundle
-from fairlead.model.checks import ability, contract, mapping, overlap, ownership, remembering, timing
+from fairlead.model.checks import ability, conflict, contract, mapping, overlap, ownership, remembering, timing
 from fairlead.model.checks.context import Context
 from fairlead.model.connection import Connection
 from fairlead.model.connector import Connector
@@ -33,6 +33,10 @@ _RULES: tuple[Rule, ...] = (
     ownership.owners_hold_their_fields,
     ownership.match_fields_are_mapped,
     ownership.latest_needs_times,
+    conflict.expressions_are_written_well,
+    conflict.expressions_give_what_fits,
+    conflict.merges_are_possible,
+    conflict.conditions_are_written_well,
     timing.schedule_is_cron,
     timing.intervals_are_long_enough,
     ability.connections_exist,

@@ -24,7 +24,15 @@ class ConflictRule(StrEnum):
     SYSTEM_OF_RECORD_WINS = "SystemOfRecordWins"
     LATEST_WINS = "LatestWins"
     PRIORITY = "Priority"
+    MERGE = "Merge"
+    EXPRESSION = "Expression"
     MANUAL = "Manual"
+
+
+class MergeMode(StrEnum):
+    """How a number is merged."""
+
+    DELTA = "Delta"
 
 
 class Edits(StrEnum):
@@ -93,11 +101,12 @@ class Match(Spec, frozen=True, kw_only=True):
 
 
 class PathMapping(Spec, frozen=True, kw_only=True):
-    """A canonical field that is one native attribute."""
+    """A canonical field that is one native attribute. `modified` is the one that holds when the field last changed."""
 
     path: str
     split: str | None = None
     values: dict[str, str] | None = None
+    modified: str | None = None
 
 
 class ExpressionMapping(Spec, frozen=True, kw_only=True):
@@ -105,6 +114,7 @@ class ExpressionMapping(Spec, frozen=True, kw_only=True):
 
     read: str
     write: dict[str, str] = {}
+    modified: str | None = None
 
 
 FieldMapping = PathMapping | ExpressionMapping
@@ -160,11 +170,22 @@ def mapping_of(declared: Any) -> FieldMapping:
     return msgspec.convert(declared, kind)
 
 
+class Ownership(Spec, frozen=True, kw_only=True):
+    """Who owns a field, where that depends on the record: `then` where the CEL in `when` is true."""
+
+    when: str
+    then: str
+    otherwise: str | None = None
+
+
 class FieldRuleSpec(Spec, frozen=True, kw_only=True):
     """Where a field's rules differ from the policy's."""
 
     system_of_record: str | None = None
+    system_of_record_when: Ownership | None = None
     on_conflict: ConflictRule | None = None
+    on_conflict_expression: str | None = None
+    merge: MergeMode | None = None
     edits: Edits | None = None
     when_empty: WhenEmpty | None = None
     priority: tuple[str, ...] = ()
@@ -227,6 +248,7 @@ class SyncPolicySpec(Spec, frozen=True, kw_only=True):
     priority: tuple[str, ...] = ()
     fields: dict[str, FieldRuleSpec] = {}
     on_conflict: ConflictRule = ConflictRule.SYSTEM_OF_RECORD_WINS
+    on_conflict_expression: str | None = None
     edits: Edits = Edits.ANYWHERE
     when_empty: WhenEmpty = WhenEmpty.PROPAGATE
     deletes: Deletes = Deletes()

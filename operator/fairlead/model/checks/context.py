@@ -81,9 +81,20 @@ class Context:
         """What is declared for one field; nothing where it follows the policy."""
         return self.spec.fields.get(field, FieldRuleSpec())
 
-    def owner(self, field: str) -> str:
-        """The field's system of record."""
-        return self.rule(field).system_of_record or self.spec.system_of_record
+    def owners(self, field: str) -> dict[Path, str]:
+        """Where the field's system of record is declared, and which it is: two where it depends on the record."""
+        rule, spec = self.rule(field), self.spec
+        path: Path = ("spec", "fields", field)
+        if rule.system_of_record_when is not None:
+            declared = rule.system_of_record_when
+            path = (*path, "systemOfRecordWhen")
+            return {
+                (*path, "then"): declared.then,
+                (*path, "otherwise"): declared.otherwise or spec.system_of_record,
+            }
+        if rule.system_of_record is not None:
+            return {(*path, "systemOfRecord"): rule.system_of_record}
+        return {("spec", "systemOfRecord"): spec.system_of_record}
 
     def connection(self, system: SystemSpec) -> Connection | None:
         """The Connection that a system uses; None when there is none."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import cel
-from cel.stdlib import STDLIB_FUNCTIONS
+from cel.stdlib import STDLIB_FUNCTIONS, add_stdlib_to_context
 
 from fairlead.model.problem import near
 
@@ -48,12 +49,13 @@ _NATIVE = frozenset(
 _FUNCTIONS = _NATIVE | frozenset(name.rpartition(".")[2] for name in STDLIB_FUNCTIONS)
 
 
-def wrong(source: str, variables: Iterable[str] | None = None) -> str | None:
+def wrong(source: str, variables: Iterable[str] | None = None, noun: str = "field") -> str | None:
     """What is wrong with an expression, or None.
 
     Args:
         source: the expression.
         variables: the names that it may use; None allows any, as for a native record whose attributes are not known.
+        noun: what the names are names of.
     """
     if not source.strip():
         return "is empty: write a CEL expression"
@@ -68,13 +70,28 @@ def wrong(source: str, variables: Iterable[str] | None = None) -> str | None:
             return f"calls an unknown function {name!r}{near(name, _FUNCTIONS)}"
     if variables is None:
         return None
-    return _unknown_variable(source, program, frozenset(variables))
+    return _unknown_variable(source, program, frozenset(variables), noun)
 
 
-def _unknown_variable(source: str, program: cel.Program, known: frozenset[str]) -> str | None:
+def tried(source: str, variables: Mapping[str, Any]) -> Any:
+    """What an expression gives for sample values.
+
+    None when it does not compile or fails on them, which says nothing, or when it could take long: it has a macro.
+    """
+    if _BOUND_BY_MACRO.search(source) or "lists.range" in source or len(source) > MAX_LENGTH:
+        return None
+    context = cel.Context(dict(variables))
+    add_stdlib_to_context(context)
+    try:
+        return cel.compile(source).execute(context)
+    except (RuntimeError, ValueError, TypeError, ArithmeticError, LookupError):
+        return None
+
+
+def _unknown_variable(source: str, program: cel.Program, known: frozenset[str], noun: str) -> str | None:
     used = frozenset(program.variables()) - frozenset(_BOUND_BY_MACRO.findall(source)) - _NAMESPACES
     unknown = sorted(used - known)
-    return f"uses {unknown[0]!r}, which is no field{near(unknown[0], known)}" if unknown else None
+    return f"uses {unknown[0]!r}, which is no {noun}{near(unknown[0], known)}" if unknown else None
 
 
 def _reason(error: ValueError) -> str:

@@ -26,7 +26,7 @@ def fields_are_known(context: Context) -> Iterator[Problem]:
 
 
 def mappings_are_written_well(context: Context) -> Iterator[Problem]:
-    """Each mapping is a path, {path, split, values} or {read, write}."""
+    """Each mapping is a path, {path, split, values, modified} or {read, write, modified}."""
     for path, system in context.systems():
         for name, declared in system.fields.items():
             message = _malformed(declared)
@@ -39,11 +39,11 @@ def _malformed(declared: Any) -> str | None:
         mapping = mapping_of(declared)
     except msgspec.ValidationError as error:
         return _reworded(str(error), declared)
-    if isinstance(mapping, ExpressionMapping):
-        return next((_bad_path(path) for path in mapping.write if _bad_path(path)), None)
-    if mapping.split == "":
+    if isinstance(mapping, PathMapping) and mapping.split == "":
         return "split must be the text between the parts, for example ';'"
-    return _bad_path(mapping.path)
+    paths = [*mapping.write] if isinstance(mapping, ExpressionMapping) else [mapping.path]
+    paths += [mapping.modified] if mapping.modified is not None else []
+    return next((_bad_path(path) for path in paths if _bad_path(path)), None)
 
 
 def _reworded(message: str, declared: Any) -> str:

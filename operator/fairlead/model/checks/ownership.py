@@ -30,24 +30,27 @@ def _named_systems(context: Context) -> Iterator[tuple[Path, str]]:
     yield ("spec", "systemOfRecord"), spec.system_of_record
     yield from ((("spec", "priority", number), name) for number, name in enumerate(spec.priority))
     for field, rule in spec.fields.items():
-        if rule.system_of_record:
-            yield ("spec", "fields", field, "systemOfRecord"), rule.system_of_record
+        if rule.system_of_record or rule.system_of_record_when:
+            yield from context.owners(field).items()
         yield from ((("spec", "fields", field, "priority", n), name) for n, name in enumerate(rule.priority))
 
 
 def owners_hold_their_fields(context: Context) -> Iterator[Problem]:
     """The system of record of a field reads it and maps it."""
     for field in context.fields:
-        owner = context.system(context.owner(field))
-        if owner is None or not any(field in system.fields for system in context.spec.systems):
-            continue
-        declared = context.rule(field).system_of_record is not None
-        path: Path = ("spec", "fields", field, "systemOfRecord") if declared else ("spec", "systemOfRecord")
-        if field not in owner.fields:
-            yield Problem(message=_unmapped(owner, field), path=path)
-        elif not owner.reads:
-            message = f"{owner.name} owns {field} but is WriteOnly: give it access ReadWrite, or name another system"
-            yield Problem(message=message, path=path)
+        if any(field in system.fields for system in context.spec.systems):
+            for path, name in context.owners(field).items():
+                owner = context.system(name)
+                if owner is not None:
+                    yield from _holding(owner, field, path)
+
+
+def _holding(owner: SystemSpec, field: str, path: Path) -> Iterator[Problem]:
+    if field not in owner.fields:
+        yield Problem(message=_unmapped(owner, field), path=path)
+    elif not owner.reads:
+        message = f"{owner.name} owns {field} but is WriteOnly: give it access ReadWrite, or name another system"
+        yield Problem(message=message, path=path)
 
 
 def _unmapped(owner: SystemSpec, field: str) -> str:
@@ -62,7 +65,9 @@ def latest_needs_times(context: Context) -> Iterator[Problem]:
     for path, system in context.systems():
         if not system.reads or system.modified or _has_modified(context, system):
             continue
-        for field in system.fields:
+        for field, declared in system.fields.items():
+            if isinstance(declared, dict) and declared.get("modified"):
+                continue
             if (context.rule(field).on_conflict or context.spec.on_conflict) is ConflictRule.LATEST_WINS:
                 message = f"LatestWins on {field} compares times: name the attribute that holds it in modified"
                 yield Problem(message=message, path=path)
