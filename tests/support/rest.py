@@ -1,7 +1,8 @@
 """Connections and connectors to the HTTP test system, for tests of the REST connector."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 import msgspec
@@ -10,10 +11,12 @@ import yaml
 from fairlead.connectors.registry import preset_documents
 from fairlead.connectors.rest import RestClient, RestObject
 from fairlead.model.connection import Connection
-from fairlead.model.connector import Connector
+from fairlead.model.connector import Connector, ErrorRule
 from fairlead.testing.http_system import HTTPSystem
-from fairlead.transport.http import Bounds, HTTPClient
-from fairlead.transport.secrets import MappingSecrets
+from fairlead.transport.answer import Request
+from fairlead.transport.exchange import Bounds
+from fairlead.transport.http import HTTPClient
+from fairlead.transport.secrets import MappingSecrets, Secrets
 
 QUICK = {"maxAttempts": 3, "initialBackoff": "1ms", "maxBackoff": "100ms"}
 
@@ -50,15 +53,55 @@ def with_paging(**paginate: Any) -> dict[str, Any]:
 
 
 class NoWaiting:
-    """A sleep that takes no time, and remembers what was asked of it."""
+    """Time that passes only when someone sleeps; remembers for how long."""
 
     def __init__(self) -> None:
         self.waits: list[float] = []
+        self.now = 1000.0
+
+    def clock(self) -> float:
+        """Seconds, monotonic."""
+        return self.now
 
     async def __call__(self, seconds: float) -> None:
-        """Yields to the loop once."""
+        """Lets that many seconds pass, and the loop turn once."""
         self.waits.append(seconds)
+        self.now += seconds
         await asyncio.sleep(0)
+
+
+@asynccontextmanager
+async def http_to(
+    system: HTTPSystem | str,
+    *,
+    secrets: Mapping[str, Mapping[str, str]] | Secrets | None = None,
+    rules: Sequence[Mapping[str, Any]] = (),
+    headers: Mapping[str, str] | None = None,
+    bounds: Bounds | None = None,
+    time: NoWaiting | None = None,
+    **connection: Any,
+) -> AsyncIterator[HTTPClient]:
+    """A client of HTTP, closed in the end. Nothing waits for real."""
+    time = time or NoWaiting()
+    client = HTTPClient(
+        connection_to(system if isinstance(system, str) else system.url, **connection),
+        MappingSecrets(secrets or {}) if secrets is None or isinstance(secrets, Mapping) else secrets,
+        headers=headers,
+        rules=msgspec.convert(rules, list[ErrorRule]),
+        bounds=bounds,
+        sleep=time,
+        clock=time.clock,
+        chance=lambda: 1.0,
+    )
+    try:
+        yield client
+    finally:
+        await client.close()
+
+
+def request_to(client: HTTPClient, path: str = "/customers", method: str = "GET", **more: Any) -> Request:
+    """A request as a connector would make it."""
+    return Request(method, client.url(path), f"{method} {path}", **more)
 
 
 def client_to(
@@ -67,19 +110,29 @@ def client_to(
     *,
     secrets: Mapping[str, Mapping[str, str]] | None = None,
     bounds: Bounds | None = None,
-    sleep: Any = asyncio.sleep,
+    time: NoWaiting | None = None,
     **connection: Any,
 ) -> RestClient:
-    """A client of the REST connector."""
+    """A client of the REST connector. Nothing waits for real."""
     made = connection_to(system if isinstance(system, str) else system.url, **connection)
-    connector = connector_of(spec or preset())
-    store = MappingSecrets(secrets or {})
+    connector, store, time = connector_of(spec or preset()), MappingSecrets(secrets or {}), time or NoWaiting()
+    given = connector.spec
     http = HTTPClient(
-        made, store, headers=connector.spec.headers, rules=connector.spec.errors, bounds=bounds, sleep=sleep
+        made, store, headers=given.headers, rules=given.errors, bounds=bounds, sleep=time, clock=time.clock
     )
     return RestClient(made, connector, store, http)
 
 
-async def customers(client: RestClient, paths: Sequence[str] = ("email", "name")) -> RestObject:
-    """The object of the test system."""
-    return await client.open("customers", paths=paths, key=None, modified=None)
+@asynccontextmanager
+async def opened(
+    system: HTTPSystem | str,
+    spec: Mapping[str, Any] | None = None,
+    paths: Sequence[str] = ("email", "name"),
+    **options: Any,
+) -> AsyncIterator[RestObject]:
+    """The customers of the test system, as the REST connector sees them; closed in the end."""
+    client = client_to(system, spec, **options)
+    try:
+        yield await client.open("customers", paths=paths, key=None, modified=None)
+    finally:
+        await client.close()

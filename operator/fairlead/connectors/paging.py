@@ -18,7 +18,10 @@ from fairlead.transport.answer import Answer
 from fairlead.transport.failure import Misconfigured, Transient
 
 STEPS_BACK = 100
-"""How often one reading may step back because records moved under it."""
+"""How often one reading may step back because records moved under it, besides once for every page."""
+
+STALE = 10
+"""Equal pages in a row that no shift of a list explains."""
 
 Ask = Callable[[dict[str, str]], Awaitable[Answer]]
 """Sends the list's request with these parameters added; `Follow` asks for a URL instead."""
@@ -79,7 +82,7 @@ class Pager:
             answer = await ask({**_size(paginate), **position})
             records = self.records(answer)
             following = find(answer.document)
-            cursor = "" if following is MISSING or following in (None, False) else str(following)
+            cursor = "" if following is MISSING or following is None or following is False else str(following)
             seen.require_new(records, cursor)
             yield Chunk(answer, records, last=not cursor)
             if not cursor:
@@ -121,35 +124,31 @@ class Pager:
             number += 1
 
     async def _by_offset(self, paginate: Paginate, ask: Ask, _: Follow) -> AsyncIterator[Chunk]:
-        """Offsets, up to a page that brings nothing new. Each page begins with the last record of the one before.
+        """Offsets, up to a page that holds nothing but the last record of the one before, with which each page begins.
 
-        If it does not, records moved up, and the reading steps back to where it knows its way. (A system that gives
-        one record at a time, whatever it was asked for, has no such overlap.)
+        While records come and go the list shifts. As long as a page has a record in common with the one before,
+        nothing between them was passed over. Otherwise the reading steps back until that is so, or to the start.
         """
-        trail: list[tuple[int, Hashable]] = []
-        offset, before, steps, seen = 0, None, 0, _Seen(self._label, self._identity)
+        offset, known, back, progress = 0, frozenset[Hashable](), 1, _Progress(self._label)
         while True:
             answer = await ask({**_size(paginate), paginate.param or "": str(offset)})
             records = self.records(answer)
-            if before is not None and (not records or self._identity(records[0]) != before):
-                seen.require_new(records)
-                steps += 1
-                self._require_calm(steps)
-                offset, before = trail.pop()
-                seen = _Seen(self._label, self._identity)
-                continue
-            fresh = records if before is None else records[1:]
-            yield Chunk(answer, fresh, last=not fresh)
-            if not fresh:
+            marks = [self._identity(record) for record in records]
+            joined = not known or not known.isdisjoint(marks)
+            if (len(marks) == 1 and known and joined) or (not marks and len(known) < 2):
+                yield Chunk(answer, [], last=True)
                 return
-            seen.require_new(records)
-            trail.append((offset, before))
-            overlap = int(len(records) > 1)
-            offset, before = offset + len(records) - overlap, self._identity(records[-1]) if overlap else None
-
-    def _require_calm(self, steps: int) -> None:
-        if steps > STEPS_BACK:
-            raise Transient(f"{self._label} changes faster than it can be read by offset", reason="UnstableList")
+            fresh = [record for record, mark in zip(records, marks, strict=True) if mark not in known]
+            if joined:
+                if known:
+                    progress.forward(same=known == frozenset(marks))
+                if fresh:
+                    yield Chunk(answer, fresh, last=False)
+                offset, known, back = offset + max(1, len(marks) - 1), frozenset(marks), 1
+            else:
+                progress.back()
+                offset, back = max(0, offset - back * max(1, len(known) - 1)), 2 * back
+                known = known if offset else frozenset()
 
     def records(self, answer: Answer) -> list[Any]:
         """The list in an answer; null is an empty one.
@@ -167,6 +166,28 @@ class Pager:
                 reason="UnexpectedAnswer",
             )
         return found
+
+
+class _Progress:
+    """Whether a reading by offset gets on."""
+
+    def __init__(self, label: str) -> None:
+        self._label = label
+        self._forward = self._back = self._stale = 0
+
+    def forward(self, *, same: bool) -> None:
+        self._forward += 1
+        self._stale = self._stale + 1 if same else 0
+        if self._stale == STALE:
+            raise _repeated(self._label)
+
+    def back(self) -> None:
+        self._back += 1
+        if self._back > STEPS_BACK + self._forward:
+            raise Transient(
+                f"{self._label} changes faster than it can be read by offset, or gives one record at a time",
+                reason="UnstableList",
+            )
 
 
 class _Seen:
@@ -187,11 +208,15 @@ class _Seen:
         self._cursors.add(hash(cursor))
         page = hash(tuple(map(self._identity, records)))
         if records and page in self._pages:
-            raise Misconfigured(
-                f"{self._label} gave the same page twice: check the parameters in paginate; does the system know them?",
-                reason="RepeatedPage",
-            )
+            raise _repeated(self._label)
         self._pages.add(page)
+
+
+def _repeated(label: str) -> Misconfigured:
+    return Misconfigured(
+        f"{label} gave the same page twice: check the parameters in paginate; does the system know them?",
+        reason="RepeatedPage",
+    )
 
 
 def _size(paginate: Paginate) -> dict[str, str]:

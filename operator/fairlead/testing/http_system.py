@@ -25,6 +25,7 @@ import binascii
 import contextlib
 import secrets
 import socket
+import struct
 import threading
 import time
 from collections import deque
@@ -297,7 +298,10 @@ class _Failing:
             case FaultKind.RESET:
                 await self._app(scope, receive, _half(send))
                 await asyncio.sleep(0.01)  # so that the half is on its way
-                _OPEN[scope["client"]].abort()
+                transport = _OPEN[scope["client"]]
+                at_once = struct.pack("ii", 1, 0)  # a close with this lingering time sends RST instead of FIN
+                transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, at_once)
+                transport.abort()
             case FaultKind.SLOW:
                 await asyncio.sleep(fault.seconds)
                 await self._app(scope, receive, send)
@@ -430,9 +434,10 @@ class _Server(uvicorn.Server):
             server.close()
         for listener in sockets or []:
             listener.close()
-        for connection in list(self.server_state.connections):
-            connection.transport.abort()
-        await asyncio.sleep(0)
+        for _ in range(10):  # who was just coming in is in by then, and who is sent away is gone
+            for connection in list(self.server_state.connections):
+                connection.transport.abort()
+            await asyncio.sleep(0)
 
 
 def _config(app: ASGIApp, tls: tuple[str, str] | None, *, date: bool = True) -> uvicorn.Config:

@@ -34,6 +34,9 @@ _LOOKED_AT = 20_000
 """Most characters that are looked at for that."""
 
 
+_COUNT = re.compile("[0-9]{1,18}")
+
+
 class About(Enum):
     """What a request is about, which decides what a refusal means.
 
@@ -95,7 +98,7 @@ class Answer(msgspec.Struct, frozen=True):
         """Share of the system's limit that is left, by the headers that most systems send."""
         for prefix in ("ratelimit-", "x-ratelimit-"):
             limit, left = self.headers.get(prefix + "limit", ""), self.headers.get(prefix + "remaining", "")
-            if limit.isdigit() and left.isdigit() and int(limit) > 0:
+            if _COUNT.fullmatch(limit) and _COUNT.fullmatch(left) and int(limit) > 0:
                 return min(1.0, int(left) / int(limit))
         return None
 

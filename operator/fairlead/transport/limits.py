@@ -108,7 +108,7 @@ class Limiter:
         self._blocked = max(self._blocked, now + (pause or 0.0))
         if now - self._shrunk < CALM:
             return
-        self._rate = max(FLOOR, min(self.rate, self._measured(now)) / 2)
+        self._rate = max(FLOOR, (self.rate if self.rate < math.inf else self._measured(now)) / 2)
         self._growth = self._rate * GROWTH
         self._shrunk = self._changed = now
         self._next = max(self._next, now)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 from pathlib import Path
 
@@ -9,6 +10,8 @@ from fairlead.model.common import KeyRef
 from fairlead.model.connection import TLS, CABundle
 from fairlead.transport.failure import Misconfigured
 from fairlead.transport.secrets import Secrets
+
+_CERTIFICATE = re.compile("-----BEGIN CERTIFICATE-----[A-Za-z0-9+/=\\s]*-----END CERTIFICATE-----")
 
 
 def bundle(tls: TLS | None, secrets: Secrets) -> str | None:
@@ -32,7 +35,8 @@ def ssl_context(tls: TLS | None, trusted: str | None) -> ssl.SSLContext:
     if tls is None or tls.ca_bundle is None or trusted is None:
         return _machine()
     try:
-        return ssl.create_default_context(cadata=trusted)
+        # Only the certificates: bundles carry comments in any script, and without any the machine's would be trusted.
+        return ssl.create_default_context(cadata="\n".join(_CERTIFICATE.findall(trusted)) or "none")
     except (ssl.SSLError, ValueError):
         ref = _ref(tls.ca_bundle)
         raise Misconfigured(
