@@ -1,109 +1,19 @@
-"""PostgreSQL and SQLite keep the contract of systems."""
+"""PostgreSQL and SQLite keep the contract of systems, whatever others do with the tables meanwhile."""
 
 import asyncio
-import sqlite3
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
-from psycopg.conninfo import conninfo_to_dict
 
-from fairlead.connectors.base import NativeWrite, Operation, Verdict
-from fairlead.connectors.postgres import PostgresDatabase
-from fairlead.connectors.sqlite import SQLiteDatabase
+from fairlead.connectors import feed as feeds
+from fairlead.connectors import postgres_session, sqlite
+from fairlead.connectors.base import Verdict
 from fairlead.model.connector import ErrorClass
-from fairlead.testing.connector import PATHS, SystemSuite, person, raws, update
-from fairlead.transport.failure import AuthRejected, Failure, Misconfigured, Transient
-from fairlead.transport.secrets import MappingSecrets
-from support.policies import connection_of
-
-LOGIN = {
-    "basic": {
-        "username": {"secretKeyRef": {"name": "db", "key": "user"}},
-        "password": {"secretKeyRef": {"name": "db", "key": "password"}},
-    }
-}
-
-
-class SQLWorld:
-    """A `customer` table, used by others through a connection of their own."""
-
-    object_name, key, modified, missing = "customer", None, "changed", "nowhere"
-    refused: Mapping[str, object] = {"email": None}
-    place = "?"
-
-    def key_values(self, number: int) -> dict[str, object]:
-        return {"id": 10_000 + number}
-
-    def sql(self, query: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        raise NotImplementedError
-
-    async def insert(self, records: Sequence[Mapping[str, str | None]]) -> list[str]:
-        keys = []
-        for record in records:
-            query = f"INSERT INTO customer(email, name, note) VALUES ({self.place}, {self.place}, {self.place}) RETURNING id"
-            keys.append(str(self.sql(query, (record["email"], record["name"], record["note"]))[0][0]))
-        return keys
-
-    async def update(self, key: str, values: Mapping[str, str | None]) -> None:
-        sets = ", ".join(f"{name} = {self.place}" for name in values)
-        self.sql(f"UPDATE customer SET {sets} WHERE id = {self.place}", (*values.values(), int(key)))
-
-    async def delete(self, key: str) -> None:
-        self.sql(f"DELETE FROM customer WHERE id = {self.place}", (int(key),))
-
-    async def read(self, key: str) -> Mapping[str, Any] | None:
-        rows = self.sql(f"SELECT email, name, note FROM customer WHERE id = {self.place}", (int(key),))
-        return dict(zip((*PATHS, "note"), rows[0], strict=True)) if rows else None
-
-    async def bring_back(self, key: str, record: Mapping[str, str | None]) -> None:
-        query = f"INSERT INTO customer(id, email, name) VALUES ({self.place}, {self.place}, {self.place})"
-        self.sql(query, (int(key), record["email"], record["name"]))
-
-
-class SQLiteWorld(SQLWorld):
-    def __init__(self, path: Path) -> None:
-        self.database = sqlite3.connect(path, isolation_level=None, timeout=10)
-        self.database.executescript(
-            "CREATE TABLE customer(id INTEGER PRIMARY KEY, email TEXT NOT NULL UNIQUE, name TEXT, note TEXT, "
-            "changed TEXT DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ')));"
-            "CREATE INDEX customer_changed ON customer(changed);"
-            "CREATE TRIGGER touched AFTER UPDATE ON customer BEGIN "
-            "UPDATE customer SET changed = strftime('%Y-%m-%dT%H:%M:%fZ') WHERE id = new.id; END"
-        )
-        self.client = SQLiteDatabase(connection_of("db", f"sqlite:///{path}"))
-
-    def sql(self, query: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        return self.database.execute(query, values).fetchall()
-
-
-class PostgresWorld(SQLWorld):
-    place = "%s"
-
-    def __init__(self, dsn: str) -> None:
-        self.database = psycopg.connect(dsn, autocommit=True)
-        self.database.execute(
-            "CREATE TABLE customer(id bigserial PRIMARY KEY, email text NOT NULL UNIQUE, name text, note text, "
-            "changed timestamptz DEFAULT clock_timestamp());"
-            "CREATE INDEX ON customer(changed);"
-            "CREATE FUNCTION touch() RETURNS trigger LANGUAGE plpgsql AS "
-            "$$ BEGIN new.changed = clock_timestamp(); RETURN new; END $$;"
-            "CREATE TRIGGER touched BEFORE UPDATE ON customer FOR EACH ROW EXECUTE FUNCTION touch()"
-        )
-        self.client = postgres_client(dsn)
-
-    def sql(self, query: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        done = self.database.execute(query, values)
-        return done.fetchall() if done.description else []
-
-
-def postgres_client(dsn: str, *, password: str = "any", **change: str) -> PostgresDatabase:
-    parts = conninfo_to_dict(dsn) | change
-    url = f"postgresql://{parts['host']}:{parts['port']}/{parts['dbname']}"
-    secrets = MappingSecrets({"db": {"user": parts["user"], "password": password}})
-    return PostgresDatabase(connection_of("db", url, auth=LOGIN), secrets)
+from fairlead.testing.connector import PATHS, SystemSuite, deletion, person, update
+from support.sql import PostgresWorld, SQLiteWorld, create, cursor_of, errors, feed, postgres_client, raws, rows
 
 
 class TestSQLite(SystemSuite):
@@ -113,8 +23,7 @@ class TestSQLite(SystemSuite):
     async def world(self, tmp_path: Path) -> AsyncIterator[SQLiteWorld]:
         made = SQLiteWorld(tmp_path / "app.db")
         yield made
-        await made.client.close()
-        made.database.close()
+        await made.close()
 
 
 class TestPostgres(SystemSuite):
@@ -124,80 +33,72 @@ class TestPostgres(SystemSuite):
     async def world(self, database: str) -> AsyncIterator[PostgresWorld]:
         made = PostgresWorld(database)
         yield made
-        await made.client.close()
-        made.database.close()
+        await made.close()
 
 
 @pytest.fixture
 async def postgres_world(database: str) -> AsyncIterator[PostgresWorld]:
     made = PostgresWorld(database)
     yield made
-    await made.client.close()
-    made.database.close()
+    await made.close()
 
 
-def creation(number: int, **values: object) -> NativeWrite:
-    whole = {"id": number, "email": f"{number}@x.com", "name": "n", **values}
-    return NativeWrite(Operation.CREATE, None, whole, None, lambda _: Verdict.PROCEED, f"c{number}")
+@pytest.fixture
+async def sqlite_world(tmp_path: Path) -> AsyncIterator[SQLiteWorld]:
+    made = SQLiteWorld(tmp_path / "app.db")
+    yield made
+    await made.close()
+
+
+@pytest.fixture(params=["postgres", "sqlite"])
+async def world(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[PostgresWorld | SQLiteWorld]:
+    """Each of both databases."""
+    postgres = request.param == "postgres"
+    made = PostgresWorld(request.getfixturevalue("database")) if postgres else SQLiteWorld(tmp_path / "app.db")
+    yield made
+    await made.close()
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is read settles at once."""
+    monkeypatch.setattr(feeds, "LOOKBACK", 0.0)
+
+
+def customer(number: int, **values: object) -> dict[str, object]:
+    return {"id": number, "email": f"{number}@x.com", "name": "n", **values}
+
+
+# --- writing ---
 
 
 @pytest.mark.parametrize(
-    "text", ["tab\there", "line\nbreak", "back\\slash", "\\N", "ümläut 漢字 🚢", "'quoted' \"twice\"", ""]
+    "text",
+    ["tab\there", "line\nbreak", "back\\slash", "\\N", "ümläut 漢字 🚢", "'quoted' \"twice\"", "", "\x1f\x1e\x02"],
 )
-async def test_text_is_written_and_read_as_it_is(postgres_world: PostgresWorld, text: str) -> None:
-    system = await postgres_world.client.open("customer", paths=PATHS, key=None, modified=None)
-    outcomes = await system.write([creation(n, name=text) for n in range(30)])
-    page = await system.fetch([outcomes[0].key or ""])
-    assert page.columns([0], ["name"]) == [[text]]
-    assert (await raws(postgres_world))["0"] == outcomes[0].raw
-
-
-async def test_values_of_every_type_are_read_next_as_a_create_predicts(database: str) -> None:
-    with psycopg.connect(database, autocommit=True) as admin:
-        admin.execute(
-            "CREATE TABLE wide(id bigint PRIMARY KEY, amount numeric(12,2), free numeric, yes boolean, "
-            "at timestamptz, day date, words varchar(20), doc jsonb, real float8)"
-        )
-    client = postgres_client(database)
-    names = ("amount", "free", "yes", "at", "day", "words")
-    system = await client.open("wide", paths=names, key=None, modified=None)
-    from decimal import Decimal
-
-    values = {
-        "amount": Decimal("12.5"),
-        "free": Decimal("0.1"),
-        "yes": True,
-        "at": "2026-01-31T12:00:00.5Z",
-        "day": "2026-01-31",
-        "words": "w",
-    }
-    outcomes = await system.write(
-        [
-            NativeWrite(Operation.CREATE, None, {"id": n, **values}, None, lambda _: Verdict.PROCEED, "c")
-            for n in range(25)
-        ]
-    )
-    page = [page async for page in system.scan()][0]
-    assert [outcome.raw for outcome in outcomes] == list(page.raws)
-    await client.close()
+async def test_text_is_written_and_read_as_it_is(world: PostgresWorld | SQLiteWorld, text: str) -> None:
+    system = await world.client.open("customer", paths=PATHS, key=None, modified=None)
+    outcomes = await system.write([create(customer(n, name=text)) for n in range(30)])
+    assert [row["name"] for row in (await rows(system)).values()] == [text] * 30
+    assert outcomes[0].raw in (None, (await raws(system))["0"])
 
 
 async def test_a_duplicate_in_a_big_batch_is_a_conflict_with_the_row_that_is_there(
-    postgres_world: PostgresWorld,
+    world: PostgresWorld | SQLiteWorld,
 ) -> None:
-    await postgres_world.insert([{"email": "7@x.com", "name": "there", "note": None}])
-    system = await postgres_world.client.open("customer", paths=PATHS, key=None, modified=None)
-    outcomes = await system.write([creation(100 + n, email=f"{n}@x.com") for n in range(30)])
-    assert [n for n, outcome in enumerate(outcomes) if outcome.error] == [7]
+    await world.insert([{"email": "107@x.com", "name": "there", "note": None}])
+    system = await world.client.open("customer", paths=PATHS, key=None, modified=None)
+    outcomes = await system.write([create(customer(100 + n)) for n in range(30)])
+    assert [n for n, error in enumerate(errors(outcomes)) if error] == [7]
     assert (outcomes[7].error, (outcomes[7].stored or {})["name"]) == (ErrorClass.CONFLICT, "there")
 
 
-async def test_a_message_of_a_refused_row_holds_no_value(postgres_world: PostgresWorld) -> None:
-    (key,) = await postgres_world.insert([person(1)])
-    system = await postgres_world.client.open("customer", paths=PATHS, key=None, modified=None)
-    await postgres_world.insert([{"email": "secret@example.org", "name": "x", "note": None}])
+async def test_a_message_of_a_refused_row_holds_no_value(world: PostgresWorld | SQLiteWorld) -> None:
+    (key,) = await world.insert([person(1)])
+    system = await world.client.open("customer", paths=PATHS, key=None, modified=None)
+    await world.insert([{"email": "secret@example.org", "name": "x", "note": None}])
     (outcome,) = await system.write([update(key, {"email": "secret@example.org"})])
-    assert (outcome.error, "secret" in outcome.message) == (ErrorClass.INVALID, False)
+    assert (outcome.error, "secret" in outcome.message, "email" in outcome.message) == (ErrorClass.INVALID, False, True)
 
 
 async def test_an_update_waits_for_another_session_and_sees_what_it_wrote(postgres_world: PostgresWorld) -> None:
@@ -215,53 +116,207 @@ async def test_an_update_waits_for_another_session_and_sees_what_it_wrote(postgr
     assert (outcome.error, judged[0]["name"]) == (ErrorClass.CONFLICT, "theirs")
 
 
-async def test_a_row_that_is_committed_late_is_not_lost(postgres_world: PostgresWorld) -> None:
+async def test_a_row_that_stays_locked_does_not_stop_its_neighbours(
+    postgres_world: PostgresWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres_session, "LOCK_TIMEOUT", 1)
+    keys = await postgres_world.insert([person(n) for n in range(3)])
+    system = await postgres_world.client.open("customer", paths=PATHS, key=None, modified=None)
+    with postgres_world.database.transaction():
+        postgres_world.sql("SELECT FROM customer WHERE id = %s FOR UPDATE", (int(keys[1]),))
+        outcomes = await system.write([update(key, {"name": "new"}) for key in keys])
+    assert errors(outcomes) == [None, "Transient", None]
+
+
+async def test_a_batch_of_creates_that_meets_a_row_not_yet_committed_is_told_to_come_again(
+    postgres_world: PostgresWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres_session, "LOCK_TIMEOUT", 1)
+    client = postgres_client(postgres_world.database.info.dsn, spec={"retry": {"maxAttempts": 1}})
+    system = await client.open("customer", paths=PATHS, key=None, modified=None)
+    with postgres_world.database.transaction():
+        postgres_world.sql("INSERT INTO customer(email) VALUES ('2@x.com')")
+        outcomes = await system.write([create(customer(n)) for n in range(1, 4)])
+    await client.close()
+    assert (errors(outcomes), outcomes[0].uncertain) == (["Transient"] * 3, False)
+
+
+async def test_values_that_fill_different_columns_are_written_together(world: PostgresWorld | SQLiteWorld) -> None:
+    keys = await world.insert([person(n) for n in range(3)])
+    system = await world.client.open("customer", paths=PATHS, key=None, modified=None)
+    writes = [update(keys[0], {"name": "A"}), update(keys[1], {"email": "B"}), update(keys[2], {"name": "C"})]
+    await system.write(writes)
+    found = await rows(system)
+    assert [found[keys[0]]["name"], found[keys[1]]["email"], found[keys[2]]["name"]] == ["A", "B", "C"]
+
+
+async def test_one_refused_update_in_a_big_batch_costs_only_itself(world: PostgresWorld | SQLiteWorld) -> None:
+    keys = await world.insert([person(n) for n in range(100)])
+    system = await world.client.open("customer", paths=PATHS, key=None, modified=None)
+    writes = [update(key, {"email": None if key == keys[37] else f"new-{key}"}) for key in keys]
+    outcomes = await system.write(writes)
+    assert [n for n, error in enumerate(errors(outcomes)) if error] == [37]
+    assert [row["email"] for row in (await rows(system)).values()].count("p37@example.org") == 1
+
+
+async def test_an_empty_batch_is_nothing(world: PostgresWorld | SQLiteWorld) -> None:
+    system = await world.client.open("customer", paths=PATHS, key=None, modified=None)
+    assert await system.write([]) == []
+
+
+# --- single records ---
+
+
+async def test_keys_that_the_key_cannot_hold_are_not_there(world: PostgresWorld | SQLiteWorld) -> None:
+    (key,) = await world.insert([person(1)])
+    system = await world.client.open("customer", paths=PATHS, key=None, modified=None)
+    page = await system.fetch(["no-number", key, "99999999999999999999"])
+    assert (list(page.keys), list(page.deleted)) == ([key], ["no-number", "99999999999999999999"])
+
+
+async def test_values_that_the_column_cannot_hold_are_found_nowhere(world: PostgresWorld | SQLiteWorld) -> None:
+    (key,) = await world.insert([person(1)])
+    system = await world.client.open("customer", paths=["id"], key=None, modified=None)
+    assert list((await system.find("id", ["x", int(key), None, "y"])).keys) == [key]
+
+
+# --- the feed ---
+
+
+async def test_a_row_that_is_committed_after_a_scan_is_not_lost(postgres_world: PostgresWorld) -> None:
     system = await postgres_world.client.open("customer", paths=PATHS, key=None, modified="changed")
     with psycopg.connect(postgres_world.database.info.dsn, password="") as late:
         late.execute("INSERT INTO customer(email, changed) VALUES ('late@x.com', now())")
-        await postgres_world.insert([{"email": "early@x.com", "name": None, "note": None}])
-        cursor = [page.cursor async for page in system.scan()][-1]
-        assert cursor is not None
-    emails = [
-        email async for page in system.changes(cursor) for email in page.columns(range(len(page.keys)), ["email"])[0]
-    ]
-    assert "late@x.com" in emails
+        await postgres_world.insert([person(1)])
+        cursor = await cursor_of(system)
+    assert "1" in (await feed(system, cursor))[0]
 
 
-async def failure_of(client: PostgresDatabase) -> Failure:
-    with pytest.raises(Failure) as caught:
-        await client.probe()
+@pytest.mark.parametrize("sees", [True, False], ids=["who sees transactions", "who sees only their numbers"])
+async def test_a_row_that_is_committed_late_is_not_lost_by_the_feed(
+    postgres_world: PostgresWorld, database: str, quick: None, sees: bool
+) -> None:
+    user = f"plain_{postgres_world.database.info.dbname}"
+    postgres_world.sql(f"CREATE ROLE {user} LOGIN; GRANT SELECT ON customer TO {user}")
+    client = postgres_world.client if sees else postgres_client(database, user=user)
+    system = await client.open("customer", paths=PATHS, key=None, modified="changed")
+    cursor = await cursor_of(system)
+    with psycopg.connect(database) as late:
+        late.execute("INSERT INTO customer(email) VALUES ('late@x.com')")
+        for n in range(3):
+            await postgres_world.insert([person(n)])
+            keys, cursor = await feed(system, cursor)
+            assert keys[-1] == str(n + 2)
+    assert "1" in (await feed(system, cursor))[0]
     await client.close()
-    return caught.value
+    postgres_world.sql(f"DROP OWNED BY {user}; DROP ROLE {user}")
 
 
-async def test_a_database_that_does_not_exist_is_named(database: str) -> None:
-    found = await failure_of(postgres_client(database, dbname="nowhere"))
-    assert (type(found), found.reason) == (Misconfigured, "DatabaseNotFound")
+async def test_the_feed_ends_when_nothing_changes(world: PostgresWorld | SQLiteWorld, quick: None) -> None:
+    await world.insert([person(n) for n in range(3)])
+    system = await world.client.open("customer", paths=PATHS, key=None, modified="changed")
+    cursor = await cursor_of(system)
+    for _ in range(3):
+        await asyncio.sleep(1.1)  # a value stands for its second
+        _, cursor = await feed(system, cursor)
+    assert [page async for page in system.changes(cursor)] == []
 
 
-async def test_a_server_that_is_not_there_may_come_back(database: str) -> None:
-    found = await failure_of(postgres_client(database, port="1"))
-    assert (type(found), found.reason) == (Transient, "ConnectionRefused")
+async def test_rows_without_a_time_are_told_until_their_key_is_settled(
+    world: PostgresWorld | SQLiteWorld, quick: None
+) -> None:
+    system = await world.client.open("customer", paths=PATHS, key=None, modified="changed")
+    cursor = await cursor_of(system)
+    world.sql("INSERT INTO customer(id, email, changed) VALUES (5, 'a', NULL), (6, 'b', NULL)")
+    first, cursor = await feed(system, cursor)
+    _, cursor = await feed(system, cursor)
+    world.sql("INSERT INTO customer(id, email, changed) VALUES (7, 'c', NULL)")
+    assert (first, (await feed(system, cursor))[0]) == (["5", "6"], ["7"])
 
 
-async def test_a_host_that_does_not_resolve_is_told(database: str) -> None:
-    found = await failure_of(postgres_client(database, host="no-such-host.invalid"))
-    assert (type(found), found.reason) == (Misconfigured, "HostNotFound")
+async def test_a_new_row_without_a_time_is_told_whatever_its_key_is(postgres_world: PostgresWorld, quick: None) -> None:
+    postgres_world.sql("CREATE TABLE thing(id text PRIMARY KEY, name text, changed timestamptz)")
+    postgres_world.sql("INSERT INTO thing VALUES ('m', 'first', NULL)")
+    system = await postgres_world.client.open("thing", paths=["name"], key=None, modified="changed")
+    cursor = await cursor_of(system)
+    for _ in range(3):
+        _, cursor = await feed(system, cursor)
+    postgres_world.sql("INSERT INTO thing VALUES ('a', 'second', NULL)")
+    assert "a" in (await feed(system, cursor))[0]
 
 
-async def test_an_unknown_user_is_rejected(database: str) -> None:
-    found = await failure_of(postgres_client(database, user="nobody_known"))
-    assert (type(found), found.reason) == (AuthRejected, "AuthFailed")
+async def test_a_row_from_the_future_does_not_hide_what_comes_before_it(
+    world: PostgresWorld | SQLiteWorld, quick: None
+) -> None:
+    system = await world.client.open("customer", paths=PATHS, key=None, modified="changed")
+    cursor = await cursor_of(system)
+    world.sql("INSERT INTO customer(id, email, changed) VALUES (1000, 'a', '2999-01-01T00:00:00Z')")
+    for _ in range(3):
+        _, cursor = await feed(system, cursor)
+    await world.insert([person(1)])
+    assert len((await feed(system, cursor))[0]) == 2
 
 
-async def test_credentials_in_the_url_are_refused_and_not_repeated() -> None:
-    client = PostgresDatabase(connection_of("db", "postgresql://u:hunter2@127.0.0.1/x"), MappingSecrets({}))
-    found = await failure_of(client)
-    assert (type(found), "hunter2" in found.message) == (Misconfigured, False)
+async def test_a_row_at_the_end_of_time_does_not_hide_what_comes_before_it(
+    postgres_world: PostgresWorld, quick: None
+) -> None:
+    system = await postgres_world.client.open("customer", paths=PATHS, key=None, modified="changed")
+    cursor = await cursor_of(system)
+    postgres_world.sql("INSERT INTO customer(email, changed) VALUES ('a', 'infinity'), ('b', '12000-01-01')")
+    for _ in range(3):
+        _, cursor = await feed(system, cursor)
+    await postgres_world.insert([person(1)])
+    assert "3" in (await feed(system, cursor))[0]
 
 
-async def test_a_column_that_does_not_exist_is_named_with_the_nearest_one(postgres_world: PostgresWorld) -> None:
-    with pytest.raises(Misconfigured, match="did you mean 'email'") as caught:
-        await postgres_world.client.open("customer", paths=["emial"], key=None, modified=None)
-    assert caught.value.reason == "ColumnNotFound"
+async def test_a_change_after_the_clock_was_set_back_is_not_lost(
+    sqlite_world: SQLiteWorld, quick: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    system = await sqlite_world.client.open("customer", paths=PATHS, key=None, modified="changed")
+    sqlite_world.sql("INSERT INTO customer(email, changed) VALUES ('a', strftime('%Y-%m-%dT%H:%M:%SZ'))")
+    cursor = await cursor_of(system)
+    for _ in range(2):
+        _, cursor = await feed(system, cursor)
+    real = sqlite.time.time
+    monkeypatch.setattr(sqlite.time, "time", lambda: real() - 3600)
+    sqlite_world.sql("INSERT INTO customer(email, changed) VALUES ('b', strftime('%Y-%m-%dT%H:%M:%SZ', '-1 hour'))")
+    assert "2" in (await feed(system, cursor))[0]
+
+
+async def test_versions_that_grow_serve_as_well_as_times(world: PostgresWorld | SQLiteWorld, quick: None) -> None:
+    world.sql("CREATE TABLE thing(id integer PRIMARY KEY, name text, version bigint)")
+    world.sql("INSERT INTO thing VALUES (1, 'a', 20260131), (2, 'b', 20260132)")
+    system = await world.client.open("thing", paths=["name"], key=None, modified="version")
+    cursor = await cursor_of(system)
+    for _ in range(2):
+        _, cursor = await feed(system, cursor)
+    world.sql("UPDATE thing SET version = 20260133 WHERE id = 1")
+    assert (await feed(system, cursor))[0] == ["1"]
+
+
+# --- the connection ---
+
+
+async def test_a_connection_that_broke_at_rest_is_replaced(postgres_world: PostgresWorld) -> None:
+    await postgres_world.insert([person(1)])
+    system = await postgres_world.client.open("customer", paths=PATHS, key=None, modified=None)
+    postgres_world.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'fairlead'")
+    assert list(await rows(system)) == ["1"]
+
+
+async def test_no_more_connections_are_opened_than_the_limit_says(postgres_world: PostgresWorld, database: str) -> None:
+    client = postgres_client(database, spec={"limits": {"concurrency": 2}})
+    system = await client.open("customer", paths=PATHS, key=None, modified=None)
+    await asyncio.gather(*(system.fetch([str(n)]) for n in range(20)))
+    ((count,),) = postgres_world.sql("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'fairlead'")
+    await client.close()
+    assert count <= 2
+
+
+async def test_deletes_that_another_table_forbids_are_refused_alone(world: PostgresWorld | SQLiteWorld) -> None:
+    keys = await world.insert([person(n) for n in range(3)])
+    world.sql("CREATE TABLE bill(id integer PRIMARY KEY, customer bigint REFERENCES customer(id))")
+    world.sql(f"INSERT INTO bill VALUES (1, {keys[1]})")
+    system = await world.client.open("customer", paths=PATHS, key=None, modified=None)
+    outcomes = await system.write([deletion(key) for key in keys])
+    assert (errors(outcomes), list(await rows(system))) == ([None, "Invalid", None], [keys[1]])

@@ -18,7 +18,7 @@ from fairlead.connectors.postgres_failure import failure_of, is_of_a_row
 from fairlead.connectors.postgres_page import TextPage, key_of, page_of_rows, page_of_text
 from fairlead.connectors.postgres_query import MOMENT, Queries
 from fairlead.connectors.postgres_session import STATEMENT_TIMEOUT, Row, Sessions, rows_of
-from fairlead.connectors.postgres_text import INTEGERS, Column, Unfit, text
+from fairlead.connectors.postgres_text import Column, Unfit, text
 from fairlead.connectors.postgres_write import Writer
 from fairlead.connectors.table import (
     FIRST,
@@ -117,15 +117,11 @@ class PostgresTable:
         return Moment(now, time.monotonic(), oldest, running, following)
 
     async def newest(self) -> tuple[Value, Key]:
-        """See `Source.newest`. Keys that do not grow settle nothing: rows without a time are then all read each run."""
+        """See `Source.newest`."""
         queries = self._queries
         assert queries.modified is not None
         ((top, null_top),) = await self._fetched(queries.newest())
-        return key_of(queries.modified, top), key_of(queries.key, null_top) if self._grows else None
-
-    @property
-    def _grows(self) -> bool:
-        return self._queries.key.type in INTEGERS
+        return key_of(queries.modified, top), key_of(queries.key, null_top)
 
     async def by_key(self, last: Part | None, limit: int) -> Part:
         """See `Source.by_key`."""

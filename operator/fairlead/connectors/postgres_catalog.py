@@ -62,6 +62,9 @@ ORDER BY 1 LIMIT 2000
 
 _INSERT, _UPDATE, _DELETE = 8, 4, 16
 
+OLDEST_VERSION = 13
+"""The first version of PostgreSQL that tells everything that is asked here."""
+
 
 class Relation(msgspec.Struct, frozen=True):
     """A table, view or whatever else rows are read from.
@@ -116,8 +119,9 @@ async def describe(connection: AsyncConnection, table: str) -> Relation:
     """What the catalogue tells of `table` or `schema.table`.
 
     Raises:
-        Misconfigured: there is no such table (or the user may not see its schema).
+        Misconfigured: there is no such table, or the server is too old or does not know what its text is.
     """
+    _require_able(connection)
     parts = table.split(".")
     if len(parts) > 2 or not all(parts):
         raise Misconfigured(f"{table!r} names no table: write table or schema.table", reason="ObjectNotFound")
@@ -145,3 +149,18 @@ async def describe(connection: AsyncConnection, table: str) -> Relation:
         primary=primary,
         uniques=uniques,
     )
+
+
+def _require_able(connection: AsyncConnection) -> None:
+    version = connection.info.server_version // 10000
+    if version < OLDEST_VERSION:
+        raise Misconfigured(
+            f"the server is PostgreSQL {version}: Fairlead needs {OLDEST_VERSION} or later",
+            reason="VersionNotSupported",
+        )
+    if connection.info.parameter_status("server_encoding") == "SQL_ASCII":
+        raise Misconfigured(
+            "the database has the encoding SQL_ASCII, so nobody knows what its text means: move it to UTF8 (pg_dump, "
+            "CREATE DATABASE … ENCODING 'UTF8', restore)",
+            reason="EncodingNotSupported",
+        )

@@ -182,7 +182,7 @@ class _Batch:
         """Writes that fill the same columns, together."""
         groups: dict[Names, list[int]] = {}
         for n in indices:
-            groups.setdefault(tuple(sorted(self._writes[n].values)), []).append(n)
+            groups.setdefault(tuple(self._writes[n].values), []).append(n)
         return groups.items()
 
     def _cells(self, names: Names, indices: Sequence[int]) -> Cells:

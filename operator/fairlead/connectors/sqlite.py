@@ -137,9 +137,9 @@ class SQLiteTable:
         return Moment(time.time(), time.monotonic())
 
     async def newest(self) -> tuple[Value, Key]:
-        """See `Source.newest`. Keys that do not grow settle nothing: rows without a time are then all read each run."""
+        """See `Source.newest`."""
         ((top, null_top),) = await self._rows(self._queries.newest, ())
-        return _value(top), null_top if isinstance(null_top, int) else None
+        return _value(top), null_top
 
     async def by_key(self, last: Part | None, limit: int) -> Part:
         """See `Source.by_key`."""

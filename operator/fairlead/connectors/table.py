@@ -105,7 +105,7 @@ async def checkpoint(source: Source) -> str | None:
         return None
     began = await source.moment()
     top, null_top = await source.newest()
-    return scanned(top, null_top, began, await source.moment()).text()
+    return scanned(top, _growing(null_top), began, await source.moment()).text()
 
 
 async def changes(source: Source, cursor: str) -> AsyncIterator[Page]:
@@ -119,13 +119,18 @@ async def changes(source: Source, cursor: str) -> AsyncIterator[Page]:
             yield part.page
     async for part in _parts(lambda last, limit: source.untimed(position.null_after, last, limit), source.first):
         if part.page.keys:
-            null_top = part.key
+            null_top = _growing(part.key)
             yield part.page
     reached = position.moved(top, null_top, began, await source.moment()).text()
     if reached != cursor:
         end = source.nothing()
         end.cursor = reached
         yield end
+
+
+def _growing(key: Key) -> Key:
+    """A key that new rows exceed. Others settle nothing: rows without a time are then all read by each run."""
+    return key if isinstance(key, int) else None
 
 
 async def _parts(read: Callable[[Part | None, int], Awaitable[Part]], first: int) -> AsyncIterator[Part]:

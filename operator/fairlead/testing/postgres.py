@@ -12,7 +12,23 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import msgspec
+
 _UNPRIVILEGED = ("postgres", "nobody")
+
+
+class Guard(msgspec.Struct, frozen=True):
+    """How a server proves who it is, and whom it lets in.
+
+    Attributes:
+        certificate: its certificate, PEM.
+        key: the certificate's private key, PEM.
+        rules: lines of pg_hba.conf that come before "everybody on this machine is trusted".
+    """
+
+    certificate: bytes
+    key: bytes
+    rules: tuple[str, ...]
 
 
 def binaries() -> Path | None:
@@ -25,7 +41,7 @@ def binaries() -> Path | None:
 
 
 def installed() -> Path | None:
-    """The same, after the package manager installed the server; None where it or its rights are missing."""
+    """Installs the server where the package manager and its rights are there; its folder, or None."""
     if os.geteuid() != 0 or not shutil.which("apt-get"):
         return None
     commands = (["apt-get", "update", "-q"], ["apt-get", "install", "-qy", "--no-install-recommends", "postgresql"])
@@ -36,7 +52,7 @@ def installed() -> Path | None:
 
 
 @contextmanager
-def running(programs: Path) -> Iterator[str]:
+def running(programs: Path, guard: Guard | None = None) -> Iterator[str]:
     """A server on a free port of this machine, in a temporary folder; yields the DSN of its `postgres` database."""
     folder = Path(tempfile.mkdtemp(prefix="fairlead-pg-"))
     user, port = _server_user(), _free_port()
@@ -50,12 +66,25 @@ def running(programs: Path) -> Iterator[str]:
     options = f"-p {port} -k {folder} -c fsync=off -c listen_addresses=127.0.0.1 -c max_connections=100"
     try:
         run("initdb", "-A", "trust", "-U", "postgres")
+        if guard:
+            _set_up(folder / "data", guard, user)
+            options += " -c ssl=on"
         run("pg_ctl", "-o", options, "-l", str(folder / "log"), "-w", "start")
         yield f"host=127.0.0.1 port={port} user=postgres dbname=postgres"
     finally:
         if (folder / "data/postmaster.pid").exists():
             run("pg_ctl", "-m", "immediate", "stop")
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _set_up(data: Path, guard: Guard, user: str | None) -> None:
+    for name, content in (("server.crt", guard.certificate), ("server.key", guard.key)):
+        (data / name).touch(mode=0o600)
+        (data / name).write_bytes(content)
+        if user:
+            shutil.chown(data / name, user)
+    rules = data / "pg_hba.conf"
+    rules.write_text("\n".join([*guard.rules, rules.read_text()]))
 
 
 def _server_user() -> str | None:
