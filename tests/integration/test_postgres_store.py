@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -10,6 +11,7 @@ from fairlead.engine.case import Side
 from fairlead.state.base import STALE, Commit, StateCorrupted, StateError, StateLocked, StateNewer, Store
 from fairlead.state.postgres import PostgresStore
 from fairlead.state.postgres_schema import IDENTIFIER, schema_name
+from fairlead.state.sqlite import SQLiteStore
 from fairlead.testing.store import LAYOUT, StoreSuite, prints, recollection
 
 SCHEMA = "fairlead_revops_customers"
@@ -29,6 +31,10 @@ class TestPostgresStore(StoreSuite):
     def again(self, state_database: str) -> Callable[[], Store]:
         schema = f"s{uuid.uuid4().hex}"
         return lambda: store_of(state_database, schema)
+
+    @pytest.fixture
+    def elsewhere(self, tmp_path: Path) -> Callable[[], Store]:
+        return lambda: SQLiteStore(tmp_path / "state.db")
 
 
 @pytest.fixture

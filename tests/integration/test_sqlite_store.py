@@ -1,6 +1,7 @@
 """The SQLite store keeps the contract, and says what to do when its file cannot be used."""
 
 import sqlite3
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,12 +11,17 @@ from fairlead.engine.case import Side
 from fairlead.state.base import Commit, StateCorrupted, StateFull, StateNewer, Store
 from fairlead.state.sqlite import SQLiteStore
 from fairlead.testing.store import LAYOUT, StoreSuite, prints, recollection
+from support.stores import InPostgres
 
 
 class TestSQLiteStore(StoreSuite):
     @pytest.fixture
     def again(self, tmp_path: Path) -> Callable[[], Store]:
         return lambda: SQLiteStore(tmp_path / "state.db")
+
+    @pytest.fixture
+    def elsewhere(self, state_database: str) -> Callable[[], Store]:
+        return InPostgres(state_database, f"s{uuid.uuid4().hex}").store
 
 
 async def test_a_damaged_file_is_told_apart_and_left_as_it_is(tmp_path: Path) -> None:

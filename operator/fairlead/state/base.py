@@ -265,6 +265,33 @@ class Store(Protocol):
         """Drops audit entries and runs of before a time (epoch seconds), and nothing else."""
         ...
 
+    async def erase(self, system: str, key: str) -> frozenset[tuple[str, str]]:
+        """Forgets the record that has, or had, this key, in every system, and every value of it, the audit's too.
+
+        Returns:
+            (system, key) of all that was forgotten: from now on these are `erased`.
+        """
+        ...
+
+    async def erased(self, system: str, keys: Sequence[str]) -> frozenset[str]:
+        """Those of `keys` that are not to be taken in again, because a person was erased."""
+        ...
+
+    def export(self) -> AsyncIterator[bytes]:
+        """The whole state as JSON Lines (docs/state-format.md), some lines at a time."""
+        ...
+
+    async def restore(self, lines: AsyncIterator[bytes]) -> int:
+        """Opens an empty store, and fills it with the lines of an export, all or none of them.
+
+        Returns:
+            How many records they were.
+
+        Raises:
+            StateError: the store is not empty, or the lines are not those of an export.
+        """
+        ...
+
     async def lookup(self, system: str, keys: Sequence[str]) -> list[Found | None]:
         """What is known of each key, in order."""
         ...

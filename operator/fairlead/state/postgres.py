@@ -24,8 +24,21 @@ from fairlead.state.postgres_schema import (
     take_over,
 )
 from fairlead.state.postgres_text import ELEMENTS, Array
-from fairlead.state.sql import SQLStore, finished
-from fairlead.state.tables import Drop, Put, Query, Row, Step, Table, Type, on_conflict
+from fairlead.state.sql import SQLStore
+from fairlead.state.sql_base import finished
+from fairlead.state.tables import (
+    SEALED,
+    TOMBSTONE,
+    WAITING,
+    Drop,
+    Put,
+    Query,
+    Row,
+    Step,
+    Table,
+    Type,
+    on_conflict,
+)
 from fairlead.transport.failure import Failure
 
 T = TypeVar("T")
@@ -90,6 +103,13 @@ class PostgresStore(SQLStore):
             await self._connection.close()
             self._connection = None
 
+    async def erase(self, system: str, key: str) -> frozenset[tuple[str, str]]:
+        """See `Store.erase`."""
+        keys = await super().erase(system, key)
+        if not self._scratch:  # what was deleted stays in a table's pages until they are swept
+            await self._apply_alone(Query(f"VACUUM {', '.join(table.name for table in (*SEALED, TOMBSTONE, WAITING))}"))
+        return keys
+
     # --- a connection that may break ---
 
     async def _guarded(self, work: Awaitable[T]) -> T:
@@ -146,6 +166,10 @@ class PostgresStore(SQLStore):
             await self._call(lambda connection: _do(connection, steps), again=False)
         elif steps:
             await self._call(lambda connection: self._commit(connection, steps), again=False)
+
+    async def _apply_alone(self, query: Query) -> None:
+        """A statement that no transaction may hold."""
+        await self._call(lambda connection: _execute(connection, query), again=False)
 
     async def _commit(self, connection: AsyncConnection, steps: Sequence[Step]) -> None:
         try:

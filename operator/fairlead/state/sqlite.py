@@ -12,8 +12,9 @@ from typing import IO, Any, ParamSpec, TypeVar
 
 import orjson
 
-from fairlead.state.base import StateError
-from fairlead.state.sql import SQLStore, finished
+from fairlead.state.base import RunRecord, StateError
+from fairlead.state.sql import SQLStore
+from fairlead.state.sql_base import finished
 from fairlead.state.sqlite_file import TYPES, connected, copied, locked, state_error
 from fairlead.state.tables import Drop, Put, Query, Row, Step, on_conflict
 
@@ -85,6 +86,23 @@ class SQLiteStore(SQLStore):
         """See `Store.close`."""
         await super().close()
         self._thread.shutdown(wait=False)
+
+    # --- nothing is left in the file of what was deleted from it ---
+
+    async def record_run(self, run: RunRecord) -> None:
+        """See `Store.record_run`."""
+        await super().record_run(run)
+        await self._run(self._empty_log)
+
+    async def erase(self, system: str, key: str) -> frozenset[tuple[str, str]]:
+        """See `Store.erase`."""
+        keys = await super().erase(system, key)
+        await self._run(self._empty_log)
+        return keys
+
+    def _empty_log(self) -> None:
+        """The log holds pages as they were before values in them were overwritten."""
+        self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
     # --- queries and transactions ---
 

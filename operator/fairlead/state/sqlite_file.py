@@ -20,6 +20,14 @@ TYPES = {
     Type.SERIAL: "INTEGER",  # a single INTEGER key numbers itself
 }
 
+_PRAGMAS = (
+    "journal_mode = WAL",
+    "synchronous = FULL",
+    "cache_size = -32768",
+    "temp_store = MEMORY",
+    "secure_delete = ON",  # what is deleted is overwritten: the file of a healthy sync holds no value
+)
+
 
 def locked(path: Path) -> IO[str]:
     """The lock of a state file, held until it is closed.
@@ -66,8 +74,8 @@ def copied(path: Path) -> sqlite3.Connection:
 
 
 def _prepared(database: sqlite3.Connection, path: Path) -> sqlite3.Connection:
-    for pragma in ("journal_mode = WAL", "synchronous = FULL", "cache_size = -32768", "temp_store = MEMORY"):
-        database.execute(f"PRAGMA {pragma}")
+    for pragma in _PRAGMAS:
+        database.execute(f"PRAGMA {pragma}").fetchall()
     version = database.execute("PRAGMA user_version").fetchone()[0]
     if version > VERSION:
         raise StateNewer(f"state {path} was written by a newer version of Fairlead: run that version, or newer")

@@ -101,6 +101,7 @@ AUDIT = Table(
     place=("run", "record", "field", "kind"),
 )
 RUN = Table("run", {"id": Type.TEXT, "started": Type.REAL, "body": Type.BYTES}, ("id",))
+ERASED = Table("erased", {"mark": Type.INTEGER}, ("mark",))
 
 SEALED = (JOURNAL, PENDING, CONFLICT, DEAD, AUDIT)
 """Tables whose bodies hold values."""
@@ -137,6 +138,7 @@ def tables(slots: dict[str, int]) -> tuple[Table, ...]:
         WAITING,
         AUDIT,
         RUN,
+        ERASED,
     )
 
 

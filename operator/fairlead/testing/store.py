@@ -1,11 +1,16 @@
 """Conformance suite of `state.base.Store`: what every store must do.
 
-Inherit from `StoreSuite` and give it an `again` fixture that opens the same store each time it is called:
+Inherit from `StoreSuite` and give it two fixtures: `again` makes the same store each time it is called, `elsewhere`
+another one, which may be of another kind:
 
     class TestMyStore(StoreSuite):
         @pytest.fixture
         def again(self, tmp_path) -> Callable[[], Store]:
             return lambda: MyStore(tmp_path / "state")
+
+        @pytest.fixture
+        def elsewhere(self, tmp_path) -> Callable[[], Store]:
+            return lambda: MyStore(tmp_path / "other")
 
 The tests need pytest with pytest-asyncio in auto mode.
 """
@@ -13,7 +18,7 @@ The tests need pytest with pytest-asyncio in auto mode.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from datetime import UTC, datetime
 from decimal import Decimal
 
@@ -33,6 +38,7 @@ from fairlead.state.base import (
     Layout,
     Recollection,
     RunRecord,
+    StateError,
     StateKeyWrong,
     StateLocked,
     Store,
@@ -82,6 +88,32 @@ async def values_of(store: Store) -> tuple[object, ...]:
     """What a store says of them."""
     pending = await store.undelivered(due=1e12, dead=True)
     return (await store.journal(), pending, await store.conflicts(), await store.dead_letters())
+
+
+async def fill(store: Store) -> None:
+    """Puts something of every kind into a store; some of it sealed."""
+    sides = {"crm": Side("a\n\u2028", -(2**63), prints(5, 6), "v1"), "erp": Side("1", None, prints(7, 0))}
+    apart = Recollection(2, {"crm": Side("b", 2**63 - 1, prints(5, 6))}, frozenset({"erp"}))
+    await store.record_run(RunRecord("r1", "Changes", 1.5, 2.5, "Succeeded", "", {"read": 3}))
+    await store.erase("crm", "somebody")
+    await store.unlock([KEY])
+    await store.commit(WITH_VALUES)
+    await store.commit(
+        Commit(
+            records=[Recollection(1, sides), apart, recollection(3, crm=Side("c", 1, prints(1, 2)))],
+            matches=[(-(2**63), 1), (5, 2), (5, reservation("crm", "x"))],
+            tombstones=[("erp", "t", 9)],
+            waiting=[("crm", "w")],
+            checkpoints={"crm": "c1"},
+            meta={"met": "crm", STALE: None},
+        )
+    )
+
+
+async def streamed(lines: Iterable[bytes]) -> AsyncIterator[bytes]:
+    """Line by line, as a file is read."""
+    for line in b"".join(lines).splitlines(keepends=True):
+        yield line
 
 
 class StoreSuite:
@@ -356,6 +388,123 @@ class StoreSuite:
         assert await values_of(store) == before
         assert [run.started for run in await store.history(9)] == [15.0]
         assert (await store.known("crm"), await store.counts()) == (1, Counts(1, 1, 0, 1, 1))
+
+    # --- erasing a person ---
+
+    async def test_an_erased_person_leaves_no_value_and_nobody_else_is_touched(self, store: Store) -> None:
+        sides = {"crm": Side("a", 1, prints(1, 2)), "erp": Side("1", 2, prints(1, 0))}
+        other = recollection(2, crm=Side("b", 1, prints(3, 4)))
+        kept = Intent(2, "erp", update(name="kept"))
+        await store.commit(WITH_VALUES)
+        await store.commit(
+            Commit(
+                records=[Recollection(1, sides), other],
+                journal={2: [Intent(1, "erp", update(name="mine")), kept]},
+                matches=[(5, 1), (6, 2)],
+                tombstones=[("crm", "earlier", 1)],
+                waiting=[("crm", "a"), ("crm", "b")],
+            )
+        )
+        keys = await store.erase("erp", "1")
+        assert keys == {("crm", "a"), ("crm", "earlier"), ("erp", "1")}
+        assert await values_of(store) == ({1: [], 2: [kept]}, [], [], [])
+        assert await store.recall([1, 2]) == {2: other}
+        assert await store.candidates([5, 6]) == {6: [2]}
+        assert await store.waiting("crm") == ["b"]
+        assert b"audited" not in b"".join([lines async for lines in store.export()])
+
+    async def test_an_erased_key_is_known_for_ever(self, again: Callable[[], Store]) -> None:
+        store = again()
+        await store.open(LAYOUT)
+        assert await store.erased("crm", ["a", "b"]) == frozenset()
+        await store.erase("crm", "a")
+        assert await store.erased("crm", ["a", "b"]) == {"a"}
+        assert await store.erased("erp", ["a"]) == frozenset()
+        await store.close()
+        reopened = again()
+        await reopened.open(LAYOUT)
+        assert await reopened.erased("crm", ["b", "a"]) == {"a"}
+        await reopened.close()
+
+    async def test_a_person_who_is_deleted_or_a_dead_letter_can_be_erased(self, store: Store) -> None:
+        await store.commit(WITH_VALUES)
+        await store.commit(Commit(tombstones=[("crm", "gone", 1)]))
+        assert await store.erase("crm", "gone") == {("crm", "gone")}
+        assert await store.tombstones("crm", ["gone"]) == {}
+        assert await store.conflicts() == []
+        assert await store.erase("crm", "a") == {("crm", "a")}
+        assert await store.dead_letters() == []
+
+    # --- moving to another store ---
+
+    async def test_what_was_exported_can_be_imported_and_exported_again(
+        self, again: Callable[[], Store], elsewhere: Callable[[], Store]
+    ) -> None:
+        first = again()
+        await first.open(LAYOUT)
+        await fill(first)
+        exported = [lines async for lines in first.export()]
+        key = first.key
+        await first.close()
+        second = elsewhere()
+        assert await second.restore(streamed(exported)) == 3
+        assert second.key == key
+        assert b"".join([lines async for lines in second.export()]) == b"".join(exported)
+        await second.close()
+        reopened = elsewhere()
+        assert await reopened.open(LAYOUT) == frozenset()
+        assert await reopened.known("crm") == 3
+        await reopened.unlock([KEY])
+        assert len(await reopened.conflicts()) == 1
+        await reopened.close()
+
+    async def test_a_state_is_imported_into_an_empty_store_only(
+        self, store: Store, elsewhere: Callable[[], Store]
+    ) -> None:
+        await fill(store)
+        exported = [lines async for lines in store.export()]
+        second = elsewhere()
+        await second.open(LAYOUT)
+        await second.record_run(RunRecord("r", "Changes", 1.0, 1.0, "Succeeded", "", {}))
+        await second.close()
+        second = elsewhere()
+        with pytest.raises(StateError, match="not empty"):
+            await second.restore(streamed(exported))
+        await second.close()
+
+    @pytest.mark.parametrize(
+        ("spoil", "message"),
+        [
+            (lambda lines: lines[:0], "line 1 does not begin an exported state"),
+            (lambda lines: [b"hello", *lines[1:]], "line 1 does not begin an exported state"),
+            (lambda lines: [lines[0].replace(b'"version":1', b'"version":99'), *lines[1:]], "newer version"),
+            (lambda lines: lines[:-1], "it was cut off"),
+            (lambda lines: [*lines[:3], *lines[4:]], "holds .* lines, and does not"),
+            (lambda lines: [*lines, lines[1]], "holds .* lines, and does not"),
+            (lambda lines: [lines[0].replace(b'"erp":', b'"shop":'), *lines[1:]], "line 2 has a record that line 1"),
+            (lambda lines: [*lines[:1], lines[1].replace(b'00"', b'"'), *lines[2:]], "line 2 has a record that line 1"),
+            (lambda lines: [*lines[:2], b'{"type":"meta","name":"epoch","value":"0"}\n', *lines[3:]], "line 3 is not"),
+            (lambda lines: [*lines[:2], b'{"type":"guess"}\n', *lines[3:]], "line 3 is not a line"),
+            (lambda lines: [*lines[:2], b'{"type":"match","key":"5","record":1}\n', *lines[3:]], "line 3 is not a"),
+        ],
+    )
+    async def test_a_file_that_is_not_whole_is_refused_as_a_whole(
+        self,
+        store: Store,
+        elsewhere: Callable[[], Store],
+        spoil: Callable[[list[bytes]], list[bytes]],
+        message: str,
+    ) -> None:
+        await fill(store)
+        lines = b"".join([lines async for lines in store.export()]).splitlines(keepends=True)
+        second = elsewhere()
+        with pytest.raises(StateError, match=message):
+            await second.restore(streamed(spoil(lines)))
+        await second.close()
+        second = elsewhere()
+        assert await second.open(LAYOUT) == ALL
+        assert await second.counts() == Counts(0, 0, 0, 0, 0)
+        await second.close()
 
     # --- another layout ---
 

@@ -1,0 +1,199 @@
+"""What every store in SQL is built on: three things that each database does in its own way, and how a layout changes.
+
+Those are: queries in one go (`_fetch`), the steps of one transaction (`_apply`), and one transaction around several
+of both (`_transaction`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import secrets
+import time
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Awaitable, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import ClassVar, TypeVar
+
+import msgspec
+
+from fairlead.state.base import STALE, Commit, Layout
+from fairlead.state.layout import converted
+from fairlead.state.rows import Rows
+from fairlead.state.seal import Seal
+from fairlead.state.tables import Query, Row, Step, Table, Type, side_columns
+
+T = TypeVar("T")
+
+PAGE = 2000
+"""Records in one page of a walk over the store."""
+
+_DROPPED_WITH_SYSTEM = ("checkpoint", "tombstone", "pending", "dead", "waiting")
+
+
+class SQLBase(ABC):
+    """A store that can be opened and asked.
+
+    Attributes:
+        TEXTS, NUMBERS: SQL that makes rows `j(key, value)` of a list, `key` counting from 0, and joins what follows to
+            them by its index: in their order, without a scan.
+        TYPES: the database's names of column types.
+    """
+
+    TEXTS: ClassVar[str]
+    NUMBERS: ClassVar[str]
+    TYPES: ClassVar[dict[Type, str]]
+
+    def __init__(self) -> None:
+        self._key = b""
+        self._rows = Rows(Layout((), {}), {}, Seal((), b""))
+
+    @property
+    def key(self) -> bytes:
+        """See `Store.key`."""
+        return self._key
+
+    # --- what a database does in its own way ---
+
+    @abstractmethod
+    async def _acquire(self) -> None:
+        """Connects, keeps others out, and makes the tables where there are none."""
+
+    @abstractmethod
+    async def _release(self) -> None:
+        """Undoes `_acquire`; may be called at any time."""
+
+    @abstractmethod
+    async def _fetch(self, *queries: Query) -> list[list[Row]]:
+        """The rows of each query."""
+
+    @abstractmethod
+    async def _apply(self, steps: Sequence[Step]) -> None:
+        """Does all steps or none, in the open transaction where there is one."""
+
+    @abstractmethod
+    def _transaction(self) -> AbstractAsyncContextManager[None]:
+        """A transaction around what is fetched and applied inside; an exception ends it without effect."""
+
+    # --- open and close ---
+
+    async def open(self, layout: Layout) -> frozenset[str]:
+        """See `Store.open`."""
+        try:
+            await self._acquire()
+            return await self._adopt(layout)
+        except BaseException:
+            await self._release()
+            raise
+
+    async def close(self) -> None:
+        """See `Store.close`."""
+        await self._release()
+
+    async def _adopt(self, layout: Layout) -> frozenset[str]:
+        facts: dict[str, str] = dict(
+            await self._all("SELECT name, value FROM meta WHERE name IN ('layout', 'slots', 'key', 'stale')")
+        )
+        old = msgspec.json.decode(facts["layout"], type=Layout) if "layout" in facts else Layout((), {})
+        slots = msgspec.json.decode(facts.get("slots", "{}"), type=dict[str, int])
+        stale = frozenset(filter(None, facts.get(STALE, "").split(","))) & layout.systems.keys()
+        self._key = bytes.fromhex(facts.get("key") or secrets.token_hex(32))
+        if old == layout and facts:
+            self._rows = Rows(layout, slots, Seal((), self._key))
+            return stale
+        async with self._transaction():
+            return await self._reshape(old, layout, slots, stale)
+
+    async def _reshape(self, old: Layout, new: Layout, slots: dict[str, int], stale: frozenset[str]) -> frozenset[str]:
+        """Brings what is remembered into a new layout; returns the systems whose records must be read anew."""
+        kept = {n for n, s in new.systems.items() if n in old.systems and old.systems[n].identity == s.identity}
+        for name in old.systems.keys() - kept:
+            await self._apply(self._drop_system(name, slots.pop(name)))
+        for name in new.systems.keys() - kept:
+            slots[name] = next(n for n in itertools.count() if n not in slots.values())
+            await self._apply(self._add_system(slots[name]))
+        seal = Seal((), self._key)
+        before = Rows(Layout(old.fields, {n: old.systems[n] for n in new.systems if n in kept}), slots, seal)
+        self._rows = Rows(new, slots, seal)
+        if kept:
+            await self._convert(before)
+        stale |= frozenset(
+            n for n in new.systems if n not in kept or old.fields != new.fields or old.systems[n] != new.systems[n]
+        )
+        layout, numbers = msgspec.json.encode(new).decode(), msgspec.json.encode(slots).decode()
+        facts: dict[str, str | None] = {"key": self._key.hex(), "slots": numbers, "layout": layout}
+        facts[STALE] = ",".join(sorted(stale))
+        await self._apply(self._rows.steps(Commit(checkpoints=dict.fromkeys(stale), meta=facts), time.time()))
+        return stale
+
+    def _add_system(self, slot: int) -> list[Step]:
+        columns = side_columns(slot).items()
+        return [
+            *(Query(f"ALTER TABLE record ADD COLUMN {name} {self.TYPES[kind]}") for name, kind in columns),
+            Query(f"CREATE UNIQUE INDEX record_k{slot} ON record(k{slot}) WHERE k{slot} IS NOT NULL"),
+        ]
+
+    def _drop_system(self, name: str, slot: int) -> list[Step]:
+        """Forgets one system's side of every record; its own data is not touched."""
+        return [
+            Query(f"DROP INDEX record_k{slot}"),
+            *(Query(f"ALTER TABLE record DROP COLUMN {column}") for column in side_columns(slot)),
+            Query(f"UPDATE record SET away = away & {~(1 << slot)} WHERE (away >> {slot}) & 1 = 1"),
+            *(Query(f"DELETE FROM {table} WHERE system = ?", (name,)) for table in _DROPPED_WITH_SYSTEM),
+        ]
+
+    async def _convert(self, before: Rows) -> None:
+        old, new = before.layout, self._rows.layout
+        query = f"SELECT {before.record_columns} FROM record r WHERE r.id > ? ORDER BY r.id LIMIT {PAGE}"
+        async for rows in self._pages(query):
+            items = [before.recollection(row) for row in rows]
+            for item in items:
+                item.sides = {name: converted(side, name, old, new) for name, side in item.sides.items()}
+            await self._apply([self._rows.records(items)])
+
+    # --- queries and facts ---
+
+    async def meta(self, name: str) -> str | None:
+        """See `Store.meta`."""
+        row = await self._one("SELECT value FROM meta WHERE name = ?", name)
+        return row[0] if row else None
+
+    async def commit(self, commit: Commit) -> None:
+        """See `Store.commit`."""
+        await self._apply(self._rows.steps(commit, time.time()))
+
+    async def _all(self, text: str, *values: object) -> list[Row]:
+        return (await self._fetch(Query(text, values)))[0]
+
+    async def _one(self, text: str, *values: object) -> Row | None:
+        return next(iter(await self._all(text, *values)), None)
+
+    async def _pages(self, query: str) -> AsyncIterator[list[Row]]:
+        """Pages of a query that takes the last id it gave."""
+        last = 0
+        while rows := await self._all(query, last):
+            yield rows
+            last = rows[-1][0]
+
+    async def _walk(
+        self, table: Table, columns: Sequence[str], where: str = "1 = 1", *values: object
+    ) -> AsyncIterator[list[Row]]:
+        """Pages of a table in the order of its key: the key's columns, then those that are asked for."""
+        key, size = ", ".join(table.key), len(table.key)
+        query = f"SELECT {', '.join([*table.key, *columns])} FROM {table.name} WHERE {where}"
+        after, last = "", ()
+        while rows := await self._all(f"{query}{after} ORDER BY {key} LIMIT {PAGE // 4}", *values, *last):
+            yield rows
+            after, last = f" AND ({key}) > ({', '.join('?' * size)})", rows[-1][:size]
+
+
+async def finished(work: Awaitable[T]) -> T:
+    """The result of work that goes on to its end when its caller is cancelled, who waits for that."""
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        if not task.cancelled():
+            task.exception()  # looked at, so that it is not reported as forgotten
+        raise

@@ -1,0 +1,192 @@
+"""What runs remember, in SQL: records, and what is open about them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Sequence
+
+from fairlead.state.base import (
+    Conflict,
+    Counts,
+    DeadLetter,
+    Found,
+    Intent,
+    Recollection,
+    RunRecord,
+    Undelivered,
+)
+from fairlead.state.rows import run_of, run_row
+from fairlead.state.sql_base import PAGE, SQLBase
+from fairlead.state.tables import RUN, Query, Row, whole
+
+_MARKED_PAGE = 20_000
+_MANY = 10_000
+_RUNS = 100
+_TICK = 0.001
+_TOMBSTONE_SECONDS = 90 * 86400.0
+
+
+class SQLMemory(SQLBase):
+    """The part of `state.base.Store` that runs need."""
+
+    # --- reads ---
+
+    async def lookup(self, system: str, keys: Sequence[str]) -> list[Found | None]:
+        """See `Store.lookup`."""
+        n = self._rows.slots[system]
+        found: list[Found | None] = [None] * len(keys)
+        query = f"SELECT j.key, r.id, r.r{n} FROM {self.TEXTS} record r ON r.k{n} = j.value"
+        for position, record, row in await self._all(query, list(keys)):
+            found[position] = Found(record, row)
+        return found
+
+    async def recall(self, records: Sequence[int]) -> dict[int, Recollection]:
+        """See `Store.recall`."""
+        wanted, numbers = (list(records),), self.NUMBERS
+        rows, pending, frozen = await self._fetch(
+            Query(f"SELECT {self._rows.record_columns} FROM {numbers} record r ON r.id = j.value", wanted),
+            Query(f"SELECT {_PENDING} FROM {numbers} pending p ON p.record = j.value", wanted),
+            Query(f"SELECT {_CONFLICT} FROM {numbers} conflict c ON c.record = j.value", wanted),
+        )
+        found = {row[0]: self._rows.recollection(row) for row in rows}
+        for item in map(self._rows.undelivered, pending):
+            if item.record in found:
+                found[item.record].pending = {**found[item.record].pending, item.system: item}
+        for conflict in map(self._rows.conflict, frozen):
+            if conflict.record in found:
+                found[conflict.record].frozen = {**found[conflict.record].frozen, conflict.field: conflict}
+        return found
+
+    async def candidates(self, matches: Sequence[int]) -> dict[int, list[int]]:
+        """See `Store.candidates`."""
+        query = f"SELECT m.key, m.record FROM {self.NUMBERS} match m ON m.key = j.value"
+        return _grouped(await self._all(query, list(matches)))
+
+    async def match_keys(self, records: Sequence[int]) -> dict[int, list[int]]:
+        """See `Store.match_keys`."""
+        query = f"SELECT m.record, m.key FROM {self.NUMBERS} match m ON m.record = j.value"
+        return _grouped(await self._all(query, list(records)))
+
+    async def tombstones(self, system: str, keys: Sequence[str]) -> dict[str, int]:
+        """See `Store.tombstones`."""
+        query = f"SELECT t.key, t.record FROM {self.TEXTS} tombstone t ON t.system = ? AND t.key = j.value"
+        return dict(await self._all(query, list(keys), system))
+
+    async def checkpoint(self, system: str) -> str | None:
+        """See `Store.checkpoint`."""
+        row = await self._one("SELECT cursor FROM checkpoint WHERE system = ?", system)
+        return row[0] if row else None
+
+    async def next_record(self) -> int:
+        """See `Store.next_record`."""
+        tables = " UNION ALL ".join(
+            f"SELECT max({column}) AS n FROM {table}"
+            for table, column in (("record", "id"), ("tombstone", "record"), ("audit", "record"))
+        )
+        row = await self._one(f"SELECT max(n) FROM ({tables}) m")
+        journaled = [intent.record for batch in (await self.journal()).values() for intent in batch]
+        return 1 + max((row and row[0]) or 0, *journaled, 0)
+
+    async def journal(self) -> dict[int, list[Intent]]:
+        """See `Store.journal`."""
+        rows = await self._all("SELECT id, body FROM journal ORDER BY id")
+        return {row[0]: self._rows.intents(row) for row in rows}
+
+    async def undelivered(
+        self, *, due: float | None = None, dead: bool = False, held: bool = False, limit: int = 1000
+    ) -> list[Undelivered]:
+        """See `Store.undelivered`."""
+        values: tuple[float | None, ...] = ()
+        if held:
+            where = "p.held = 1 ORDER BY p.since, p.record"
+        else:
+            which = f"(p.not_before <= ? OR p.since > ?) {'OR p.dead = 1' if dead else 'AND p.dead = 0'}"
+            where, values = f"p.held = 0 AND ({which}) ORDER BY p.attempts, p.not_before, p.record", (due, due)
+        rows = await self._all(f"SELECT {_PENDING} FROM pending p WHERE {where} LIMIT {limit}", *values)
+        return list(map(self._rows.undelivered, rows))
+
+    async def lacking(self, system: str) -> AsyncIterator[list[int]]:
+        """See `Store.lacking`."""
+        n = self._rows.slots[system]
+        where = f"id > ? AND k{n} IS NULL AND (away >> {n}) & 1 = 0"
+        async for rows in self._pages(f"SELECT id FROM record WHERE {where} ORDER BY id LIMIT {PAGE}"):
+            yield [row[0] for row in rows]
+
+    async def unmarked(self, system: str, marks: bytearray) -> AsyncIterator[list[tuple[int, str]]]:
+        """See `Store.unmarked`."""
+        n = self._rows.slots[system]
+        query = f"SELECT id, k{n} FROM record WHERE id > ? AND k{n} IS NOT NULL ORDER BY id LIMIT {_MARKED_PAGE}"
+        async for rows in self._pages(query):
+            page = [(i, key) for i, key in rows if i >> 3 >= len(marks) or not marks[i >> 3] >> (i & 7) & 1]
+            if page:
+                yield page
+
+    async def waiting(self, system: str) -> list[str]:
+        """See `Store.waiting`."""
+        rows = await self._all(f"SELECT key FROM waiting WHERE system = ? ORDER BY key LIMIT {_MANY}", system)
+        return [row[0] for row in rows]
+
+    async def dead_letters(self) -> list[DeadLetter]:
+        """See `Store.dead_letters`."""
+        columns = "system, key, reason, body, since"
+        rows = await self._all(f"SELECT {columns} FROM dead ORDER BY since, key LIMIT {_MANY}")
+        return list(map(self._rows.dead_letter, rows))
+
+    async def conflicts(self) -> list[Conflict]:
+        """See `Store.conflicts`."""
+        rows = await self._all(f"SELECT {_CONFLICT} FROM conflict c ORDER BY c.since, c.record LIMIT {_MANY}")
+        return list(map(self._rows.conflict, rows))
+
+    async def known(self, system: str) -> int:
+        """See `Store.known`."""
+        row = await self._one(f"SELECT count(k{self._rows.slots[system]}) FROM record")
+        return row[0] if row else 0
+
+    async def counts(self) -> Counts:
+        """See `Store.counts`."""
+        row = await self._one(
+            "SELECT (SELECT count(*) FROM record), count(*) FILTER (WHERE dead = 0 AND held = 0), "
+            "count(*) FILTER (WHERE held = 1), count(*) FILTER (WHERE dead = 1) + (SELECT count(*) FROM dead), "
+            "(SELECT count(*) FROM conflict) FROM pending"
+        )
+        assert row is not None
+        return Counts(*row)
+
+    async def history(self, limit: int) -> list[RunRecord]:
+        """See `Store.history`."""
+        return [run_of(row[0]) for row in await self._all("SELECT body FROM run ORDER BY started DESC LIMIT ?", limit)]
+
+    # --- writes ---
+
+    async def record_run(self, run: RunRecord) -> None:
+        """See `Store.record_run`."""
+        newest = await self._one("SELECT max(started) FROM run WHERE id <> ?", run.id)
+        after = (newest[0] or 0.0) + _TICK if newest else 0.0  # the newest, although the clock may be set back
+        kept = f"SELECT id FROM run ORDER BY started DESC LIMIT {_RUNS}"
+        await self._apply(
+            [
+                whole(RUN, [run_row(run, max(run.started, after))]),
+                Query(f"DELETE FROM run WHERE id NOT IN ({kept})"),
+                Query("DELETE FROM tombstone WHERE at < ?", (time.time() - _TOMBSTONE_SECONDS,)),
+            ]
+        )
+
+    async def clear_ambiguity(self) -> None:
+        """See `Store.clear_ambiguity`."""
+        await self._apply(
+            [
+                Query("DELETE FROM match WHERE record < 0"),
+                Query("DELETE FROM dead WHERE reason IN ('Ambiguous', 'Duplicate')"),
+            ]
+        )
+
+
+_PENDING = "p.record, p.system, p.body, p.since, p.not_before, p.attempts, p.error, p.dead, p.held"
+_CONFLICT = "c.record, c.field, c.body, c.since"
+
+
+def _grouped(rows: Sequence[Row]) -> dict[int, list[int]]:
+    found: dict[int, list[int]] = {}
+    for one, other in rows:
+        found.setdefault(one, []).append(other)
+    return found
