@@ -117,6 +117,8 @@ class Case(msgspec.Struct):
         deleted: systems where the record is gone now.
         create_in: systems that are to get the record if they have it not.
         read_at: when this was read (aware, UTC).
+        unsure: systems whose undelivered write may have arrived: it was sent, and its answer is not known.
+        bases: field → fingerprint → the value, of those that are kept (`engine.bases`).
     """
 
     sides: dict[str, Side]
@@ -128,6 +130,8 @@ class Case(msgspec.Struct):
     competing: dict[str, frozenset[str]] = {}
     deleted: frozenset[str] = frozenset()
     create_in: frozenset[str] = frozenset()
+    unsure: frozenset[str] = frozenset()
+    bases: dict[str, dict[bytes, Value]] = {}
 
 
 class Decision(msgspec.Struct):
@@ -140,6 +144,7 @@ class Decision(msgspec.Struct):
         writes: every write that is to be undelivered from now on, those still pending included.
         frozen: field → the competing values, for every field that waits for a person from now on.
         findings: why.
+        bases: as in Case, from now on.
     """
 
     sides: dict[str, Side] = {}
@@ -148,3 +153,4 @@ class Decision(msgspec.Struct):
     frozen: dict[str, dict[str, Value]] = {}
     findings: tuple[Finding, ...] = ()
     needs: frozenset[str] = frozenset()
+    bases: dict[str, dict[bytes, Value]] = {}

@@ -58,6 +58,17 @@ class Contract:
                 found.setdefault(i, message)
         return found
 
+    def field_error(self, field: str, value: Value) -> str | None:
+        """What is wrong with one value, as the end of a sentence; None when nothing is. It holds no value."""
+        if value is None:
+            return "is no value, which the schema requires" if field in self.required else None
+        if self._trivial or self._one.is_valid({field: value}):
+            return None
+        for error in self._one.iter_errors({field: value}):
+            if error.instance_path and error.instance_path[0] == field:
+                return f"breaks {error.schema_path[-1]!r} of the policy's schema"
+        return None  # what it breaks is about other fields, which are not here
+
     def _first_error(self, record: Mapping[str, Value]) -> str | None:
         for error in self._one.iter_errors(record):
             path = ".".join(str(part) for part in error.instance_path)

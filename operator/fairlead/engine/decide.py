@@ -13,16 +13,18 @@ from typing import TypeVar
 
 import msgspec
 
+from fairlead.engine.bases import Bases
 from fairlead.engine.case import Case, Decision, Finding, FindingKind, Observation, Operation, Side, Write
-from fairlead.engine.fields import FieldJudge, Verdict, View
+from fairlead.engine.expression import Expression, ExpressionError
+from fairlead.engine.fields import FieldJudge, Verdict
 from fairlead.engine.fingerprint import UNSEEN, Fingerprints, differing, field
 from fairlead.engine.rules import Rules, SystemRule
+from fairlead.engine.view import View
 from fairlead.model.record import Value
 from fairlead.model.syncpolicy import OnUpdateConflict
 
 T = TypeVar("T")
 
-_WRITE_ONLY = "access: WriteOnly"
 _REMEMBERED = 8
 """How many replaced values of one undelivered field are remembered, so that a long outage does not fill the state."""
 
@@ -34,17 +36,24 @@ class Decider:
         self.rules = rules
         self._judges = {name: FieldJudge(rule, prints, rules.first_sync) for name, rule in rules.fields.items()}
         self._names = tuple(rules.fields)
+        self._conditions: dict[str, tuple[Expression, FieldJudge]] = {
+            name: (rule.condition.when, FieldJudge(rule.condition.then, prints, rules.first_sync))
+            for name, rule in rules.fields.items()
+            if rule.condition is not None
+        }
+        self.bases = Bases(rules)
 
     def fresh(self, system: str, observation: Observation, create_in: frozenset[str]) -> Decision:
         """The decision for a record that only `system` has: it is created wherever it is wanted."""
-        values, modified = observation.record.values, observation.record.modified
+        values = observation.record.values
         writes = {}
         for name in create_in:
             target = self.rules.systems[name]
             wanted = {f: v for f, v in values.items() if f in target.writable}
-            times = dict.fromkeys(wanted, modified) if modified else {}
+            times = {f: at for f in wanted if (at := observation.record.time_of(f)) is not None}
             writes[name] = Write(Operation.CREATE, wanted, dict.fromkeys(wanted, system), times)
-        return Decision(sides={system: observation.side()}, writes=writes)
+        sides = {system: observation.side()}
+        return Decision(sides=sides, writes=writes, bases=self.bases.kept({}, sides, {system: values}))
 
     def decide(self, case: Case) -> Decision:
         """What to remember and write for one record.
@@ -71,7 +80,12 @@ class Decider:
         if self.rules.deletes.on_update_conflict is OnUpdateConflict.DELETE_WINS:
             return False
         undelivered = any(system in spreading for system in case.pending) and not _doomed(case)
-        return undelivered or any(self._judges[name].counts(view) for name, view in self._edits(case))
+        return undelivered or any(self._counts(name, view) for name, view in self._edits(case))
+
+    def _counts(self, name: str, view: View) -> bool:
+        """Whether an edit may stand; where the owner depends on the record, whether any owner would let it."""
+        judges = [self._judges[name], *([self._conditions[name][1]] if name in self._conditions else [])]
+        return any(judge.counts(view) for judge in judges)
 
     def _edits(self, case: Case) -> list[tuple[str, View]]:
         """(field, view) of every edit that counts, in systems that still have the record."""
@@ -82,14 +96,18 @@ class Decider:
         return [(name, view) for name in self.rules.fields for view in self._views(alive, name)]
 
     def _ended(self, case: Case, spreading: Sequence[str]) -> Decision:
-        """The record is to be deleted everywhere; what was edited meanwhile is told."""
+        """The record is to be deleted everywhere; what was edited meanwhile, or never known there, is told."""
+        unknown = self._unknown(case, spreading)
+        unread = frozenset(view.system for _, view in unknown if not view.known)
+        if unread:
+            return Decision(needs=unread)
         sides = _except(_sides(case), case.deleted)
         if spreading:
             doomed = [s for s in sides if self.rules.systems[s].deletes and s not in case.away]
         else:
             doomed = [s for s in sides if s in case.pending and case.pending[s].operation is Operation.DELETE]
         winner = spreading[0] if spreading else ""
-        findings = self._lost(case, winner)
+        findings = self._lost(case, winner, unknown)
         if spreading:
             findings.append(Finding(FindingKind.DELETED, "", self.rules.deletes.propagate.value, winner))
         return Decision(
@@ -97,26 +115,40 @@ class Decider:
             away=case.away | case.deleted,
             writes={name: Write(Operation.DELETE) for name in doomed},
             findings=tuple(findings),
+            bases=self._kept(case, sides),
         )
 
-    def _lost(self, case: Case, winner: str) -> list[Finding]:
-        """Values that a delete takes along: edits of this very moment, and what was on its way to where it began."""
-        lost: dict[str, dict[str, Value]] = {}
-        strayed: dict[str, dict[str, Value]] = {}
+    def _unknown(self, case: Case, spreading: Sequence[str]) -> list[tuple[str, View]]:
+        """(field, view) of filled values that no system where the record was deleted ever had."""
+        sides = [case.sides[system] for system in spreading if system in case.sides]
+        if not sides:
+            return []
+        found = []
         for name, view in self._alive_views(case):
-            if view.changed or view.strayed:
-                (lost if view.changed else strayed).setdefault(name, {})[view.system] = view.value
+            known = {field(side.prints, self.rules.fields[name].field.slot) for side in sides}
+            replaced_anyway = view.system in case.pending and name in case.pending[view.system].values
+            if not replaced_anyway and view.now not in known and self._judges[name].fills(view):
+                found.append((name, view))
+        return found
+
+    def _lost(self, case: Case, winner: str, unknown: Sequence[tuple[str, View]]) -> list[Finding]:
+        """Values that a delete takes along: edits of this very moment, what was on its way, and `unknown`."""
+        lost: dict[str, dict[str, Value]] = {}
+        rest: dict[str, dict[str, Value]] = {}
+        for name, view in self._alive_views(case):
+            if view.changed:
+                lost.setdefault(name, {})[view.system] = view.value
+            elif view.strayed or (name, view) in unknown:
+                rest.setdefault(name, {})[view.system] = view.value
         for system in sorted(case.deleted & case.pending.keys()):
             write = case.pending[system]
             for name, origin in sorted(write.origins.items()):
                 lost.setdefault(name, {}).setdefault(origin, write.values[name])
         rule = f"onUpdateConflict: {self.rules.deletes.on_update_conflict.value}"
+        spread = self.rules.deletes.propagate.value
         return [
             *(Finding(FindingKind.CONFLICT, name, rule, winner, values) for name, values in sorted(lost.items())),
-            *(
-                Finding(FindingKind.OVERWRITTEN, n, _WRITE_ONLY, winner, values)
-                for n, values in sorted(strayed.items())
-            ),
+            *(Finding(FindingKind.OVERWRITTEN, name, spread, winner, values) for name, values in sorted(rest.items())),
         ]
 
     def _alive(self, case: Case) -> Case:
@@ -148,16 +180,22 @@ class Decider:
     def _verdicts(self, case: Case) -> dict[str, Verdict]:
         verdicts = {}
         for name in self._touched(case):
-            verdict = self._judges[name].judge(
-                self._views(case, name),
-                self._undelivered(case, name),
-                case.read_at,
-                frozen=name in case.frozen,
-                competing=case.competing.get(name, frozenset()),
-            )
+            verdict = self._judged(case, name) if name in self._conditions else self._judge(self._judges[name], case)
             if verdict is not None:
                 verdicts[name] = verdict
         return verdicts
+
+    def _judge(self, judge: FieldJudge, case: Case) -> Verdict | None:
+        name = judge.rule.field.name
+        return judge.judge(
+            self._views(case, name),
+            self._undelivered(case, name),
+            case.read_at,
+            frozen=name in case.frozen,
+            competing=case.competing.get(name, frozenset()),
+            unsure=_unsure(case, name) if case.pending else case.unsure,
+            bases=case.bases.get(name, {}),
+        )
 
     def _touched(self, case: Case) -> list[str]:
         """The fields that something is to be said of, in their order: read otherwise than seen, or frozen."""
@@ -199,7 +237,56 @@ class Decider:
             if name in write.origins and target not in case.away
         }
 
+    # --- owners that depend on the record ---
+
+    def _judged(self, case: Case, name: str) -> Verdict | None:
+        """The verdict on a field whose owner depends on the record, which is read first."""
+        subject = self._subject(case)
+        if subject is not None and subject not in case.observed:
+            return Verdict(needs=subject)
+        try:
+            return self._judge(self._owners_judge(case, name, subject), case)
+        except ExpressionError as error:
+            return self._ownerless(case, name, str(error))
+
+    def _subject(self, case: Case) -> str | None:
+        """The system whose view of the record says who owns what: the system of record, else the first that has it."""
+        for system in dict.fromkeys((self.rules.system_of_record, *self.rules.priority)):
+            there = system in case.observed or (system in case.sides and system not in case.away)
+            if there and self.rules.systems[system].reads:
+                return system
+        return None
+
+    def _owners_judge(self, case: Case, name: str, subject: str | None) -> FieldJudge:
+        """The judge by the rule that holds for this record.
+
+        Raises:
+            ExpressionError: the condition failed.
+        """
+        when, judge = self._conditions[name]
+        met = when.evaluate({"record": case.observed[subject].record.values if subject else {}})
+        if not isinstance(met, bool):
+            raise ExpressionError(f"{when.source!r} gives neither true nor false")
+        return judge if met else self._judges[name]
+
+    def _ownerless(self, case: Case, name: str, why: str) -> Verdict | None:
+        """Nobody is known to own the field: unless its systems agree, it waits for a person."""
+        readers = [view for view in self._views(case, name) if view.reads]
+        unread = next((view.system for view in readers if not view.known), None)
+        if len({view.now for view in readers}) <= 1:
+            return self._judge(self._judges[name], case)
+        if unread is not None:
+            return Verdict(needs=unread)
+        verdict = self._judges[name].freeze(readers, f"systemOfRecordWhen: {why}")
+        return Verdict(frozen=verdict.frozen) if name in case.frozen else verdict
+
     # --- the decision ---
+
+    def _kept(self, case: Case, sides: Mapping[str, Side]) -> dict[str, dict[bytes, Value]]:
+        """The old values that are kept from now on."""
+        if not self.bases.fields:
+            return {}
+        return self.bases.kept(case.bases, sides, {s: o.record.values for s, o in case.observed.items()})
 
     def _conclude(self, case: Case, verdicts: dict[str, Verdict]) -> Decision:
         writes = self._still_pending(case, verdicts) if case.pending else {}
@@ -212,12 +299,14 @@ class Decider:
             needs = self._add_creates(case, verdicts, writes)
             if needs:
                 return Decision(needs=needs)
+        sides = _sides(case)
         return Decision(
-            sides=_sides(case),
+            sides=sides,
             away=case.away.difference(case.observed) if case.away else case.away,
             writes=writes,
             frozen={name: v.frozen for name, v in verdicts.items() if v.frozen is not None},
             findings=self._findings(case, verdicts),
+            bases=self._kept(case, sides),
         )
 
     def _still_pending(self, case: Case, verdicts: dict[str, Verdict]) -> dict[str, Write]:
@@ -313,7 +402,13 @@ def _view(
     if seen != UNSEEN and now in echoes:
         seen = now
     record = observation.record
-    return View(rule.name, rule.reads, seen, now, True, record.values.get(name), record.modified, writable)
+    modified = record.time_of(name) if record.times else record.modified
+    return View(rule.name, rule.reads, seen, now, True, record.values.get(name), modified, writable)
+
+
+def _unsure(case: Case, name: str) -> frozenset[str]:
+    """Systems that may have received some undelivered value of a field, without our knowing."""
+    return frozenset(s for s, write in case.pending.items() if s in case.unsure or write.earlier.get(name))
 
 
 def _doomed(case: Case) -> bool:

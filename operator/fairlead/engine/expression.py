@@ -61,7 +61,7 @@ class Expression:
             ExpressionError: it failed, for example on a field that is not there; use `has(a.b)` to guard.
         """
         try:
-            self._context.update({name: _to_cel(variables.get(name)) for name in self.variables})
+            self._context.update({name: to_cel(variables.get(name)) for name in self.variables})
             return self._program.execute(self._context)
         except (RuntimeError, ValueError, TypeError, ArithmeticError, LookupError) as error:
             raise ExpressionError(f"{self.source!r} failed: {_cause(error)}") from None
@@ -87,12 +87,12 @@ def _first_line(error: Exception) -> str:
     return lines[0][:200] if lines else type(error).__name__
 
 
-def _to_cel(native: Any) -> Any:
-    """CEL has no decimal: an amount becomes a double inside expressions, and dates become text."""
+def to_cel(native: Any) -> Any:
+    """A value as expressions see it: CEL has no decimal, so an amount becomes a double, and dates become text."""
     if isinstance(native, Decimal):
         return float(native)
     if isinstance(native, datetime | date):
         return native.isoformat()
     if isinstance(native, dict):
-        return {k: _to_cel(v) for k, v in native.items()}
-    return [_to_cel(v) for v in native] if isinstance(native, list | tuple) else native
+        return {k: to_cel(v) for k, v in native.items()}
+    return [to_cel(v) for v in native] if isinstance(native, list | tuple) else native

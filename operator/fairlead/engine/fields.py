@@ -2,66 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from datetime import datetime
 
 import msgspec
 
+from fairlead.engine.arbiter import NO_MEMORY, Arbiter, Dispute, Undecided
 from fairlead.engine.canonical import is_empty
 from fairlead.engine.case import Finding, FindingKind
 from fairlead.engine.fingerprint import UNSEEN, Fingerprints
 from fairlead.engine.rules import FieldRule
+from fairlead.engine.view import View
 from fairlead.model.record import Value
-from fairlead.model.syncpolicy import ConflictRule, Edits, FirstSync, WhenEmpty
-
-CLOCK_TOLERANCE = timedelta(minutes=5)
-"""A modification time further ahead than this is a wrong clock, and decides nothing."""
+from fairlead.model.syncpolicy import Edits, FirstSync, WhenEmpty
 
 _OWNED = "edits: SystemOfRecordOnly"
 _KEEP = "whenEmpty: Keep"
 _READ_ONLY = "access: ReadOnly"
 _EDIT = "edit"
-
-
-class View(msgspec.Struct, frozen=True):
-    """One field of one record in one system.
-
-    Attributes:
-        reads: whether the system's changes count.
-        writable: whether the field may be written there; where not, an edit is made without knowing the others' value.
-        seen: fingerprint last read or written there; UNSEEN when never.
-        now: fingerprint as it is now, as far as is known.
-        known: whether `value` was read now.
-    """
-
-    system: str
-    reads: bool
-    seen: bytes
-    now: bytes
-    known: bool = False
-    value: Value = None
-    modified: datetime | None = None
-    writable: bool = True
-
-    @property
-    def changed(self) -> bool:
-        """Edited there since it was last seen."""
-        return self.known and self.reads and self.seen not in (UNSEEN, self.now)
-
-    @property
-    def met(self) -> bool:
-        """Read there for the first time: a difference is not a change."""
-        return self.known and self.seen == UNSEEN
-
-    @property
-    def unread(self) -> bool:
-        """Never read there: nothing can be said of it."""
-        return not self.known and self.seen == UNSEEN
-
-    @property
-    def strayed(self) -> bool:
-        """Edited in a system whose edits do not count."""
-        return self.known and not self.reads and self.seen not in (UNSEEN, self.now)
 
 
 class Verdict(msgspec.Struct, frozen=True):
@@ -92,13 +51,9 @@ class FieldJudge:
         self._prints = prints
         empties: list[Value] = [None, "", [], {}]
         self._empty_prints = {prints.one(code, rule.field.slot) for code in _encodings(rule, empties)}
-        self._rank = {system: rank for rank, system in enumerate(rule.priority)}
+        self._arbiter = Arbiter(rule, prints)
+        self._order, self._owner_order = self._arbiter.order, self._arbiter.owner_order
         self._open = rule.edits is Edits.ANYWHERE and rule.when_empty is WhenEmpty.PROPAGATE
-        self._choose: dict[ConflictRule, Callable[[Sequence[View], datetime], View]] = {
-            ConflictRule.SYSTEM_OF_RECORD_WINS: self._owner_first,
-            ConflictRule.PRIORITY: lambda views, _: min(views, key=self._order),
-            ConflictRule.LATEST_WINS: self._latest,
-        }
 
     def pending_view(self, origin: str, value: Value, modified: datetime | None) -> View:
         """An undelivered value, seen as the change of the system it came from."""
@@ -115,7 +70,9 @@ class FieldJudge:
         read_at: datetime,
         *,
         frozen: bool,
-        competing: frozenset[str] = frozenset(),
+        competing: AbstractSet[str] = frozenset(),
+        unsure: AbstractSet[str] = frozenset(),
+        bases: Mapping[bytes, Value] = NO_MEMORY,
     ) -> Verdict | None:
         """The verdict on this field, or None when there is nothing to do.
 
@@ -125,6 +82,8 @@ class FieldJudge:
             read_at: when the views were read, for LatestWins.
             frozen: the field waits for a person since an earlier run.
             competing: the systems whose values waited; none when that is not known.
+            unsure: targets whose undelivered value may have arrived.
+            bases: old values by their fingerprint, where the rule needs them.
         """
         if frozen:
             return self._still_frozen(views, competing, read_at)
@@ -134,10 +93,10 @@ class FieldJudge:
             return _alone(views, changed[0])
         if not changed and not any(view.known for view in others):
             return None
-        return self._weighed(views, changed, undelivered, read_at)
+        return self._weighed(views, changed, undelivered, Dispute((), read_at, undelivered, unsure, bases))
 
     def _weighed(
-        self, views: Sequence[View], changed: Sequence[View], undelivered: Mapping[str, View], read_at: datetime
+        self, views: Sequence[View], changed: Sequence[View], undelivered: Mapping[str, View], scene: Dispute
     ) -> Verdict | None:
         """The verdict where something was changed, met or strayed."""
         unread = next((view for view in views if view.unread), None)
@@ -145,7 +104,7 @@ class FieldJudge:
             return Verdict(needs=unread.system)
         owner = self._owner(views)
         kept = [view for view in changed if (owner is None or view is owner) and self._keeps(view, views)]
-        verdict = self._edited(views, changed, undelivered, read_at) if len(kept) < len(changed) else None
+        verdict = self._edited(views, changed, scene) if len(kept) < len(changed) else None
         if verdict is not None and (verdict.needs or verdict.frozen is not None):
             return verdict
         if any(view.met for view in views):
@@ -159,6 +118,10 @@ class FieldJudge:
     def counts(self, view: View) -> bool:
         """Whether an edit there may stand: not where only the system of record may edit."""
         return self.rule.edits is not Edits.SYSTEM_OF_RECORD_ONLY or self._owns(view)
+
+    def fills(self, view: View) -> bool:
+        """Whether the system has a value there, or had when it was last seen."""
+        return not self._is_empty(view)
 
     def agreed(self, views: Sequence[View], undelivered: Mapping[str, View]) -> View | None:
         """What the record says where nothing changed: what is still on its way, else the owner's, by priority."""
@@ -176,15 +139,13 @@ class FieldJudge:
             return False
         return any(not self._is_empty(other) for other in views if other.system != view.system)
 
-    def _edited(
-        self, views: Sequence[View], changed: Sequence[View], undelivered: Mapping[str, View], read_at: datetime
-    ) -> Verdict:
+    def _edited(self, views: Sequence[View], changed: Sequence[View], scene: Dispute) -> Verdict:
         owner, views = self._owner(views), [view for view in views if not view.met]
         if owner is not None:
-            return self._owned(views, owner, changed, undelivered)
-        rivals = [*changed, *self._rivals(changed, undelivered)]
+            return self._owned(views, owner, changed, scene.undelivered)
+        rivals = [*changed, *self._rivals(changed, scene.undelivered)]
         rivals = [view for view in rivals if not self._keeps(view, views)]
-        return self._changed(views, rivals, undelivered, read_at)
+        return self._changed(views, msgspec.structs.replace(scene, rivals=rivals))
 
     def _owned(
         self, views: Sequence[View], owner: View, changed: Sequence[View], undelivered: Mapping[str, View]
@@ -198,18 +159,38 @@ class FieldJudge:
         findings = (self._finding(FindingKind.REVERTED, _OWNED, owner, [owner, *reverted]),) if reverted else ()
         return self._replacing(views, owner, undelivered, [owner, *changed], findings)
 
-    def _changed(
-        self, views: Sequence[View], rivals: Sequence[View], undelivered: Mapping[str, View], read_at: datetime
-    ) -> Verdict:
+    def _changed(self, views: Sequence[View], dispute: Dispute) -> Verdict:
         """One value: it spreads. Several: a conflict."""
-        if len({view.now for view in rivals}) == 1:
-            return self._replacing(views, min(rivals, key=self._order), undelivered, rivals)
-        if self.rule.on_conflict is ConflictRule.MANUAL:
-            return self._freeze(rivals)
-        winner = self._choose[self.rule.on_conflict](rivals, read_at)
-        rule = self._conflict_rule + (self._untimely(rivals, read_at) if self._compares_times else "")
-        finding = self._finding(FindingKind.CONFLICT, rule, winner, rivals)
-        return self._replacing(views, winner, undelivered, rivals, (finding,))
+        rivals = dispute.rivals
+        reference = self._unknown_to(rivals, views, dispute.undelivered) if self._arbiter.merges else None
+        if reference is not None and not reference.known:
+            return Verdict(needs=reference.system)
+        if reference is None and len({view.now for view in rivals}) == 1:
+            return self._replacing(views, min(rivals, key=self._order), dispute.undelivered, rivals)
+        return self._settled(views, msgspec.structs.replace(dispute, reference=reference))
+
+    def _unknown_to(
+        self, rivals: Sequence[View], views: Sequence[View], undelivered: Mapping[str, View]
+    ) -> View | None:
+        """What the others say, where the only edits to merge with it are of systems that are never written."""
+        if any(view.writable for view in rivals):
+            return None
+        editors = {view.system for view in rivals}
+        others = [view for view in views if view.system not in editors and not view.strayed]
+        reference = self.agreed(others, undelivered)
+        known = {print_ for view in rivals for print_ in (view.seen, view.now)}
+        return None if reference is None or reference.now in known else reference
+
+    def _settled(self, views: Sequence[View], dispute: Dispute) -> Verdict:
+        """A conflict, decided by the rule or left to a person."""
+        rule = self._arbiter.why(dispute)
+        try:
+            winner = self._arbiter.winner(dispute)
+        except Undecided as why:
+            return self.freeze(dispute.rivals, f"{rule}: {why}" if str(why) else rule)
+        heard = [*dispute.rivals, *([dispute.reference] if dispute.reference else [])]
+        finding = self._finding(FindingKind.CONFLICT, rule, winner, [*heard, winner])
+        return self._replacing(views, winner, dispute.undelivered, heard, (finding,))
 
     def _replacing(
         self,
@@ -239,26 +220,32 @@ class FieldJudge:
         finding = self._finding(FindingKind.OVERWRITTEN, rule, winner, [winner, *unknown.values()])
         return msgspec.structs.replace(verdict, findings=(*verdict.findings, finding))
 
-    def _freeze(self, rivals: Sequence[View]) -> Verdict:
+    def freeze(self, rivals: Sequence[View], rule: str) -> Verdict:
+        """A person must decide between these values, because of `rule`."""
         values = {view.system: view.value for view in rivals}
-        finding = self._finding(FindingKind.FROZEN, self._conflict_rule, None, rivals)
+        finding = self._finding(FindingKind.FROZEN, rule, None, rivals)
         return Verdict(frozen=values, findings=(finding,))
 
-    def _still_frozen(self, views: Sequence[View], competing: frozenset[str], read_at: datetime) -> Verdict:
-        """A conflict ends when those who competed agree, or when the policy has another rule by now."""
+    def _still_frozen(self, views: Sequence[View], competing: AbstractSet[str], read_at: datetime) -> Verdict:
+        """A conflict ends when those who competed agree, or when a rule decides it by now."""
         readers = [view for view in views if view.reads]
         rivals = [view for view in readers if view.changed or view.system in competing or not competing] or readers
         if len({view.now for view in rivals}) <= 1:
             return self._thawed(views, min(rivals, key=lambda view: not view.known, default=None), "agreement")
         owner = self._owner(views)
-        if self.rule.on_conflict is ConflictRule.MANUAL and owner is None:
-            return Verdict(frozen={view.system: view.value for view in rivals if view.known})
         if owner is not None:
             return self._thawed(views, owner, _OWNED)
+        waiting = Verdict(frozen={view.system: view.value for view in rivals if view.known})
+        if not self._arbiter.reconsiders:
+            return waiting
         unread = next((view for view in rivals if not view.known), None)
         if unread is not None:
             return Verdict(needs=unread.system)
-        return self._thawed(views, self._choose[self.rule.on_conflict](rivals, read_at), self._conflict_rule)
+        dispute = Dispute(rivals, read_at)
+        try:
+            return self._thawed(views, self._arbiter.winner(dispute), self._arbiter.why(dispute))
+        except Undecided:
+            return waiting
 
     def _thawed(self, views: Sequence[View], winner: View | None, rule: str) -> Verdict:
         """The value that stands goes everywhere; what it overwrites is read first, for the audit."""
@@ -334,8 +321,14 @@ class FieldJudge:
     # --- shared by the rules ---
 
     def _rivals(self, changed: Sequence[View], undelivered: Mapping[str, View]) -> list[View]:
-        """Undelivered values that compete: none of the changed systems had received them when it changed."""
+        """Undelivered values that compete: none of the changed systems had received them when it changed.
+
+        A merge puts together whatever any of them had not received.
+        """
         systems = {view.system for view in changed}
+        if self._arbiter.merges:
+            waiting = [(view, undelivered[view.system]) for view in changed if view.system in undelivered]
+            return list({u.now: u for view, u in waiting if u.now not in (view.seen, view.now)}.values())
         if not systems <= undelivered.keys():
             return []
         rivals = {undelivered[s].system: undelivered[s] for s in sorted(systems)}
@@ -355,10 +348,6 @@ class FieldJudge:
         if strayed:
             findings += (self._finding(FindingKind.REPAIRED, "access: WriteOnly", winner, strayed),)
         return Verdict(winner, tuple(view.system for view in targets), findings=findings)
-
-    @property
-    def _conflict_rule(self) -> str:
-        return f"onConflict: {self.rule.on_conflict.value}"
 
     def _finding(self, kind: FindingKind, rule: str, winner: View | None, views: Sequence[View]) -> Finding:
         values = {view.system: view.value for view in views if view.known}
@@ -382,35 +371,6 @@ class FieldJudge:
     def _is_empty(self, view: View) -> bool:
         return is_empty(view.value) if view.known else view.now in self._empty_prints or view.now == UNSEEN
 
-    def _order(self, view: View) -> int:
-        return self._rank.get(view.system, len(self._rank))  # a value may outlive its system in the policy
-
-    def _owner_order(self, view: View) -> tuple[bool, int]:
-        return (not self._owns(view), self._order(view))
-
-    def _owner_first(self, views: Sequence[View], _: datetime) -> View:
-        return min(views, key=self._owner_order)
-
-    @property
-    def _compares_times(self) -> bool:
-        return self.rule.on_conflict is ConflictRule.LATEST_WINS
-
-    def _untimely(self, views: Sequence[View], read_at: datetime) -> str:
-        """Why times do not tell who was last, as the end of a rule's name; empty when they do."""
-        for view in views:
-            if view.modified is None:
-                return f", by priority: {view.system} gives no time"
-            if view.modified > read_at + CLOCK_TOLERANCE:
-                return f", by priority: the clock of {view.system} is more than {_minutes(CLOCK_TOLERANCE)} ahead"
-        return ""
-
-    def _latest(self, views: Sequence[View], read_at: datetime) -> View:
-        """The system's own modification time decides; equal, missing or future times fall back to priority."""
-        if self._untimely(views, read_at):
-            return min(views, key=self._order)
-        newest = max(view.modified for view in views if view.modified is not None)
-        return min((view for view in views if view.modified == newest), key=self._order)
-
 
 def _agreed(views: Sequence[View], changed: View) -> bool:
     """Whether every system said the same until this change."""
@@ -420,10 +380,6 @@ def _agreed(views: Sequence[View], changed: View) -> bool:
 def _alone(views: Sequence[View], winner: View) -> Verdict:
     """The only change in an ordinary field: by far the most frequent verdict, so it is reached first."""
     return Verdict(winner, tuple([view.system for view in views if view.now != winner.now]))
-
-
-def _minutes(length: timedelta) -> str:
-    return f"{length // timedelta(minutes=1)} minutes"
 
 
 def _coming(view: View, undelivered: Mapping[str, View]) -> bytes:

@@ -6,14 +6,17 @@ import msgspec
 
 from fairlead.engine.canonical import kind_of
 from fairlead.engine.contract import Contract
+from fairlead.engine.expression import Expression
 from fairlead.engine.mapping import Field, Mapping
 from fairlead.engine.match import MatchRules
+from fairlead.engine.merge import Merge, merge_of
 from fairlead.model.syncpolicy import (
     ConflictRule,
     Deletes,
     Edits,
     FieldRuleSpec,
     FirstSync,
+    MergeMode,
     OnLeave,
     Propagate,
     SyncPolicySpec,
@@ -23,7 +26,15 @@ from fairlead.model.syncpolicy import (
 
 
 class FieldRule(msgspec.Struct, frozen=True):
-    """Everything that decides about one field; nothing is left to a default here."""
+    """Everything that decides about one field; nothing is left to a default here.
+
+    Attributes:
+        priority: every system, most important first.
+        contract: what a value that a rule makes must keep.
+        merge: for onConflict Merge; None for what cannot be merged.
+        expression: for onConflict Expression.
+        condition: where the owner depends on the record, the rule that holds where it is met.
+    """
 
     field: Field
     system_of_record: str
@@ -31,7 +42,25 @@ class FieldRule(msgspec.Struct, frozen=True):
     edits: Edits
     when_empty: WhenEmpty
     priority: tuple[str, ...]
-    """Every system, most important first."""
+    contract: Contract
+    merge: Merge | None = None
+    merge_mode: MergeMode | None = None
+    expression: Expression | None = None
+    condition: Condition | None = None
+
+    @property
+    def keeps_base(self) -> bool:
+        """Whether the rule needs values as they were before they were edited."""
+        if self.on_conflict is ConflictRule.MERGE:
+            return self.merge is not None
+        return self.expression is not None and "base" in self.expression.variables
+
+
+class Condition(msgspec.Struct, frozen=True):
+    """`when` is an expression over `record`, `then` the rule of the field where it is true."""
+
+    when: Expression
+    then: FieldRule
 
 
 class SystemRule(msgspec.Struct, frozen=True):
@@ -83,15 +112,16 @@ def compile_rules(spec: SyncPolicySpec) -> Rules:
     properties = spec.schema.get("properties", {})
     fields = {name: Field(name, slot, kind_of(schema)) for slot, (name, schema) in enumerate(properties.items())}
     priority = _order(spec.system_of_record, spec.priority, spec.systems)
+    contract = Contract(spec.schema)
     return Rules(
-        fields={name: _field_rule(field, spec) for name, field in fields.items()},
+        fields={name: _field_rule(field, spec, contract) for name, field in fields.items()},
         systems={system.name: _system_rule(system, fields) for system in spec.systems},
         system_of_record=spec.system_of_record,
         priority=priority,
         first_sync=spec.first_sync,
         deletes=spec.deletes,
         match=MatchRules(spec.match, fields),
-        contract=Contract(spec.schema),
+        contract=contract,
     )
 
 
@@ -101,16 +131,34 @@ def _order(first: str, priority: tuple[str, ...], systems: tuple[SystemSpec, ...
     return tuple(dict.fromkeys([*names, *(system.name for system in systems)]))
 
 
-def _field_rule(field: Field, spec: SyncPolicySpec) -> FieldRule:
+def _field_rule(field: Field, spec: SyncPolicySpec, contract: Contract) -> FieldRule:
     rule = spec.fields.get(field.name, FieldRuleSpec())
-    owner = rule.system_of_record or spec.system_of_record
+    ownership = rule.system_of_record_when
+    otherwise = rule.system_of_record or (ownership and ownership.otherwise) or spec.system_of_record
+    found = _owned(field, spec, contract, otherwise)
+    if ownership is None:
+        return found
+    condition = Condition(Expression(ownership.when), _owned(field, spec, contract, ownership.then))
+    return msgspec.structs.replace(found, condition=condition)
+
+
+def _owned(field: Field, spec: SyncPolicySpec, contract: Contract, owner: str) -> FieldRule:
+    """The rule of a field with this owner."""
+    rule = spec.fields.get(field.name, FieldRuleSpec())
+    on_conflict = rule.on_conflict or spec.on_conflict
+    source = rule.on_conflict_expression or spec.on_conflict_expression
+    merging, computing = on_conflict is ConflictRule.MERGE, on_conflict is ConflictRule.EXPRESSION
     return FieldRule(
         field=field,
         system_of_record=owner,
-        on_conflict=rule.on_conflict or spec.on_conflict,
+        on_conflict=on_conflict,
         edits=rule.edits or spec.edits,
         when_empty=rule.when_empty or spec.when_empty,
         priority=_order(owner, rule.priority or spec.priority, spec.systems),
+        contract=contract,
+        merge=merge_of(field.kind, delta=rule.merge is MergeMode.DELTA) if merging else None,
+        merge_mode=rule.merge if merging else None,
+        expression=Expression(source or "") if computing else None,
     )
 
 

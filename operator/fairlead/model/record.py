@@ -38,9 +38,15 @@ class Record(msgspec.Struct, frozen=True):
         values: canonical field → value; only the fields that this system maps.
         version: what a conditional write sends back (ETag, row version); None where the system has none.
         modified: the system's own modification time (aware, UTC); None where it has none.
+        times: the same of single fields, for those that have one; it counts instead, also where it is None.
     """
 
     key: str
     values: dict[str, Value]
     version: str | None = None
     modified: datetime | None = None
+    times: dict[str, datetime | None] = {}
+
+    def time_of(self, field: str) -> datetime | None:
+        """When a field was last changed, as far as the system tells; the record's own time bounds it."""
+        return self.times.get(field, self.modified)
