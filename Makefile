@@ -16,7 +16,8 @@ venv: .venv/stamp ## Make .venv with everything installed
 	@touch $@
 
 test: venv ## Run all the tests; what cannot run here is skipped with its reason
-	$(BIN)/pytest -n 2 --dist loadgroup -rs tests/unit tests/property tests/integration tests/cluster
+	@tools/cluster/prepare.sh || true
+	$(BIN)/pytest -n 2 --dist loadgroup -rs tests/cluster tests/unit tests/property tests/integration
 
 test-fast: venv ## Run the tests that need no server
 	$(BIN)/pytest -n 2 tests/unit tests/property
@@ -37,6 +38,9 @@ fmt: venv ## Format and mend what can be mended
 
 demo: venv ## Two systems, two policies, edits on both sides, on this machine, without a cluster
 	$(RUN) tools/demo.py
+
+demo-cluster: venv ## The same on a real Kubernetes node, from helm install on; needs root. KEEP=--keep leaves it running
+	$(RUN) tools/demo_cluster.py $(KEEP)
 
 bench: venv ## Measure, and print the table of benchmarks/RESULTS.md
 	$(RUN) -m benchmarks
