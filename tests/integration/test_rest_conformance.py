@@ -62,7 +62,7 @@ class APIWorld:
         self.system = system
         self.client = client
 
-    def key_values(self, number: int) -> dict[str, object]:
+    def key_values(self, _: int) -> dict[str, object]:
         return {}
 
     async def insert(self, records: Sequence[Mapping[str, str | None]]) -> list[str]:

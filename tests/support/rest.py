@@ -1,17 +1,19 @@
 """Connections and connectors to the HTTP test system, for tests of the REST connector."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
 import msgspec
 import yaml
 
+from fairlead.connectors.base import NativeWrite, Operation, Outcome, Verdict
 from fairlead.connectors.registry import preset_documents
 from fairlead.connectors.rest import RestClient, RestObject
 from fairlead.model.connection import Connection
 from fairlead.model.connector import Connector, ErrorRule
+from fairlead.model.record import Native
 from fairlead.testing.http_system import HTTPSystem
 from fairlead.transport.answer import Request
 from fairlead.transport.exchange import Bounds
@@ -128,11 +130,67 @@ async def opened(
     system: HTTPSystem | str,
     spec: Mapping[str, Any] | None = None,
     paths: Sequence[str] = ("email", "name"),
+    key: str | None = None,
     **options: Any,
 ) -> AsyncIterator[RestObject]:
     """The customers of the test system, as the REST connector sees them; closed in the end."""
     client = client_to(system, spec, **options)
     try:
-        yield await client.open("customers", paths=paths, key=None, modified=None)
+        yield await client.open("customers", paths=paths, key=key, modified=None)
     finally:
         await client.close()
+
+
+# --- writes ---
+
+
+def record(system: HTTPSystem, key: str) -> dict[str, Any] | None:
+    """`email` and `name` as they are stored."""
+    found = system.store.values("customers").get(key)
+    return found and {name: value for name, value in found.items() if name in ("email", "name")}
+
+
+def as_seen(name: str, wanted: str) -> Callable[[Native], Verdict]:
+    """Goes on while the name is as it was seen."""
+
+    def check(native: Native) -> Verdict:
+        if native.get("name") == wanted:
+            return Verdict.DONE
+        return Verdict.PROCEED if native.get("name") == name else Verdict.CONFLICT
+
+    return check
+
+
+def creation(n: int = 1, **values: object) -> NativeWrite:
+    whole = {"email": f"new{n}@x", "name": f"New {n}", **values}
+    return NativeWrite(Operation.CREATE, None, whole, None, lambda _: Verdict.PROCEED, f"create-{n}")
+
+
+def renaming(
+    key: str, *, seen: str = "P0", to: str = "New", version: str | None = None, **values: object
+) -> NativeWrite:
+    return NativeWrite(Operation.UPDATE, key, {"name": to, **values}, version, as_seen(seen, to), f"update-{key}")
+
+
+def deletion(key: str, *, seen: str = "P0", version: str | None = None) -> NativeWrite:
+    return NativeWrite(Operation.DELETE, key, {}, version, as_seen(seen, "\0"), f"delete-{key}")
+
+
+def sent(system: HTTPSystem) -> list[str]:
+    """Method and path of every request, without the query."""
+    return [f"{method} {path.partition('?')[0]}" for method, path in system.seen]
+
+
+async def write(thing: RestObject, write: NativeWrite) -> Outcome:
+    """The outcome of one write."""
+    (outcome,) = await thing.write([write])
+    return outcome
+
+
+def writes(**changes: Any) -> dict[str, Any]:
+    """The preset with other writes; None takes one away."""
+    spec = preset()
+    for name, change in changes.items():
+        declared = spec["objects"][0]["write"]
+        declared[name] = None if change is None else {**(declared.get(name) or {}), **change}
+    return spec
