@@ -12,6 +12,7 @@ from fairlead.cli.output import Output
 from fairlead.connectors.registry import preset_documents
 from fairlead.model.bundle import Bundle, load
 from fairlead.model.check import check
+from fairlead.model.common import counted
 from fairlead.model.problem import Problem
 from fairlead.transport.secrets import MappingSecrets
 
@@ -44,8 +45,7 @@ def explain(problems: Sequence[Problem], output: Output) -> None:
         return
     for problem in problems:
         print(problem, file=sys.stderr)  # noqa: T201
-    count = len(problems)
-    print(f"{count} problem{'s' if count > 1 else ''}: nothing was run", file=sys.stderr)  # noqa: T201
+    print(f"{counted(len(problems), 'problem')}: nothing was run", file=sys.stderr)  # noqa: T201
 
 
 def secrets_of(bundle: Bundle, namespace: str) -> MappingSecrets:

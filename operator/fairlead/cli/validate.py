@@ -13,6 +13,7 @@ from fairlead.cli.output import Output
 from fairlead.connectors.registry import preset_documents
 from fairlead.model.bundle import load
 from fairlead.model.check import check
+from fairlead.model.common import counted
 from fairlead.model.problem import Problem
 
 
@@ -54,14 +55,10 @@ def _text(verdict: Verdict) -> str:
 
 def _summary(verdict: Verdict) -> str:
     if verdict.problems:
-        return f"{_count(len(verdict.problems), 'problem')} in {_count(verdict.resources, 'resource')}"
+        return f"{counted(len(verdict.problems), 'problem')} in {counted(verdict.resources, 'resource')}"
     if not verdict.resources:
         return "no Connection, SyncPolicy or Connector was found: name the files or the directory that hold them"
-    return f"{_count(verdict.resources, 'resource')}: valid"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
+    return f"{counted(verdict.resources, 'resource')}: valid"
 
 
 def _json(verdict: Verdict) -> str:

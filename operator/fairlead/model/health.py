@@ -6,6 +6,7 @@ from enum import StrEnum
 
 import msgspec
 
+from fairlead.model.common import counted
 from fairlead.model.syncpolicy import Mode
 
 
@@ -102,7 +103,7 @@ def conclude(measured: Measured, mode: Mode, *, stale: bool = False) -> Conclusi
         found = check(measured, mode, stale)
         if found is not None:
             return found
-    return Conclusion(True, PolicyReason.IN_SYNC, f"{measured.records} records agree")
+    return Conclusion(True, PolicyReason.IN_SYNC, f"{counted(measured.records, 'record')} in agreement")
 
 
 def _state(measured: Measured, _: Mode, __: bool) -> Conclusion | None:
@@ -136,26 +137,30 @@ def _fresh(measured: Measured, _: Mode, stale: bool) -> Conclusion | None:
 def _conflicts(measured: Measured, _: Mode, __: bool) -> Conclusion | None:
     if measured.conflicts <= 0:
         return None
-    message = f"{measured.conflicts} fields wait for a person: make the systems agree on them"
+    message = (
+        f"{counted(measured.conflicts, 'conflict')} to be decided by a person: make the systems agree on the field"
+    )
     return Conclusion(True, PolicyReason.CONFLICTS_PENDING, message)
 
 
 def _letters(measured: Measured, _: Mode, __: bool) -> Conclusion | None:
     if measured.dead_letters <= 0:
         return None
-    message = f"{measured.dead_letters} records cannot be synced: mend them where they are wrong"
+    message = (
+        f"{counted(measured.dead_letters, 'record')} cannot be synced: the log says which and why; mend them there"
+    )
     return Conclusion(True, PolicyReason.DEAD_LETTERS, message)
 
 
 def _backlog(measured: Measured, _: Mode, __: bool) -> Conclusion | None:
     if measured.pending <= 0:
         return None
-    return Conclusion(True, PolicyReason.CATCHING_UP, f"{measured.pending} writes are still to be delivered")
+    return Conclusion(True, PolicyReason.CATCHING_UP, f"{counted(measured.pending, 'write')} still to be delivered")
 
 
 def _planned(measured: Measured, mode: Mode, _: bool) -> Conclusion | None:
     if mode is not Mode.PLAN or measured.planned <= 0:
         return None
     return Conclusion(
-        True, PolicyReason.CHANGES_PLANNED, f"{measured.planned} writes are planned; mode: Plan sends none"
+        True, PolicyReason.CHANGES_PLANNED, f"{counted(measured.planned, 'write')} planned; mode: Plan sends none"
     )

@@ -124,6 +124,8 @@ class _Worker:
                 seconds=round(report.ended - report.started, 3),
                 **report.tally.counts(),
             )
+            for note in report.tally.notes:
+                log.info("note", run=report.id, **msgspec.to_builtins(note))
         self._changed.set()
 
     # --- the API server ---
