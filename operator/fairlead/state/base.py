@@ -65,10 +65,16 @@ class SystemLayout(msgspec.Struct, frozen=True):
 
 
 class Layout(msgspec.Struct, frozen=True):
-    """The shape of remembered fingerprints: fields in slot order, and the systems."""
+    """The shape of remembered fingerprints: fields in slot order, and the systems.
+
+    Attributes:
+        kept: fields whose old values are kept (`engine.bases`). One that is kept from now on must be read anew
+            wherever it is, without its fingerprints being forgotten.
+    """
 
     fields: tuple[str, ...]
     systems: dict[str, SystemLayout]
+    kept: tuple[str, ...] = ()
 
 
 class Found(msgspec.Struct, frozen=True):
@@ -121,13 +127,18 @@ class Conflict(msgspec.Struct, frozen=True):
 
 
 class Recollection(msgspec.Struct):
-    """All that is remembered of one record."""
+    """All that is remembered of one record.
+
+    Attributes:
+        bases: field → fingerprint → old value, of the fields of `Layout.kept`.
+    """
 
     record: int
     sides: dict[str, Side]
     away: frozenset[str] = frozenset()
     pending: dict[str, Undelivered] = {}
     frozen: dict[str, Conflict] = {}
+    bases: dict[str, dict[bytes, Value]] = {}
 
 
 class Intent(msgspec.Struct, frozen=True):
@@ -177,7 +188,7 @@ class Commit(msgspec.Struct):
     """One transaction. Empty lists change nothing.
 
     Attributes:
-        records: whole recollections of sides and away; each replaces what was remembered.
+        records: whole recollections of sides, away and bases; each replaces what was remembered.
         forget: records that exist nowhere any more.
         matches: (match key, record) pairs to be added.
         unmatched: those to be dropped.

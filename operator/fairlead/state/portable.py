@@ -20,6 +20,7 @@ from fairlead.state.rows import Rows
 from fairlead.state.seal import MARK
 from fairlead.state.tables import (
     AUDIT,
+    BASE,
     CHECKPOINT,
     CONFLICT,
     DEAD,
@@ -40,7 +41,7 @@ from fairlead.state.tables import (
     whole,
 )
 
-PORTABLE = (CHECKPOINT, MATCH, TOMBSTONE, JOURNAL, PENDING, CONFLICT, DEAD, WAITING, AUDIT, RUN, ERASED, META)
+PORTABLE = (CHECKPOINT, MATCH, TOMBSTONE, JOURNAL, PENDING, CONFLICT, DEAD, WAITING, AUDIT, RUN, BASE, ERASED, META)
 """Tables that a file holds row by row; records have a form of their own."""
 
 OWN_FACTS = ("version", "epoch", "holder", "key", "slots", "layout")

@@ -8,12 +8,14 @@ from typing import Any
 import msgspec
 
 from fairlead.engine.case import Side
+from fairlead.model.record import Value
 from fairlead.state import codec
 from fairlead.state.base import Commit, Conflict, DeadLetter, Intent, Layout, Recollection, RunRecord, Undelivered
 from fairlead.state.layout import Folding
 from fairlead.state.seal import Seal
 from fairlead.state.tables import (
     AUDIT,
+    BASE,
     CHECKPOINT,
     CONFLICT,
     DEAD,
@@ -91,6 +93,12 @@ class Rows:
         system, key, reason, body, since = row
         return DeadLetter(system, key, reason, codec.load(self._opened(DEAD, (system, key), body)), since)
 
+    def base(self, row: Row) -> tuple[int, str, bytes, Value]:
+        """A row of `base`: (record, field, fingerprint, value)."""
+        record, field, fingerprint, body = row
+        value = codec.load(self._opened(BASE, (record, field, fingerprint), body))
+        return record, field, bytes.fromhex(fingerprint), value
+
     def _opened(self, table: Table, place: Row, body: bytes) -> bytes:
         return self.seal.open(body, place_of(table, place))
 
@@ -101,6 +109,7 @@ class Rows:
         steps = [
             *self.forgotten(commit.forget),
             self.records(commit.records),
+            *self.bases(commit.records),
             Drop(MATCH, MATCH.key, commit.unmatched),
             Put(MATCH, MATCH.key, commit.matches, ()),
             whole(TOMBSTONE, [(*row, now) for row in commit.tombstones]),
@@ -127,12 +136,25 @@ class Rows:
     def forgotten(self, records: Iterable[int]) -> list[Step]:
         """Drops records and what hangs on them."""
         rows: list[Row] = [(record,) for record in records]
-        by_record = [Drop(table, ("record",), rows) for table in (MATCH, PENDING, CONFLICT)]
+        by_record = [Drop(table, ("record",), rows) for table in (MATCH, PENDING, CONFLICT, BASE)]
         return [Drop(self._table, ("id",), rows), *by_record]
 
     def records(self, items: Iterable[Recollection]) -> Put:
         """Rows of records."""
         return whole(self._table, [self._record(item) for item in items])
+
+    def bases(self, items: Iterable[Recollection]) -> list[Step]:
+        """Old values, each record's as a whole; nothing where no field is kept."""
+        if not self.layout.kept:
+            return []
+        latest = {item.record: item.bases for item in items}
+        rows: list[Row] = [
+            (record, field, fingerprint.hex(), codec.dump(value))
+            for record, bases in latest.items()
+            for field, values in bases.items()
+            for fingerprint, value in values.items()
+        ]
+        return [Drop(BASE, ("record",), [(record,) for record in latest]), Put(BASE, tuple(BASE.columns), rows)]
 
     def _record(self, item: Recollection) -> Row:
         shared, own = self._folding.fold(item.sides)

@@ -120,6 +120,9 @@ class SQLBase(ABC):
         stale |= frozenset(
             n for n in new.systems if n not in kept or old.fields != new.fields or old.systems[n] != new.systems[n]
         )
+        gained = set(new.kept) - set(old.kept)
+        stale |= frozenset(name for name, system in new.systems.items() if gained & system.fields.keys())
+        await self._apply([Query("DELETE FROM base WHERE field = ?", (f,)) for f in set(old.kept) - set(new.kept)])
         layout, numbers = msgspec.json.encode(new).decode(), msgspec.json.encode(slots).decode()
         facts: dict[str, str | None] = {"key": self._key.hex(), "slots": numbers, "layout": layout}
         facts[STALE] = ",".join(sorted(stale))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Sequence
 
+from fairlead.model.record import Value
 from fairlead.state.base import (
     Conflict,
     Counts,
@@ -55,7 +56,18 @@ class SQLMemory(SQLBase):
         for conflict in map(self._rows.conflict, frozen):
             if conflict.record in found:
                 found[conflict.record].frozen = {**found[conflict.record].frozen, conflict.field: conflict}
+        await self._recall_bases(found)
         return found
+
+    async def _recall_bases(self, found: dict[int, Recollection]) -> None:
+        if not self._rows.layout.kept or not found:
+            return
+        query = f"SELECT b.record, b.field, b.print, b.body FROM {self.NUMBERS} base b ON b.record = j.value"
+        kept: dict[int, dict[str, dict[bytes, Value]]] = {}
+        for record, field, fingerprint, value in map(self._rows.base, await self._all(query, list(found))):
+            kept.setdefault(record, {}).setdefault(field, {})[fingerprint] = value
+        for record, bases in kept.items():
+            found[record].bases = bases
 
     async def candidates(self, matches: Sequence[int]) -> dict[int, list[int]]:
         """See `Store.candidates`."""

@@ -101,9 +101,15 @@ AUDIT = Table(
     place=("run", "record", "field", "kind"),
 )
 RUN = Table("run", {"id": Type.TEXT, "started": Type.REAL, "body": Type.BYTES}, ("id",))
+BASE = Table(
+    "base",
+    {"record": Type.INTEGER, "field": Type.TEXT, "print": Type.TEXT, "body": Type.BYTES},
+    ("record", "field", "print"),
+    place=("record", "field", "print"),
+)
 ERASED = Table("erased", {"mark": Type.INTEGER}, ("mark",))
 
-SEALED = (JOURNAL, PENDING, CONFLICT, DEAD, AUDIT)
+SEALED = (JOURNAL, PENDING, CONFLICT, DEAD, AUDIT, BASE)
 """Tables whose bodies hold values."""
 
 
@@ -138,6 +144,7 @@ def tables(slots: dict[str, int]) -> tuple[Table, ...]:
         WAITING,
         AUDIT,
         RUN,
+        BASE,
         ERASED,
     )
 

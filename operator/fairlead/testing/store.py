@@ -22,10 +22,12 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from datetime import UTC, datetime
 from decimal import Decimal
 
+import msgspec
 import pytest
 
 from fairlead.engine.case import Operation, Side, Write
 from fairlead.engine.fingerprint import WIDTH
+from fairlead.model.record import Value
 from fairlead.state.base import (
     STALE,
     AuditEntry,
@@ -53,6 +55,7 @@ LAYOUT = Layout(
         "crm": SystemLayout("crm/customers", {"email": "email", "name": "name"}),
         "erp": SystemLayout("erp/customer", {"email": "mail"}),
     },
+    kept=("name",),
 )
 ALL = frozenset(LAYOUT.systems)
 
@@ -93,6 +96,7 @@ async def values_of(store: Store) -> tuple[object, ...]:
 async def fill(store: Store) -> None:
     """Puts something of every kind into a store; some of it sealed."""
     sides = {"crm": Side("a\n\u2028", -(2**63), prints(5, 6), "v1"), "erp": Side("1", None, prints(7, 0))}
+    bases: dict[str, dict[bytes, Value]] = {"name": {prints(6): ["old", Decimal("0.10")], prints(8): None}}
     apart = Recollection(2, {"crm": Side("b", 2**63 - 1, prints(5, 6))}, frozenset({"erp"}))
     await store.record_run(RunRecord("r1", "Changes", 1.5, 2.5, "Succeeded", "", {"read": 3}))
     await store.erase("crm", "somebody")
@@ -100,7 +104,7 @@ async def fill(store: Store) -> None:
     await store.commit(WITH_VALUES)
     await store.commit(
         Commit(
-            records=[Recollection(1, sides), apart, recollection(3, crm=Side("c", 1, prints(1, 2)))],
+            records=[Recollection(1, sides, bases=bases), apart, recollection(3, crm=Side("c", 1, prints(1, 2)))],
             matches=[(-(2**63), 1), (5, 2), (5, reservation("crm", "x"))],
             tombstones=[("erp", "t", 9)],
             waiting=[("crm", "w")],
@@ -174,6 +178,19 @@ class StoreSuite:
         await store.commit(Commit(records=[after]))
         found = (await store.recall([1]))[1]
         assert (found.sides, found.away) == (after.sides, after.away)
+
+    async def test_old_values_come_and_go_with_their_record(self, store: Store) -> None:
+        side = {"crm": Side("a", 1, prints(5, 6))}
+        values: dict[bytes, Value] = {prints(6): {"a": [1, Decimal("0.10"), None]}, prints(7): None}
+        await store.commit(Commit(records=[Recollection(1, side, bases={"name": values}), recollection(2)]))
+        found = await store.recall([1, 2])
+        assert [found[record].bases for record in (1, 2)] == [{"name": values}, {}]
+        twice = [Recollection(1, side, bases={"name": {prints(8): text}}) for text in ("first", "last")]
+        await store.commit(Commit(records=twice))
+        assert (await store.recall([1]))[1].bases == {"name": {prints(8): "last"}}
+        await store.commit(Commit(forget=[1]))
+        await store.commit(Commit(records=[Recollection(1, side)]))
+        assert (await store.recall([1]))[1].bases == {}
 
     async def test_record_numbers_are_never_used_again(self, store: Store) -> None:
         assert await store.next_record() == 1
@@ -348,6 +365,21 @@ class StoreSuite:
             await values_of(second)
         await second.unlock([KEY])
         assert await values_of(second) == expected
+        await second.close()
+
+    async def test_old_values_are_sealed_with_the_rest(self, again: Callable[[], Store]) -> None:
+        first = again()
+        await first.open(LAYOUT)
+        await first.commit(Commit(records=[Recollection(1, {}, bases={"name": {prints(6): "old value"}})]))
+        await first.unlock([KEY])
+        assert b"old value" not in b"".join([lines async for lines in first.export()])
+        await first.close()
+        second = again()
+        await second.open(LAYOUT)
+        with pytest.raises(StateKeyWrong, match="add that key"):
+            await second.recall([1])
+        await second.unlock([KEY])
+        assert (await second.recall([1]))[1].bases == {"name": {prints(6): "old value"}}
         await second.close()
 
     async def test_a_wrong_or_lost_key_is_told_and_changes_nothing(self, store: Store) -> None:
@@ -535,6 +567,28 @@ class StoreSuite:
         assert (sides["crm"].prints, sides["erp"].prints) == (prints(5, 0), prints(5, 0))
         assert (stale, await store.checkpoint("erp")) == (frozenset({"crm"}), "e")
         await store.close()
+
+    async def test_a_field_whose_old_values_are_kept_from_now_on_is_read_anew_and_not_forgotten(
+        self, again: Callable[[], Store]
+    ) -> None:
+        store, stale = await self.reopened(again, msgspec.structs.replace(LAYOUT, kept=("email", "name")))
+        found = (await store.recall([1]))[1].sides
+        assert (found["crm"], found["erp"]) == (Side("a", None, prints(5, 6)), Side("1", None, prints(5, 0)))
+        assert (stale, await store.checkpoint("crm"), await store.checkpoint("erp")) == (ALL, None, None)
+        await store.close()
+
+    async def test_old_values_of_a_field_that_is_not_kept_any_more_are_gone(self, again: Callable[[], Store]) -> None:
+        first = again()
+        await first.open(LAYOUT)
+        await first.commit(
+            Commit(records=[Recollection(1, {}, bases={"name": {prints(6): "old"}})], meta={STALE: None})
+        )
+        await first.close()
+        for layout in (msgspec.structs.replace(LAYOUT, kept=()), LAYOUT):
+            store = again()
+            await store.open(layout)
+            assert (await store.recall([1]))[1].bases == {}
+            await store.close()
 
     async def test_a_removed_system_is_forgotten_and_the_record_is_not(self, again: Callable[[], Store]) -> None:
         store, _ = await self.reopened(again, Layout(LAYOUT.fields, {"crm": LAYOUT.systems["crm"]}))
