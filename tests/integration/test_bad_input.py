@@ -286,3 +286,18 @@ def test_a_state_that_cannot_be_used_stops_its_own_policy_alone(site: Site) -> N
     found = {item["name"]: (item["ready"], item["status"]) for item in json.loads(done.stdout)["policies"]}
     assert found == {"customers": (False, "StateUnavailable"), "leads": (True, "InSync")}
     assert site.sql("erp", "SELECT email FROM lead") == [("lead@x",)]
+
+
+def test_a_plan_names_what_the_guard_holds_back_and_writes_nothing(site: Site) -> None:
+    site.write("policy", policy(deletes={"guard": {"maxRecords": 1, "maxPercent": 100}}))
+    site.add("crm", "a@x", "b@x", "c@x")
+    site.once()
+    site.sql("crm", "DELETE FROM customer WHERE email <> 'c@x'")
+    halted = site.once()
+    assert (halted.returncode, "2 deletes and overwrites are held back (limit 1)" in told(halted)) == (1, True)
+    plan = site.fairlead("run", "manifests", "--plan")
+    assert [line.split() for line in plan.stdout.splitlines() if "Delete" in line] == [
+        ["Delete", "erp/1"],
+        ["Delete", "erp/2"],
+    ]
+    assert site.emails("erp") == ["a@x", "b@x", "c@x"]

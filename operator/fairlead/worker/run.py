@@ -159,7 +159,8 @@ class Run:
         for number, intents in (await self._store.journal()).items():
             self._journal_id = max(self._journal_id, number)
             memories = await self._store.recall([intent.record for intent in intents])
-            alive = [intent for intent in intents if intent.record in memories]
+            systems = self._session.systems  # one may have been taken out of the policy since
+            alive = [i for i in intents if i.record in memories and i.system in systems]
             await self._deliver(Batch(intents=alive, memories=memories), settles=number, recovering=True)
 
     async def _retry(self, *, dead: bool = False) -> None:
@@ -422,7 +423,8 @@ class Run:
             plan = plan_id([f"{item.record}/{item.system}" for item in held] + [str(counts.held)])
             if plan != self._approved:
                 self._halt = Halt.of(plan, counts.held, limit)
-                return
+                if not self._session.planning:  # a plan names what is held back, too
+                    return
         while held := await self._store.undelivered(held=True, limit=BATCH):
             await self._send_again(held)
 

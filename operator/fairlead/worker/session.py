@@ -38,6 +38,8 @@ class Session:
         self.systems: dict[str, System] = {
             name: PlanningSystem(name, system, plan) if plan else system for name, system in systems.items()
         }
+        self.planning = plan is not None
+        """Whether writes are only noted."""
         self.store = store
         self.clock = clock
         self.prints = Fingerprints(store.key)
