@@ -6,6 +6,7 @@ cluster cannot be used) or the operator lost its Lease; 2 the command was called
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -15,12 +16,17 @@ import fairlead
 from fairlead.cli.output import Log, Output
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+state_app = typer.Typer(no_args_is_help=True, help="Move what a policy remembers to another store.")
+app.add_typer(state_app, name="state")
 
 Paths = Annotated[list[Path], typer.Argument(help="YAML files, or folders of them.", exists=True)]
 OutputOption = Annotated[Output, typer.Option("--output", "-o", help="table for people, json for machines.")]
 LogOption = Annotated[
     Log, typer.Option("--log", help="What is told while it runs: text for people, json for machines.")
 ]
+
+StateOption = Annotated[Path, typer.Option("--state", help="The folder of the state files.")]
+PolicyOption = Annotated[str, typer.Option("--policy", help="The policy's name, or namespace/name.")]
 
 
 @app.command()
@@ -29,7 +35,7 @@ def run(
     *,
     once: Annotated[bool, typer.Option("--once", help="One run of every policy, then stop.")] = False,
     plan: Annotated[bool, typer.Option("--plan", help="Show what would be written, write nothing, stop.")] = False,
-    state: Annotated[Path, typer.Option(help="The folder of the state files.")] = Path(".fairlead"),
+    state: StateOption = Path(".fairlead"),
     port: Annotated[int, typer.Option(help="Serve /healthz, /readyz and /metrics here; 0 serves nothing.")] = 0,
     output: OutputOption = Output.TABLE,
     log: LogOption = Log.TEXT,
@@ -46,6 +52,36 @@ def validate(paths: Paths, output: OutputOption = Output.TABLE) -> None:
     from fairlead.cli.validate import validate_paths  # noqa: PLC0415
 
     raise typer.Exit(validate_paths(paths, output))
+
+
+@state_app.command("export")
+def export_state(paths: Paths, *, policy: PolicyOption, state: StateOption = Path(".fairlead")) -> None:
+    """Write a policy's state to standard output, as JSON Lines. It is as secret as the state itself."""
+    from fairlead.cli import state as commands  # noqa: PLC0415
+
+    raise typer.Exit(commands.export_state(commands.Target(paths, policy, state), sys.stdout.buffer))
+
+
+@state_app.command("import")
+def import_state(paths: Paths, *, policy: PolicyOption, state: StateOption = Path(".fairlead")) -> None:
+    """Read a policy's state from standard input into the store that it declares, which must be empty."""
+    from fairlead.cli import state as commands  # noqa: PLC0415
+
+    raise typer.Exit(commands.import_state(commands.Target(paths, policy, state), sys.stdin.buffer))
+
+
+@app.command()
+def forget(
+    paths: Paths,
+    *,
+    policy: PolicyOption,
+    record: Annotated[str, typer.Option("--record", help="SYSTEM/KEY: a native key of the person in one system.")],
+    state: StateOption = Path(".fairlead"),
+) -> None:
+    """Erase a person from a policy's state, in every system; stop its worker first."""
+    from fairlead.cli import state as commands  # noqa: PLC0415
+
+    raise typer.Exit(commands.forget(commands.Target(paths, policy, state), record))
 
 
 @app.command()

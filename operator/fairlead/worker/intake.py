@@ -71,9 +71,9 @@ class Intake:
         self, system: str, page: Page, found: Mapping[int, Found | None], rows: Sequence[int], batch: Batch
     ) -> None:
         """Takes in some records of a page: `found` says by index what is known of their keys."""
-        reader = self._session.readers[system]
+        reader, keys = self._session.readers[system], page.keys
+        found = await self._without_erased(system, keys, found)
         reading = reader.read(page, list(found), rows)
-        keys = page.keys
         record_of = {i: hit.record for i, hit in found.items() if hit}
         for i, message in reading.broken.items():
             self.matching.refuse(system, keys[i], "ContractBroken", message, batch.commit)
@@ -87,6 +87,13 @@ class Intake:
         if unknown:
             await self._meet(system, unknown, batch)
         self._tally.of(system).changed += len(known) + len(unknown)
+
+    async def _without_erased(
+        self, system: str, keys: Sequence[str], found: Mapping[int, Found | None]
+    ) -> Mapping[int, Found | None]:
+        """A person who was erased is not taken in again."""
+        erased = await self._store.erased(system, [keys[i] for i, hit in found.items() if hit is None])
+        return {i: hit for i, hit in found.items() if keys[i] not in erased} if erased else found
 
     async def _decide_known(self, system: str, known: dict[int, Observation], batch: Batch) -> None:
         if not known:

@@ -1,0 +1,181 @@
+"""`fairlead state` and `fairlead forget`, as a person uses them."""
+
+import json
+import sqlite3
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+import yaml
+
+from support.policies import FIELDS, SCHEMA, Book
+
+PEOPLE = {"ada@example.com": "Ada Lovelace", "alan@example.com": "Alan Turing", "grace@example.com": "Grace Hopper"}
+KEY = "0123456789abcdef0123456789abcdef"
+POLICY: dict[str, Any] = {
+    "apiVersion": "fairlead.dev/v1alpha1",
+    "kind": "SyncPolicy",
+    "metadata": {"name": "customers", "namespace": "default"},
+    "spec": {
+        "entity": "Customer",
+        "schema": SCHEMA,
+        "match": [{"fields": ["email"]}],
+        "systems": [
+            {"name": name, "connection": name, "object": "customer", "fields": FIELDS} for name in ("crm", "erp")
+        ],
+        "systemOfRecord": "crm",
+        "fields": {"note": {"onConflict": "Manual"}},
+    },
+}
+
+
+class Desk:
+    """Two books with the same people, one policy over them, and the command line."""
+
+    def __init__(self, folder: Path, dsn: str) -> None:
+        self.folder = folder
+        self.crm, self.erp = Book(folder, "crm"), Book(folder, "erp")
+        server = psycopg.conninfo.conninfo_to_dict(dsn)
+        url = f"postgresql://{server['host']}:{server['port']}/{server['dbname']}?sslmode=disable"
+        login = {"secretKeyRef": {"name": "login", "key": "user"}}
+        self.documents = [
+            *(self.connection(name, f"sqlite:///{folder}/{name}.db") for name in ("crm", "erp")),
+            self.connection("state", url, auth={"basic": {"username": login, "password": login}}),
+            self.secret("login", user=str(server["user"])),
+        ]
+
+    def connection(self, name: str, url: str, **spec: Any) -> dict[str, Any]:
+        return {
+            "apiVersion": "fairlead.dev/v1alpha1",
+            "kind": "Connection",
+            "metadata": {"name": name},
+            "spec": {"connector": "sql", "url": url, **spec},
+        }
+
+    def secret(self, name: str, **values: str) -> dict[str, Any]:
+        return {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": values}
+
+    def declare(self, state: dict[str, Any] | None = None, *more: dict[str, Any]) -> None:
+        policy = {**POLICY, "spec": {**POLICY["spec"], "state": state or {}}}
+        text = yaml.safe_dump_all([*self.documents, policy, *more])
+        (self.folder / "policy.yaml").write_text(text)
+
+    def command(self, *arguments: str, check: int = 0, given: bytes = b"") -> tuple[bytes, str]:
+        """Standard output, and standard error as text."""
+        command = [sys.executable, "-m", "fairlead", *arguments]
+        done = subprocess.run(command, cwd=self.folder, capture_output=True, input=given, timeout=60)
+        assert done.returncode == check, done.stdout + done.stderr
+        return done.stdout, done.stderr.decode()
+
+    def run(self) -> Counter[str]:
+        """The counts of the run that a `fairlead run --once` did last."""
+        out, _ = self.command("run", "policy.yaml", "--once", "--output", "json")
+        (policy,) = json.loads(out)["policies"]
+        return Counter(policy["worker"]["history"][0]["counts"])
+
+    def close(self) -> None:
+        for book in (self.crm, self.erp):
+            book.database.close()
+
+
+@pytest.fixture
+def desk(tmp_path: Path, database: str):
+    made = Desk(tmp_path, database)
+    made.declare()
+    for email, name in PEOPLE.items():
+        made.crm.add(email, name=name)
+    made.run()
+    yield made
+    made.close()
+
+
+POLICY_OPTION = ("policy.yaml", "--policy", "customers")
+
+
+def test_a_state_moves_to_postgresql_and_back_and_nothing_is_met_again(desk: Desk) -> None:
+    first, told = desk.command("state", "export", *POLICY_OPTION)
+    assert told == "exported 3 records of default/customers\n"
+    desk.declare({"store": "Postgres", "connection": "state"})
+    _, told = desk.command("state", "import", *POLICY_OPTION, given=first)
+    assert told == "imported 3 records of default/customers\n"
+    second, _ = desk.command("state", "export", *POLICY_OPTION)
+    assert second == first
+    assert (desk.run()["changed"], len(desk.erp.all())) == (0, 3)
+    desk.declare()
+    desk.command("state", "import", *POLICY_OPTION, "--state", "back", given=second)
+    third, _ = desk.command("state", "export", *POLICY_OPTION, "--state", "back")
+    assert third == first
+
+
+def test_an_export_holds_no_value_of_a_healthy_sync(desk: Desk) -> None:
+    exported, _ = desk.command("state", "export", *POLICY_OPTION)
+    assert [word for pair in PEOPLE.items() for word in pair if word.encode() in exported] == []
+
+
+def test_a_state_that_is_there_is_not_overwritten(desk: Desk) -> None:
+    exported, _ = desk.command("state", "export", *POLICY_OPTION)
+    _, told = desk.command("state", "import", *POLICY_OPTION, given=exported, check=3)
+    assert "this state is not empty" in told
+
+
+def test_a_file_that_was_cut_off_imports_nothing(desk: Desk) -> None:
+    exported, _ = desk.command("state", "export", *POLICY_OPTION)
+    cut = exported[: exported.rindex(b'{"type":"end"')]
+    _, told = desk.command("state", "import", *POLICY_OPTION, "--state", "new", given=cut, check=3)
+    assert "it was cut off; export it again" in told
+    desk.command("state", "import", *POLICY_OPTION, "--state", "new", given=exported)
+
+
+def test_a_state_that_is_not_there_is_said_so_and_not_made(desk: Desk) -> None:
+    out, told = desk.command("state", "export", *POLICY_OPTION, "--state", "elsewhere", check=3)
+    assert (out, told) == (
+        b"",
+        "there is no state of default/customers to export: see --state and spec.state\n",
+    )
+    assert not (desk.folder / "elsewhere" / "default.customers.db").exists()
+
+
+def test_a_policy_that_is_not_there_is_told_with_what_was_meant(desk: Desk) -> None:
+    _, told = desk.command("state", "export", "policy.yaml", "--policy", "default/customer", check=1)
+    assert told == "there is no SyncPolicy 'default/customer': did you mean 'default/customers'?\n"
+
+
+def test_a_forgotten_person_is_gone_from_the_state_and_is_not_taken_in_again(desk: Desk) -> None:
+    desk.crm.edit("ada@example.com", note="from crm")
+    desk.erp.edit("ada@example.com", note="from erp")
+    assert desk.run()["conflicts"] == 1
+    _, told = desk.command("forget", *POLICY_OPTION, "--record", "crm/1")
+    assert told.startswith("forgot crm/1, erp/1 of default/customers: what the systems hold is theirs")
+    desk.crm.edit("ada@example.com", name="Ada King", note="new")
+    desk.crm.edit("alan@example.com", name="A. M. Turing")
+    counts = desk.run()
+    assert (counts["changed"], counts["conflicts"], counts["dead"]) == (1, 0, 0)
+    assert desk.erp.all()["ada@example.com"] == ("Ada Lovelace", None, "from erp")
+    assert desk.erp.all()["alan@example.com"][0] == "A. M. Turing"
+    content = (desk.folder / ".fairlead" / "default.customers.db").read_bytes()
+    assert [word for word in (b"from crm", b"from erp", b"Ada", b"ada@") if word in content] == []
+
+
+def test_a_person_of_a_sealed_state_is_forgotten_with_the_key(desk: Desk) -> None:
+    key = {"encryptionKey": {"secretKeyRef": {"name": "sealing", "key": "keys"}}}
+    desk.declare(key, desk.secret("sealing", keys=KEY))
+    desk.run()
+    desk.command("forget", *POLICY_OPTION, "--record", "erp/2")
+    assert desk.run()["read"] == 6
+    with sqlite3.connect(desk.folder / ".fairlead" / "default.customers.db") as state:
+        assert state.execute("SELECT count(*) FROM record").fetchone() == (2,)
+
+
+@pytest.mark.parametrize(
+    ("record", "expected"),
+    [
+        ("shop/1", "--record: 'shop' is no system of default/customers; known are crm, erp\n"),
+        ("crm", "--record takes SYSTEM/KEY, for example crm/17\n"),
+    ],
+)
+def test_a_record_that_names_none_is_told(desk: Desk, record: str, expected: str) -> None:
+    assert desk.command("forget", *POLICY_OPTION, "--record", record, check=3)[1] == expected
