@@ -170,20 +170,22 @@ class PostgresTable:
         """All rows by a cursor, on a connection of its own: it stays open while others are needed for writing."""
         if await self._fetched(self._queries.doubled()):
             raise not_unique(f"{self._relation.schema}.{self._relation.name}", self._queries.key.name)
-        page, cursor = self.nothing(), await table.checkpoint(self)
+        cursor = await table.checkpoint(self)
         try:
             async with await self._sessions.connect() as connection:
                 await connection.set_autocommit(False)
                 await connection.execute(_MAY_WAIT)
                 await connection.execute(self._queries.cursor(), ())
-                limit = self.first
-                while rows := await _next_rows(connection, limit):
-                    yield page
-                    page, limit = self._page(rows), page_size(len(rows), _size(rows), limit)
+                limit, rows = self.first, await _next_rows(connection, self.first)
+                while len(rows) >= limit:
+                    yield self._page(rows)
+                    limit = page_size(len(rows), _size(rows), limit)
+                    rows = await _next_rows(connection, limit)
         except psycopg.Error as error:
             raise failure_of(error, self._sessions.where) from None
         except TimeoutError:
             raise Transient(f"{self._sessions.where} does not answer in time", reason="Timeout") from None
+        page = self._page(rows)
         page.cursor = cursor
         yield page
 

@@ -103,8 +103,10 @@ def message_of(error: psycopg.Error) -> str:
 
 
 def is_of_a_row(error: psycopg.Error) -> bool:
-    """Whether it is the values of some row that are refused: data, constraint, view check, trigger."""
-    return (error.sqlstate or "")[:2] in ("22", "23", "44", "27", "P0", "38", "39")
+    """Whether it is the values of some row that are refused: data, constraint, view check, trigger, row security."""
+    state = error.sqlstate or ""
+    secured = state == "42501" and error.diag.source_function == "ExecWithCheckOptions"  # no right of the table's
+    return secured or state[:2] in ("22", "23", "44", "27", "P0", "38", "39")
 
 
 def is_of_the_moment(error: psycopg.Error) -> bool:

@@ -120,7 +120,11 @@ class Queries:
 
     def among(self, column: Column) -> sql.Composed:
         """The rest of a look-up; parameter: the values as text."""
-        if column.array or column.type in ("json", "xml"):  # these have no equality of their own
+        if column.array:
+            return sql.SQL("WHERE {} IN (SELECT v::{} FROM unnest(%s::text[]) AS v)").format(
+                _column(column), _type(column)
+            )
+        if column.type in ("json", "xml"):  # these have no equality of their own
             return sql.SQL("WHERE {} = ANY(%s::text[])").format(self._print(column))
         return sql.SQL("WHERE {} = ANY(%s::text[]::{}[])").format(_column(column), _type(column))
 

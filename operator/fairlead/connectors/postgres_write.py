@@ -286,7 +286,7 @@ class _Creates(_Batch):
         found = {n: self._outcome(row) for n, row in self._placed(cells, indices, rows).items()}
         for n in indices:
             if n not in found:
-                found[n] = await self._there(connection, n) or self._invalid(n, _SILENT)
+                found[n] = await self._there(connection, n) or self._invalid(n, await self._why(connection, n))
         return found
 
     def _placed(self, cells: Cells, indices: Sequence[int], rows: Sequence[Row]) -> dict[int, Row]:
@@ -296,7 +296,7 @@ class _Creates(_Batch):
         texts = next((item.texts for column, item in cells if column == self._queries.key), [])
         positions = dict(zip(texts, indices, strict=False))
         keys = [(row[0] or b"").decode() for row in rows]
-        if not all(key in positions for key in keys):
+        if len(positions) < len(indices) or not all(key in positions for key in keys):
             raise _Unclear
         return {positions[key]: row for key, row in zip(keys, rows, strict=True)}
 
@@ -312,6 +312,15 @@ class _Creates(_Batch):
             if rows:
                 return self._outcome(rows[0], ErrorClass.CONFLICT, f"{', '.join(unique)} exists already")
         return None
+
+    async def _why(self, connection: AsyncConnection, n: int) -> str:
+        """Why a row was not taken that nothing of what it holds forbids. A row under a key of ours is not its twin."""
+        key = self._queries.key
+        if n in self._keys and await rows_of(
+            connection, self._queries.plain(self._queries.among(key)), ([self._keys[n]],)
+        ):
+            return f"the default of {key.name!r} gave a key that is taken: set its sequence past the greatest key"
+        return _SILENT
 
     async def _refused(self, connection: AsyncConnection, n: int, refusal: Exception) -> Outcome:
         there = await self._there(connection, n) if isinstance(refusal, psycopg.errors.UniqueViolation) else None
