@@ -57,6 +57,7 @@ class Policy(msgspec.Struct):
     """What others need to know of a policy, and what it owns."""
 
     uid: str = ""
+    generation: int = 0
     connections: frozenset[str] = frozenset()
     claims: frozenset[Target] = frozenset()
     """What it writes to; policies that share one may overlap."""
@@ -93,8 +94,9 @@ class Inventory:
         entry = self.policy(*place)
         connections = policy.connections()
         claims, active = self._claims(policy), not policy.spec.suspend
+        renewed, entry.generation = entry.generation != policy.metadata.generation, policy.metadata.generation
         if (entry.connections, entry.claims, entry.active) == (connections, claims, active):
-            return set()
+            return _policies(self._holders(entry) - {place}) if renewed else set()
         concerned = self._concerned(place, entry)
         self._unlink(place, entry)
         entry.connections, entry.claims, entry.active = connections, claims, active
@@ -157,7 +159,7 @@ class Inventory:
             if known and known.connection.spec.limits.requests_per_second is not None:
                 policies |= self.users(namespace, connection)
         keys = {Key(CONNECTION.name, namespace, connection) for connection in entry.connections}
-        return keys | {Key(SYNC_POLICY.name, *each) for each in policies - {place}}
+        return keys | _policies(policies - {place})
 
     def _holders(self, entry: Policy) -> set[Place]:
         holders: set[Place] = set()
@@ -174,6 +176,10 @@ class Inventory:
             _discard(self._users, (place[0], connection), place)
         for claim in entry.claims:
             _discard(self._claimants, claim, place)
+
+
+def _policies(places: set[Place]) -> set[Key]:
+    return {Key(SYNC_POLICY.name, *each) for each in places}
 
 
 def _discard(index: dict[Any, set[Place]], key: Any, place: Place) -> None:

@@ -22,12 +22,12 @@ from fairlead.controller.conditions import (
     revisit,
 )
 from fairlead.controller.events import NORMAL, WARNING, Recorder
-from fairlead.controller.inventory import Inventory, Key, Owned, Policy
+from fairlead.controller.inventory import Inventory, Key, Owned, Policy, decode_connection
 from fairlead.controller.levers import senseless
 from fairlead.controller.manifests import Inputs, WorkerImage, owned_name, render, shared_limits
 from fairlead.controller.ownership import Refused, remove, settle
 from fairlead.kube.client import Kube
-from fairlead.kube.kinds import DEPLOYMENT, SYNC_POLICY, Object
+from fairlead.kube.kinds import CONNECTION, DEPLOYMENT, SYNC_POLICY, Object
 from fairlead.model.bundle import decode
 from fairlead.model.check import check_policy
 from fairlead.model.connection import Connection
@@ -108,11 +108,19 @@ class PolicyReconciler:
     async def _view(self, found: Object, entry: Policy) -> PolicyView:
         now = datetime.now(UTC)
         policy = decode("SyncPolicy", found)
+        await self._look_for_connections(policy)
         self._concern(self._inventory.note_policy(policy))
         states = [self._state(policy, name) for name in sorted(policy.connections())]
         view = PolicyView(policy=policy, connections=states, measured=measured_of(found), now=now)
         obstacle = await self._run(view, entry)
         return msgspec.structs.replace(view, obstacle=obstacle, rollout=entry.rollout)
+
+    async def _look_for_connections(self, policy: SyncPolicy) -> None:
+        """Asks for those that no watch has told of yet: nobody is called missing who was not looked for."""
+        for name in policy.connections():
+            place = (policy.metadata.namespace, name)
+            if place not in self._inventory.connections and (found := await self._kube.get(CONNECTION, *place)):
+                self._inventory.connections[place] = decode_connection(found)
 
     async def _run(self, view: PolicyView, entry: Policy) -> Obstacle | None:
         """Brings what runs the policy to what it should be; returns what keeps it from being so.
