@@ -20,6 +20,7 @@ class FaultKind(StrEnum):
     BACKWARDS_CURSOR = "BackwardsCursor"
     LOSE_ANSWER = "LoseAnswer"
     RESET = "Reset"
+    ECHO = "Echo"
 
 
 class Fault(msgspec.Struct, rename="camel"):
@@ -29,7 +30,8 @@ class Fault(msgspec.Struct, rename="camel"):
         kind: Throttle: 429. Status: `status`. Slow: answers after `seconds`. Truncate: half the body, then hangs up.
             NotJSON: an HTML page. RepeatPage: the first page of a list again. BackwardsCursor: a list goes on with its
             first page. LoseAnswer: does what was asked, then hangs up without an answer. Reset: half the body, then
-            the connection is reset.
+            the connection is reset. Echo: `status`, with a message that repeats what was sent: its body, its URL, or
+            the header that `body` names.
         method: only requests with this method; any when empty.
         path: only requests whose path starts like this.
         times: how often it happens.

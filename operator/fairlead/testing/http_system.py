@@ -289,6 +289,11 @@ class _Failing:
                 await Response(fault.body, status, {**fault.headers, **paused})(scope, receive, send)
             case FaultKind.NOT_JSON:
                 await Response("<html>Sign in</html>", media_type="text/html")(scope, receive, send)
+            case FaultKind.ECHO:
+                request = Request(scope, receive)
+                parts = {"body": (await request.body()).decode(), "url": str(request.url)}
+                echo = parts.get(fault.body) or request.headers.get(fault.body, "nothing")
+                await _error(fault.status, f"{echo} or {echo.upper()} is not good")(scope, receive, send)
             case FaultKind.LOSE_ANSWER:
                 await self._app(scope, receive, _discard)
                 _OPEN[scope["client"]].abort()
