@@ -10,10 +10,10 @@ from fairlead.testing.connector import SystemSuite
 from fairlead.testing.http_system import HTTPSystem
 from support.rest import client_to, preset, with_paging
 
-CURSOR = {"type": "Cursor", "param": "cursor", "next": "next", "sizeParam": "limit", "size": 1000}
-PAGE = {"type": "Page", "param": "page", "sizeParam": "limit", "size": 1000}
-OFFSET = {"type": "Offset", "param": "offset", "sizeParam": "limit", "size": 1000}
-LINK = {"type": "Link", "sizeParam": "limit", "size": 1000}
+CURSOR = {"type": "Cursor", "param": "cursor", "next": "next", "sizeParam": "limit", "size": 100}
+PAGE = {"type": "Page", "param": "page", "sizeParam": "limit", "size": 100}
+OFFSET = {"type": "Offset", "param": "offset", "sizeParam": "limit", "size": 100}
+LINK = {"type": "Link", "sizeParam": "limit", "size": 100}
 
 
 def read_before() -> dict[str, Any]:
@@ -42,6 +42,17 @@ def without_feed() -> dict[str, Any]:
     return spec
 
 
+def upsert() -> dict[str, Any]:
+    """The preset for a system whose records get their keys from who writes them."""
+    spec = preset()
+    write = spec["objects"][0]["write"]
+    spec["objects"][0]["write"] = {
+        "upsert": {"method": "PUT", "path": "/{object}/{key}", "condition": "ETag"},
+        "delete": write["delete"],
+    }
+    return spec
+
+
 SPECS = {
     "cursor": lambda: with_paging(**CURSOR),
     "page": lambda: with_paging(**PAGE),
@@ -49,6 +60,7 @@ SPECS = {
     "link": one_by_one,
     "read before": read_before,
     "without feed": without_feed,
+    "upsert": upsert,
 }
 
 
@@ -58,12 +70,13 @@ class APIWorld:
     object_name, key, modified, missing = "customers", None, None, "costumers"
     refused: Mapping[str, object] = {"email": "no address"}
 
-    def __init__(self, system: HTTPSystem, client: Client) -> None:
+    def __init__(self, system: HTTPSystem, client: Client, *, own_keys: bool) -> None:
         self.system = system
         self.client = client
+        self._own_keys = own_keys
 
-    def key_values(self, _: int) -> dict[str, object]:
-        return {}
+    def key_values(self, number: int) -> dict[str, object]:
+        return {"id": f"own-{number}"} if self._own_keys else {}
 
     async def insert(self, records: Sequence[Mapping[str, str | None]]) -> list[str]:
         return self.system.store.fill("customers", records)
@@ -82,9 +95,11 @@ class APIWorld:
 
 
 class TestREST(SystemSuite):
+    RECORDS = 250
+
     @pytest.fixture(params=SPECS)
     async def world(self, request: pytest.FixtureRequest) -> AsyncIterator[APIWorld]:
         with HTTPSystem() as system:
             client = client_to(system, SPECS[request.param]())
-            yield APIWorld(system, client)
+            yield APIWorld(system, client, own_keys=request.param == "upsert")
             await client.close()
