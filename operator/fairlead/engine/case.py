@@ -85,6 +85,8 @@ class FindingKind(StrEnum):
     DELETED = "Deleted"
     DELETE_NOT_SPREAD = "DeleteNotSpread"
     RECREATED = "Recreated"
+    LOSSY_FIELD = "LossyField"
+    CLOCK_SKEW = "ClockSkew"
 
 
 class Finding(msgspec.Struct, frozen=True):

@@ -59,6 +59,8 @@ class Mapping:
         self._computed = [_computed(fields[n], m) for n, m in declared.items() if isinstance(m, ExpressionMapping)]
         self._packed = [item for item in self._paths if item.split is not None or item.write is not None]
         self._plain = [(item.field.name, item.path) for item in self._paths if item not in self._packed]
+        self.times = {name: spec.modified for name, spec in declared.items() if spec.modified is not None}
+        """Fields that have a modification time of their own, and where it is."""
         self._declared = repr(sorted(system.fields.items(), key=str)) + repr(system.filter)
         self.writable = frozenset(
             [item.field.name for item in self._paths] + [item.field.name for item in self._computed if item.write]
@@ -82,7 +84,7 @@ class Mapping:
         """Native attributes that the mapping reads, for connectors to select. Stable order."""
         computed = {name for item in self._computed for name in item.read.variables}
         filtered = self.filter.variables if self.filter else frozenset()
-        return sorted({item.path for item in self._paths} | computed | filtered)
+        return sorted({item.path for item in self._paths} | computed | filtered | set(self.times.values()))
 
     @property
     def written_paths(self) -> list[str]:

@@ -55,6 +55,13 @@ class FieldRule(msgspec.Struct, frozen=True):
             return self.merge is not None
         return self.expression is not None and "base" in self.expression.variables
 
+    @property
+    def compares_times(self) -> bool:
+        """Whether the rule looks at when systems say that something changed."""
+        if self.on_conflict is ConflictRule.LATEST_WINS:
+            return True
+        return self.expression is not None and "modified" in self.expression.variables
+
 
 class Condition(msgspec.Struct, frozen=True):
     """`when` is an expression over `record`, `then` the rule of the field where it is true."""

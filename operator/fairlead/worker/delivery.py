@@ -12,8 +12,6 @@ import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 
-import msgspec
-
 from fairlead.connectors.base import NativeWrite, Outcome, Verdict
 from fairlead.connectors.base import Operation as NativeOperation
 from fairlead.engine.canonical import ContractError
@@ -29,6 +27,7 @@ from fairlead.transport.failure import Failure
 from fairlead.worker.matching import Matching
 from fairlead.worker.reading import StoredPage
 from fairlead.worker.session import Session
+from fairlead.worker.settlement import Settlement
 from fairlead.worker.tally import Note, Tally
 
 BATCH = 1000
@@ -37,24 +36,6 @@ BATCH = 1000
 _FIRST_BACKOFF = 5.0
 _LONGEST_BACKOFF = 600.0
 _LOST_FOREVER = (ErrorClass.INVALID, ErrorClass.CONFLICT)
-
-
-class Settlement(msgspec.Struct):
-    """What came of a batch.
-
-    Attributes:
-        sides: record → system → what is remembered now; None where the record was deleted.
-        delivered: (record, system) of writes that are done.
-        undelivered: writes that must be tried again, or are dead letters.
-        reread: record → system → the record as it is now: to be decided again.
-        missing: record → systems where the record turned out to be gone.
-    """
-
-    sides: dict[int, dict[str, Side | None]] = {}
-    delivered: list[tuple[int, str]] = []
-    undelivered: list[Undelivered] = []
-    reread: dict[int, dict[str, Observation]] = {}
-    missing: dict[int, set[str]] = {}
 
 
 class Delivery:
@@ -263,20 +244,33 @@ class Delivery:
         self, system: str, operation: Operation, intents: Sequence[Intent], outcomes: Sequence[Outcome]
     ) -> None:
         tally = self._tally.of(system)
-        created = self._created_prints(system, intents, outcomes) if operation is Operation.CREATE else []
+        stored = [None if outcome.error else self._stored(system, outcome) for outcome in outcomes]
+        created = self._created_prints(system, intents, stored) if operation is Operation.CREATE else []
         for position, (intent, outcome) in enumerate(zip(intents, outcomes, strict=True)):
             if outcome.error is None or (operation is Operation.DELETE and outcome.error is ErrorClass.GONE):
-                side = self._side_after(
-                    intent, outcome, self._memories[intent.record], created[position] if created else b""
-                )
+                side = self._side_after(intent, outcome, stored[position], created[position] if created else b"")
                 self._settlement.sides.setdefault(intent.record, {})[system] = side
                 self._settlement.delivered.append((intent.record, system))
+                if side is not None:
+                    self._note_values(intent, stored[position])
                 _count(tally, operation)
             else:
                 self._unsettled(intent, outcome)
 
-    def _side_after(self, intent: Intent, outcome: Outcome, memory: Recollection, created: bytes) -> Side | None:
-        write, before = intent.write, memory.sides.get(intent.system)
+    def _note_values(self, intent: Intent, stored: Observation | None) -> None:
+        """Old values for the rules that need them, and the fields that the system stores in its own way."""
+        written = intent.write.values
+        if self._session.decider.bases.fields:
+            created = intent.write.operation is Operation.CREATE
+            names = self._session.rules.systems[intent.system].readable if created else written
+            there = stored.record.values if stored else written
+            said = {name: there.get(name) for name in names}
+            self._settlement.said.setdefault(intent.record, {})[intent.system] = said
+        if stored is not None:
+            self._settlement.compare(intent.system, intent.record, written, stored, self._session.kinds)
+
+    def _side_after(self, intent: Intent, outcome: Outcome, stored: Observation | None, created: bytes) -> Side | None:
+        write, before = intent.write, self._memories[intent.record].sides.get(intent.system)
         if write.operation is Operation.DELETE:
             return None
         reader = self._session.readers[intent.system]
@@ -284,7 +278,6 @@ class Delivery:
             return Side(outcome.key or "", reader.row(outcome.raw), created, outcome.version)
         assert before is not None
         slots = {name: self._session.rules.fields[name].field.slot for name in write.values}
-        stored = self._stored(intent.system, outcome)
         if stored is None:
             prints = {slots[name]: self._print(name, value) for name, value in write.values.items()}
             return Side(before.key, None, replaced(before.prints, prints, self._width), outcome.version)
@@ -298,14 +291,12 @@ class Delivery:
     def _width(self) -> int:
         return len(self._session.rules.fields)
 
-    def _created_prints(self, system: str, intents: Sequence[Intent], outcomes: Sequence[Outcome]) -> list[bytes]:
+    def _created_prints(
+        self, system: str, intents: Sequence[Intent], stored: Sequence[Observation | None]
+    ) -> list[bytes]:
         """What the new records read as: as stored where the system told, as written elsewhere."""
         prints = self._session.readers[system].prints([intent.write.values for intent in intents])
-        for position, outcome in enumerate(outcomes):
-            if outcome.stored is not None and outcome.error is None:
-                stored = self._stored(system, outcome)
-                prints[position] = stored.prints if stored else prints[position]
-        return prints
+        return [there.prints if there else written for there, written in zip(stored, prints, strict=True)]
 
     def _stored(self, system: str, outcome: Outcome) -> Observation | None:
         if outcome.stored is None:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import msgspec
 
 from fairlead.connectors.base import Page
+from fairlead.engine.arbiter import CLOCK_TOLERANCE
 from fairlead.engine.case import Case, Decision, FindingKind, Observation, Operation, Write
 from fairlead.engine.fingerprint import UNSEEN, WIDTH
 from fairlead.model.record import Value
@@ -27,7 +28,7 @@ from fairlead.state.base import (
 from fairlead.transport.failure import Failure
 from fairlead.worker.matching import Candidates, Matching, first_match
 from fairlead.worker.session import Session
-from fairlead.worker.tally import Note, Tally
+from fairlead.worker.tally import Note, Tally, skewed
 
 
 class Batch(msgspec.Struct):
@@ -81,6 +82,7 @@ class Intake:
         for key, its in zip(unmet, self.matching.keys(list(unmet.values())), strict=True):
             self.matching.hold(system, key, its, batch.commit)
         await self._leave(system, [record_of[i] for i in reading.left if i in record_of], batch)
+        self._note_skew(system, reading.observed.values())
         known = {record_of[i]: o for i, o in reading.observed.items() if i in record_of}
         await self._decide_known(system, known, batch)
         unknown = [o for i, o in reading.observed.items() if i not in record_of]
@@ -94,6 +96,18 @@ class Intake:
         """A person who was erased is not taken in again."""
         erased = await self._store.erased(system, [keys[i] for i, hit in found.items() if hit is None])
         return {i: hit for i, hit in found.items() if keys[i] not in erased} if erased else found
+
+    def _note_skew(self, system: str, observed: Iterable[Observation]) -> None:
+        """Tells of a clock that is ahead: its times decide nothing (`LatestWins`)."""
+        if not self._session.compares_times:
+            return
+        times = [at for o in observed for at in (o.record.modified, *o.record.times.values()) if at is not None]
+        ahead = max(times, default=self._session.now()) - self._session.now()
+        tally = self._tally.of(system)
+        if ahead > CLOCK_TOLERANCE:
+            if not tally.skew:
+                self._tally.note(Note(FindingKind.CLOCK_SKEW, system, "", skewed(ahead.total_seconds()), ""))
+            tally.skew = max(tally.skew, ahead.total_seconds())
 
     async def _decide_known(self, system: str, known: dict[int, Observation], batch: Batch) -> None:
         if not known:
@@ -163,7 +177,7 @@ class Intake:
         removed = {s: side for s, side in memory.sides.items() if s not in decision.sides}
         commit.tombstones += [(system, side.key, record) for system, side in removed.items()]
         frozen = {n: self._conflict(memory, n, values, now) for n, values in decision.frozen.items()}
-        after = Recollection(record, decision.sides, decision.away, {}, frozen)
+        after = Recollection(record, decision.sides, decision.away, {}, frozen, decision.bases)
         for system, write in decision.writes.items():
             self._queue(memory, system, write, after, batch, now)
         commit.delivered += [(record, s) for s in memory.pending if s not in after.pending]
@@ -303,7 +317,7 @@ class Intake:
         batch.commit.matches += [(key, record) for key in keys]
         self.matching.alive(system, [observation.record.key], batch.commit)
         decision = self._session.decider.fresh(system, observation, create_in)
-        memory = Recollection(record, decision.sides)
+        memory = Recollection(record, decision.sides, bases=decision.bases)
         batch.commit.records.append(memory)
         batch.memories[record] = memory
         for target, write in decision.writes.items():
@@ -335,7 +349,9 @@ class Intake:
             if system in memory.away:
                 continue
             side = msgspec.structs.replace(memory.sides[system], prints=unseen)
-            after = msgspec.structs.replace(memory, sides={**memory.sides, system: side}, away=memory.away | {system})
+            sides = {**memory.sides, system: side}
+            bases = self._session.decider.bases.kept(memory.bases, sides, {})
+            after = msgspec.structs.replace(memory, sides=sides, away=memory.away | {system}, bases=bases)
             batch.commit.records.append(after)
             batch.memories[record] = after
 

@@ -73,9 +73,10 @@ class Reader:
             reading.refused[readable[position]] = records[position]
         prints = self._prints.fields(self._encoded(columns), self._slots, self._width)
         keys, versions = page.keys, page.versions(readable)
-        modified = self._modified(page, readable)
+        modified, times = self._modified(page, readable), self._field_times(page, readable)
         for position, i in enumerate(readable):
-            record = Record(keys[i], records[position], versions[position], modified[position])
+            of_fields = times[position] if times else {}
+            record = Record(keys[i], records[position], versions[position], modified[position], of_fields)
             reading.observed[i] = Observation(record, prints[position], rows[i])
         for i in reading.broken:
             reading.observed.pop(i, None)
@@ -118,6 +119,14 @@ class Reader:
         if not self._times:
             return [None] * len(indices)
         return [_moment(native) for native in page.modified(indices)]
+
+    def _field_times(self, page: Page, indices: list[int]) -> list[dict[str, datetime | None]]:
+        """Per record, the times of the fields that have their own; nothing where no field has."""
+        fields = self._mapping.times
+        if not self._times or not fields:
+            return []
+        columns = [[_moment(native) for native in column] for column in page.columns(indices, list(fields.values()))]
+        return [dict(zip(fields, times, strict=True)) for times in zip(*columns, strict=True)]
 
 
 def _moment(native: object) -> datetime | None:

@@ -7,9 +7,11 @@ from datetime import UTC, datetime
 
 import msgspec
 
+from fairlead.engine.case import FindingKind
 from fairlead.model.health import Halted, Measured, RunSummary, SystemHealth, WorkerError
 from fairlead.state.base import Counts, RunRecord, StateError
 from fairlead.worker.run import RunReport
+from fairlead.worker.tally import SystemTally, skewed
 
 HISTORY = 5
 """Runs shown in a status."""
@@ -55,12 +57,21 @@ def broken(before: Measured, error: StateError) -> Measured:
 
 
 def _systems(before: Measured, report: RunReport) -> tuple[SystemHealth, ...]:
-    changes = {system.name: system.last_change_time for system in before.systems}
-    found = []
-    for name, tally in sorted(report.tally.systems.items()):
-        changed = moment(tally.last_change) if tally.last_change else changes.get(name)
-        found.append(SystemHealth(name, name not in report.failures, tally.reason, tally.message, changed))
-    return tuple(found)
+    known = {system.name: system for system in before.systems}
+    return tuple(
+        _system(known.get(name, SystemHealth(name, reachable=True)), name not in report.failures, tally)
+        for name, tally in sorted(report.tally.systems.items())
+    )
+
+
+def _system(before: SystemHealth, reachable: bool, tally: SystemTally) -> SystemHealth:
+    changed = moment(tally.last_change) if tally.last_change else before.last_change_time
+    reason, message = tally.reason, tally.message
+    if reachable and tally.skew:
+        reason, message = FindingKind.CLOCK_SKEW.value, skewed(tally.skew)
+    elif reachable and not tally.changed and before.reason == FindingKind.CLOCK_SKEW:
+        reason, message = before.reason, before.message  # nothing was read that says otherwise
+    return SystemHealth(before.name, reachable, reason, message, changed)
 
 
 def _summary(run: RunRecord) -> RunSummary:

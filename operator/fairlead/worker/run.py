@@ -21,10 +21,11 @@ from fairlead.connectors.base import Page
 from fairlead.engine.case import Case, Operation
 from fairlead.state.base import Commit, Found, Intent, RunRecord, Undelivered
 from fairlead.transport.failure import Failure
-from fairlead.worker.delivery import BATCH, Delivery, Settlement
+from fairlead.worker.delivery import BATCH, Delivery
 from fairlead.worker.guard import Halt, limit_of, plan_id
 from fairlead.worker.intake import Batch, Intake
 from fairlead.worker.session import Session
+from fairlead.worker.settlement import LossyFields, Settlement
 from fairlead.worker.tally import Tally
 
 T = TypeVar("T")
@@ -112,6 +113,7 @@ class Run:
         self._down: dict[str, Failure] = {}
         self._scanned: set[str] = set()
         self._intake = Intake(session, self.tally, self.id, self._down)
+        self._lossy = LossyFields(session.store)
         self._marks: dict[str, bytearray] = {}
         self._halt: Halt | None = None
         self._journal_id = 0
@@ -132,6 +134,7 @@ class Run:
     async def _pass(self) -> None:
         met = set(filter(None, (await self._store.meta(MET) or "").split(",")))
         await self._intake.prepare(met)
+        await self._lossy.prepare()
         self._down.update(await self._session.open())
         await self._replay()
         if self._kind is Kind.RESYNC:
@@ -356,14 +359,14 @@ class Run:
             recovering=recovering,
         )
         settlement = await delivery.send(batch.intents)
-        commit = self._settled(batch, settlement, settles)
+        commit = self._settled(batch, settlement, settles, recovering=recovering)
         await self._store.commit(commit)
         again = await self._decide_again(settlement)
         if recovering:
             await self._commit_and_send(again)
         return again
 
-    def _settled(self, batch: Batch, settlement: Settlement, settles: int) -> Commit:
+    def _settled(self, batch: Batch, settlement: Settlement, settles: int, *, recovering: bool) -> Commit:
         commit = Commit(settled=[settles], delivered=settlement.delivered, pending=settlement.undelivered)
         for record, sides in settlement.sides.items():
             memory = batch.memories[record]
@@ -372,19 +375,30 @@ class Run:
                     commit.tombstones.append((system, memory.sides[system].key, record))
                 elif system in self._marks:
                     _mark(self._marks[system], record)  # written in this run, so not missing from its scan
-            merged = {**memory.sides, **sides}
-            memory = msgspec.structs.replace(memory, sides={s: side for s, side in merged.items() if side is not None})
+            merged = {s: side for s, side in {**memory.sides, **sides}.items() if side is not None}
+            bases = self._session.decider.bases.kept(memory.bases, merged, settlement.said.get(record, {}))
+            memory = msgspec.structs.replace(memory, sides=merged, bases=bases)
             batch.memories[record] = memory
             if memory.sides:
                 commit.records.append(memory)
             else:
                 commit.forget.append(record)
+        now = self._session.clock()
+        commit.pending += self._waiting(batch, settlement, now, recovering=recovering)
+        self._lossy.report(settlement.lossy.values(), commit, self.tally, self.id, now)
+        return commit
+
+    def _waiting(self, batch: Batch, settlement: Settlement, now: float, *, recovering: bool) -> list[Undelivered]:
+        """Writes that are decided anew. One that may have arrived before still counts as tried."""
         waiting = {(record, system) for record, its in settlement.reread.items() for system in its}
         waiting |= {(record, system) for record, its in settlement.missing.items() for system in its}
-        now = self._session.clock()
-        intents = {(intent.record, intent.system): intent.write for intent in batch.intents}
-        commit.pending += [Undelivered(r, s, intents[r, s], now) for r, s in sorted(waiting)]
-        return commit
+        found = []
+        for intent in batch.intents:
+            if (intent.record, intent.system) in waiting:
+                before = batch.memories[intent.record].pending.get(intent.system)
+                attempts = max(before.attempts if before else 0, int(recovering))
+                found.append(Undelivered(intent.record, intent.system, intent.write, now, attempts=attempts))
+        return found
 
     async def _decide_again(self, settlement: Settlement) -> Batch:
         """Records that were found edited, created or deleted when they were about to be written."""

@@ -10,7 +10,7 @@ from fairlead.engine.case import Case, Observation, Write
 from fairlead.engine.decide import Decider
 from fairlead.engine.fingerprint import Fingerprints
 from fairlead.engine.rules import Rules
-from fairlead.model.syncpolicy import ConflictRule, SyncPolicy
+from fairlead.model.syncpolicy import SyncPolicy
 from fairlead.state.base import Layout, Recollection, Store, SystemLayout
 from fairlead.transport.failure import Failure
 from fairlead.worker.late import LateSystem
@@ -44,7 +44,10 @@ class Session:
         self.clock = clock
         self.prints = Fingerprints(store.key)
         self.decider = Decider(rules, self.prints)
-        times = any(rule.on_conflict is ConflictRule.LATEST_WINS for rule in rules.fields.values())
+        self.kinds = {name: rule.field.kind for name, rule in rules.fields.items()}
+        times = any(rule.compares_times for rule in rules.fields.values())
+        self.compares_times = times
+        """Whether some rule looks at when systems say that something changed."""
         self.readers = {n: Reader(rule, rules, self.prints, times=times) for n, rule in rules.systems.items()}
 
     def capabilities(self, system: str) -> Capabilities:
@@ -90,6 +93,8 @@ class Session:
             competing={name: frozenset(conflict.values) for name, conflict in memory.frozen.items()},
             deleted=deleted,
             create_in=create_in,
+            unsure=frozenset(system for system, item in memory.pending.items() if item.attempts),
+            bases=memory.bases,
         )
 
 
@@ -103,4 +108,4 @@ def layout_of(policy: SyncPolicy, rules: Rules) -> Layout:
             for f in mapping.fields
         }
         systems[spec.name] = SystemLayout(f"{spec.connection}/{spec.object}/{spec.key or ''}", fields)
-    return Layout(tuple(rules.fields), systems)
+    return Layout(tuple(rules.fields), systems, tuple(name for name, rule in rules.fields.items() if rule.keeps_base))

@@ -15,6 +15,8 @@ class SystemTally(msgspec.Struct):
     deleted: int = 0
     failed: int = 0
     last_change: float | None = None
+    skew: float = 0.0
+    """Seconds by which the system's clock is ahead, where that matters; 0 when it is right."""
     reason: str = ""
     message: str = ""
     """Why the system could not be used, empty when it could."""
@@ -28,6 +30,14 @@ class Note(msgspec.Struct, frozen=True):
     field: str
     rule: str
     winner: str
+
+
+def skewed(seconds: float) -> str:
+    """What is said of a clock that is ahead."""
+    return (
+        f"its clock is {int(seconds // 60)} minutes ahead, so its times decide nothing: LatestWins goes by priority "
+        "until it is set right"
+    )
 
 
 NOTES = 100

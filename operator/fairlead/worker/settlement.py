@@ -1,0 +1,93 @@
+"""Settlement: what came of a batch of writes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import msgspec
+
+from fairlead.engine.canonical import Kind
+from fairlead.engine.case import FindingKind, Observation, Side
+from fairlead.model.record import Value
+from fairlead.state.base import AuditEntry, Commit, Store, Undelivered
+from fairlead.worker.tally import Note, Tally
+
+WRITTEN = "(written)"
+"""Stands for a system in the audit of a lossy field: what was written there."""
+
+_LOSSY = "lossy"
+"""Fact in the store: the fields that were reported, as `system/field`, comma separated."""
+
+_STORES_OTHERWISE = "stores it otherwise than it was written: that counts as seen, and is not written again"
+
+
+class Lossy(msgspec.Struct, frozen=True):
+    """One system stored one field otherwise than it was written."""
+
+    system: str
+    field: str
+    record: int
+    written: Value
+    stored: Value
+
+
+class Settlement(msgspec.Struct):
+    """What came of a batch.
+
+    Attributes:
+        sides: record → system → what is remembered now; None where the record was deleted.
+        said: record → system → the values that the fingerprints in `sides` were taken of.
+        delivered: (record, system) of writes that are done.
+        undelivered: writes that must be tried again, or are dead letters.
+        reread: record → system → the record as it is now: to be decided again.
+        missing: record → systems where the record turned out to be gone.
+        lossy: (system, field) → the first value that was stored otherwise than it was written.
+    """
+
+    sides: dict[int, dict[str, Side | None]] = {}
+    said: dict[int, dict[str, Mapping[str, Value]]] = {}
+    delivered: list[tuple[int, str]] = []
+    undelivered: list[Undelivered] = []
+    reread: dict[int, dict[str, Observation]] = {}
+    missing: dict[int, set[str]] = {}
+    lossy: dict[tuple[str, str], Lossy] = {}
+
+    def compare(
+        self, system: str, record: int, written: Mapping[str, Value], stored: Observation, kinds: Kinds
+    ) -> None:
+        """Notes the fields that were stored otherwise than they were written."""
+        for name, value in written.items():
+            there = stored.record.values.get(name)
+            if there == value or name not in stored.record.values or (system, name) in self.lossy:
+                continue
+            if kinds[name].print_bytes(there) != kinds[name].print_bytes(value):
+                self.lossy[system, name] = Lossy(system, name, record, value, there)
+
+
+Kinds = Mapping[str, Kind]
+
+
+class LossyFields:
+    """Reports each lossy field of a policy once, however many runs meet it."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._known: set[str] = set()
+
+    async def prepare(self) -> None:
+        """Learns what was reported."""
+        self._known = set(filter(None, (await self._store.meta(_LOSSY) or "").split(",")))
+
+    def report(self, found: Iterable[Lossy], commit: Commit, tally: Tally, run: str, now: float) -> None:
+        """Adds what is new to the transaction."""
+        for item in found:
+            name = f"{item.system}/{item.field}"
+            if name in self._known:
+                continue
+            self._known.add(name)
+            commit.meta[_LOSSY] = ",".join(sorted(self._known))
+            rule = f"{item.system} {_STORES_OTHERWISE}"
+            tally.note(Note(FindingKind.LOSSY_FIELD, item.system, item.field, rule, item.system))
+            values = {WRITTEN: item.written, item.system: item.stored}
+            kind = FindingKind.LOSSY_FIELD.value
+            commit.audit.append(AuditEntry(now, run, item.record, item.field, kind, rule, item.system, values))
