@@ -204,11 +204,11 @@ class RestObject:
         """The time before which a reading misses nothing, told by its first answer.
 
         What is written later is stamped later than the newest record of that answer. Where that record is old, the
-        answer's own date serves, less what clocks may differ. A look-back covers what shows up late.
+        answer's own date serves, less what clocks may differ. The look-back covers what shows up late, by either clock.
         """
         date = first.answer.date or datetime.now(UTC) - SKEW
         newest = max(filter(None, map(self._shape.moment, first.records)), default=EPOCH)
-        return min(date - self._lookback, max(newest, date - max(SKEW, self._lookback)))
+        return min(date, max(newest, date - SKEW)) - self._lookback
 
     def _page(self, records: Sequence[Native], label: str, cursor: str | None = None) -> JSONPage:
         return JSONPage(self._shape, self._shape.keys(records, label), records, cursor=cursor)
