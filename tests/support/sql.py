@@ -9,7 +9,7 @@ from typing import Any
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
-from fairlead.connectors.base import NativeWrite, Operation, Outcome, System, Verdict
+from fairlead.connectors.base import Client, NativeWrite, Operation, Outcome, System, Verdict
 from fairlead.connectors.postgres import PostgresDatabase
 from fairlead.connectors.sqlite import SQLiteDatabase
 from fairlead.testing.connector import PATHS
@@ -124,7 +124,7 @@ def postgres_client(
 
 
 @asynccontextmanager
-async def opened(client: PostgresDatabase, table: str, *paths: str, **how: str | None) -> AsyncIterator[System]:
+async def opened(client: Client, table: str, *paths: str, **how: str | None) -> AsyncIterator[System]:
     """One table of a client that is closed afterwards."""
     try:
         yield await client.open(table, paths=paths, **{"key": None, "modified": None, **how})

@@ -44,7 +44,12 @@ _BY_TEXT: tuple[tuple[str, type[Failure], str, str], ...] = (
         r"password authentication failed|no password supplied|role .* does not exist|authentication failed",
         *_BY_STATE["28"],
     ),
-    (r"no pg_hba\.conf entry.*no encryption", Misconfigured, "TLSFailed", "asks for TLS: remove sslmode from spec.url"),
+    (
+        r"(no pg_hba\.conf entry|pg_hba\.conf rejects).*no encryption",
+        Misconfigured,
+        "TLSFailed",
+        "lets this user not in from here without TLS: remove sslmode from spec.url, or add a line to its pg_hba.conf",
+    ),
     (
         "no pg_hba.conf entry|pg_hba.conf rejects",
         AuthRejected,
