@@ -31,10 +31,10 @@ key() {
 # keep PREFIX FILE NAME: moves a finished file into the cache, in place of its forerunners.
 keep() { rm -f "$cache/$1"-*; mv "$2" "$cache/$3"; }
 
-# base NAME PACKAGE,...: the layer of a Debian with these packages, and of the user that pods run as.
+# base NAME PACKAGE,...: makes the layer of a Debian with these packages, and of the user that pods run as.
 base() {
-  local file=base-$1-$suite-$machine.tar tree=$work/$1
-  [ ! -f "$cache/$file" ] || return 0
+  local file tree=$work/$1; file=$(base_layer "$1")
+  [ ! -f "$file" ] || return 0
   say "making a Debian $suite with $2, once"
   debootstrap --variant=minbase --include="$2" "$suite" "$tree" >"$work/debootstrap.log" 2>&1 \
     || { tail -n 15 "$work/debootstrap.log" >&2; exit 1; }
@@ -42,17 +42,20 @@ base() {
   echo 'fairlead:x:65532:' >>"$tree/etc/group"
   mkdir -p "$tree/var/lib/fairlead"; chown 65532:65532 "$tree/var/lib/fairlead"
   rm -rf "$tree"/var/cache/apt/* "$tree"/var/lib/apt/lists/* "$tree"/var/lib/postgresql/* "$tree"/var/log/* \
-    "$tree"/usr/share/{doc,man,locale,info}
+    "$tree"/usr/share/{doc,man,locale,info,i18n}
+  # PostgreSQL compiles queries with LLVM where it is there; it takes half of the layer
+  rm -rf "$tree"/usr/lib/*/lib{LLVM,z3}* "$tree"/usr/lib/postgresql/*/lib/{bitcode,llvmjit*}
   tar -C "$tree" --exclude='./proc/*' --exclude='./sys/*' --exclude='./dev/*' -cf "$work/base.tar" .
-  keep "base-$1" "$work/base.tar" "$file"
+  keep "base-$1" "$work/base.tar" "${file##*/}"
 }
+base_layer() { echo "$cache/base-$1-$suite-$machine-$(declare -f base | sha256sum | cut -c1-8).tar"; }
 
 # packages LAYER PIP-ARGUMENT...: a layer of Python packages in /opt/fairlead, compiled by the image's own Python.
 packages() {
   local file=$1 tree=$work/packages minor platforms=(); shift
   for minor in $(seq 36 -1 17); do platforms+=(--platform "manylinux_2_${minor}_$machine"); done
   rm -rf "$tree"; mkdir "$tree"
-  tar -C "$tree" -xf "$cache/base-python-$suite-$machine.tar"
+  tar -C "$tree" -xf "$(base_layer python)"
   "$host_python" -m pip install -q --disable-pip-version-check --no-compile --target "$tree/opt/fairlead" \
     --python-version $python --implementation cp --only-binary=:all: --platform "manylinux2014_$machine" \
     "${platforms[@]}" "$@" >&2
@@ -81,7 +84,7 @@ fairlead() {
     printf '#!/bin/sh\nexec /usr/bin/python3 -m fairlead "$@"\n' >"$app/usr/bin/fairlead"; chmod 755 "$app/usr/bin/fairlead"
     tar -C "$app" --owner=0 --group=0 -rf "$work/project.tar" usr
     wrap "fairlead:$(sed -n 's/^version = "\(.*\)"/\1/p' "$root/pyproject.toml")" "$work/image.tar" \
-      --layer "$cache/base-python-$suite-$machine.tar" --layer "$cache/$dependencies" \
+      --layer "$(base_layer python)" --layer "$cache/$dependencies" \
       --layer "$work/project.tar" --env PYTHONPATH=/opt/fairlead --env PYTHONUNBUFFERED=1 --entrypoint /usr/bin/fairlead
     keep fairlead "$work/image.tar" "$image"
   fi
@@ -95,7 +98,7 @@ postgres() {
     mkdir -p "$work/app/usr/local/bin"
     install -m 755 "$here/postgres.sh" "$work/app/usr/local/bin/docker-entrypoint.sh"
     tar -C "$work/app" --owner=0 --group=0 -cf "$work/app.tar" .
-    wrap postgres:15 "$work/image.tar" --layer "$cache/base-postgresql-$suite-$machine.tar" --layer "$work/app.tar" \
+    wrap postgres:15 "$work/image.tar" --layer "$(base_layer postgresql)" --layer "$work/app.tar" \
       --env LANG=C.UTF-8 --entrypoint /usr/local/bin/docker-entrypoint.sh
     keep postgres "$work/image.tar" "$image"
   fi

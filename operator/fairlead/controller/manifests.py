@@ -278,6 +278,11 @@ def _pod(inputs: Inputs) -> Object:
 
 
 def _container(inputs: Inputs) -> Object:
+    """The worker. Its pod is ready when the process works; how the policy is doing stands in the policy's status.
+
+    A long first run, a system that is down and a tripped guard are no faults of the worker, and a pod that were not
+    ready would hide them.
+    """
     directories = ["--config", CONFIG_DIRECTORY, "--secrets", SECRETS_DIRECTORY, "--state", STATE_DIRECTORY]
     return {
         "name": "worker",
@@ -288,7 +293,7 @@ def _container(inputs: Inputs) -> Object:
         "ports": [{"name": "http", "containerPort": PORT, "protocol": "TCP"}],
         "startupProbe": _http_probe("/healthz", periodSeconds=2, failureThreshold=60),
         "livenessProbe": _http_probe("/healthz", periodSeconds=20, failureThreshold=3),
-        "readinessProbe": _http_probe("/readyz", periodSeconds=5, failureThreshold=3),
+        "readinessProbe": _http_probe("/healthz", periodSeconds=5, failureThreshold=3),
         "resources": {**inputs.worker.resources, **inputs.policy.spec.worker.resources},
         "securityContext": {
             "allowPrivilegeEscalation": False,
