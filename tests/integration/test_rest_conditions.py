@@ -216,6 +216,19 @@ def test_who_compares_no_versions_must_be_able_to_read(write_: str) -> None:
     assert caught.value.message == message
 
 
+@pytest.mark.parametrize("condition", ["ETag", "ReadBefore"])
+async def test_a_key_that_cannot_stand_in_a_path_is_not_taken_for_gone(system: HTTPSystem, condition: str) -> None:
+    spec = writes(update={"condition": condition})
+    spec["objects"][0]["read"]["byIDs"] = {"path": "/{object}/{key}"}
+    async with opened(system, spec) as thing:
+        outcome = await write(thing, renaming(".."))
+    assert (outcome.error, outcome.message, sent(system)) == (
+        ErrorClass.INVALID,
+        "PATCH /customers/{key}: this key cannot stand in a path",
+        [],
+    )
+
+
 # --- deletes ---
 
 

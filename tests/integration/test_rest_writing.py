@@ -1,5 +1,6 @@
 """Creates of the REST connector, alone and by the batch: none is doubled, and what came of each is told."""
 
+import asyncio
 from collections.abc import Iterator
 
 import orjson
@@ -266,6 +267,18 @@ async def test_five_lost_answers_in_a_row_stop_the_rest(system: HTTPSystem) -> N
     async with opened(system, BLIND, limits=ONE) as thing:
         outcomes = await thing.write([creation(n) for n in range(20)])
     assert ([outcome.uncertain for outcome in outcomes], len(system.seen)) == ([True] * 5 + [False] * 15, 5)
+
+
+async def test_writes_that_are_cancelled_leave_the_connector_usable(system: HTTPSystem) -> None:
+    system.faults.add(Fault(FaultKind.SLOW, seconds=5, method="POST", times=3))
+    async with opened(system, ALONE, limits={"concurrency": 3}) as thing:
+        task = asyncio.create_task(thing.write([creation(n) for n in range(9)]))
+        while len(system.seen) < 3:  # noqa: ASYNC110 - the server lives in a thread of its own
+            await asyncio.sleep(0.001)
+        task.cancel()
+        await asyncio.wait([task])
+        outcomes = await thing.write([creation(n) for n in range(3)])
+    assert (task.cancelled(), [outcome.error for outcome in outcomes]) == (True, [None] * 3)
 
 
 async def test_what_the_connector_does_not_declare_is_told(system: HTTPSystem) -> None:

@@ -1,6 +1,7 @@
 """How lists go on, and how it is noticed that they do not go on as they should."""
 
 import asyncio
+import tracemalloc
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -159,6 +160,33 @@ def test_offsets_of_one_record_a_page_could_not_overlap() -> None:
     with pytest.raises(Misconfigured) as caught:
         pager(Pagination.OFFSET, size=1)
     assert caught.value.message == "GET /things is read by offset: write paginate.size: 2 or more"
+
+
+@pytest.mark.parametrize("kind", Pagination)
+def test_memory_does_not_grow_with_the_list(kind: Pagination) -> None:
+    class Endless(Server):
+        """Makes its records as they are asked for."""
+
+        async def ask(self, query: dict[str, str]) -> Answer:
+            start = 100 * (int(query["page"]) - 1) if "page" in query else int(query.get("at", "0"))
+            end = min(start + 100, 40_000)
+            more = end < 40_000
+            headers = {"link": f'</things?at={end}>; rel="next"'} if more else {}
+            records = [{"id": f"{number:020}", "text": "x" * 200} for number in range(start, end)]
+            return Answer(200, headers, b"", {"items": records, "next": str(end) if more else None})
+
+    async def peak() -> tuple[int, int]:
+        count = 0
+        tracemalloc.start()
+        server = Endless([])
+        async for chunk in pager(kind, 100).pages(server.ask, server.follow):
+            count += len(chunk.records)
+        found = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return count, found
+
+    count, most = asyncio.run(peak())
+    assert (count, most < 1_000_000) == (40_000, True)
 
 
 # --- lists that move under the reader ---

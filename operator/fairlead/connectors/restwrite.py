@@ -183,6 +183,8 @@ class Writer:
         A version that is known already spares the reading: the system itself compares it. Where none is compared, the
         record is judged anew before every attempt, for it may have been edited while one waited.
         """
+        if not declared.call.takes({"key": write.key or ""}):  # which does not mean that the record is gone
+            return Outcome(ErrorClass.INVALID, f"{declared.call.label}: this key cannot stand in a path", key=write.key)
         version = write.version if declared.etag else None
         tried: object = version
         refusal: Failure | None = None
