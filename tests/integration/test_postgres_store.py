@@ -8,7 +8,17 @@ import psycopg
 import pytest
 
 from fairlead.engine.case import Side
-from fairlead.state.base import STALE, Commit, StateCorrupted, StateError, StateLocked, StateNewer, Store
+from fairlead.state.base import (
+    STALE,
+    AuditEntry,
+    Commit,
+    StateCorrupted,
+    StateError,
+    StateFull,
+    StateLocked,
+    StateNewer,
+    Store,
+)
 from fairlead.state.postgres import PostgresStore
 from fairlead.state.postgres_schema import IDENTIFIER, schema_name
 from fairlead.state.sqlite import SQLiteStore
@@ -163,6 +173,20 @@ async def test_a_server_that_cannot_be_reached_is_said_so(database: str) -> None
     unreachable = store_of(f"{database} port=1")
     with pytest.raises(StateError, match="cannot be reached"):
         await unreachable.open(LAYOUT)
+
+
+async def test_a_full_disk_changes_nothing_and_says_so(store) -> None:
+    """The server's own answer to a full disk (53100), given by a trigger: filling a disk takes long."""
+    await store._connection.execute(
+        "CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS "
+        "$$ BEGIN RAISE EXCEPTION 'could not extend file' USING ERRCODE = 'disk_full'; END $$; "
+        "CREATE TRIGGER full_disk BEFORE INSERT ON audit FOR EACH ROW EXECUTE FUNCTION full_disk()"
+    )
+    entry = AuditEntry(1.0, "r1", 1, "name", "Conflict", "onConflict: Manual", "", {})
+    with pytest.raises(StateFull, match="has no space left: free some, or enlarge its disk; nothing was lost"):
+        await store.commit(Commit(records=ONE.records, audit=[entry]))
+    assert await store.known("crm") == 0
+    await store.commit(ONE)
 
 
 async def test_a_standby_that_only_reads_is_said_so(store) -> None:

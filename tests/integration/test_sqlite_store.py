@@ -2,15 +2,25 @@
 
 import sqlite3
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
 from fairlead.engine.case import Side
-from fairlead.state.base import Commit, StateCorrupted, StateFull, StateNewer, Store
+from fairlead.state.base import (
+    Commit,
+    Conflict,
+    StateCorrupted,
+    StateError,
+    StateFull,
+    StateKeyWrong,
+    StateNewer,
+    Store,
+)
 from fairlead.state.sqlite import SQLiteStore
-from fairlead.testing.store import LAYOUT, StoreSuite, prints, recollection
+from fairlead.state.tables import Step
+from fairlead.testing.store import KEY, LAYOUT, OTHER_KEY, StoreSuite, prints, recollection
 from support.stores import InPostgres
 
 
@@ -77,3 +87,37 @@ async def test_a_scratch_store_is_a_copy_that_leaves_the_file_alone(tmp_path: Pa
     assert (await scratch.known("crm"), await store.known("crm")) == (2, 1)
     await scratch.close()
     await store.close()
+
+
+class Tired(SQLiteStore):
+    """Does some transactions, and then no more."""
+
+    left = 1000
+
+    async def _apply(self, steps: Sequence[Step]) -> None:
+        if self.left == 0:
+            raise StateError("no more")
+        self.left -= 1
+        await super()._apply(steps)
+
+
+@pytest.mark.parametrize("done", range(1, 5))
+async def test_a_change_of_keys_that_breaks_off_is_ended_later_and_needs_both_keys(tmp_path: Path, done: int) -> None:
+    store = Tired(tmp_path / "state.db")
+    await store.open(LAYOUT)
+    await store.unlock([KEY])
+    many = [Conflict(n, "name", {"crm": f"v{n}"}, float(n)) for n in range(1, 1300)]
+    await store.commit(Commit(frozen=many))
+    store.left = done
+    with pytest.raises(StateError, match="no more"):
+        await store.unlock([OTHER_KEY, KEY])
+    await store.close()
+    reopened = SQLiteStore(tmp_path / "state.db")
+    await reopened.open(LAYOUT)
+    for keys in ([KEY], [OTHER_KEY]):
+        with pytest.raises(StateKeyWrong):
+            await reopened.unlock(keys)
+    await reopened.unlock([OTHER_KEY, KEY])
+    await reopened.unlock([OTHER_KEY])
+    assert await reopened.conflicts() == many
+    await reopened.close()

@@ -490,6 +490,24 @@ class StoreSuite:
         assert len(await reopened.conflicts()) == 1
         await reopened.close()
 
+    async def test_old_values_move_along(self, again: Callable[[], Store], elsewhere: Callable[[], Store]) -> None:
+        layout = Layout(LAYOUT.fields, LAYOUT.systems, kept=("name",))
+        side = Side("a", 1, prints(5, 6))
+        record = Recollection(1, {"crm": side}, bases={"name": {prints(6): "old", prints(7): Decimal("1.50")}})
+        first = again()
+        await first.open(layout)
+        await first.unlock([KEY])
+        await first.commit(Commit(records=[record]))
+        exported = [lines async for lines in first.export()]
+        await first.close()
+        second = elsewhere()
+        await second.restore(streamed(exported))
+        await second.unlock([OTHER_KEY, KEY])
+        assert await second.recall([1]) == {1: record}
+        await second.erase("crm", "a")
+        assert await second.recall([1]) == {}
+        await second.close()
+
     async def test_a_state_is_imported_into_an_empty_store_only(
         self, store: Store, elsewhere: Callable[[], Store]
     ) -> None:
