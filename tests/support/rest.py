@@ -14,6 +14,7 @@ from fairlead.connectors.rest import RestClient, RestObject
 from fairlead.model.connection import Connection
 from fairlead.model.connector import Connector, ErrorRule
 from fairlead.model.record import Native
+from fairlead.testing.http_faults import Fault, FaultKind
 from fairlead.testing.http_system import HTTPSystem
 from fairlead.transport.answer import Request
 from fairlead.transport.exchange import Bounds
@@ -70,6 +71,11 @@ class NoWaiting:
         self.waits.append(seconds)
         self.now += seconds
         await asyncio.sleep(0)
+
+
+def bounds_for(fault: Fault) -> Bounds:
+    """Little patience with what is slow, and none lost with anything else on a busy machine."""
+    return Bounds(silence=0.3) if fault.kind is FaultKind.SLOW else Bounds()
 
 
 @asynccontextmanager

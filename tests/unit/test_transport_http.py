@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from fairlead.testing.http_faults import Fault, FaultKind
 from fairlead.testing.http_system import HTTPSystem, Logins
@@ -15,7 +16,7 @@ from fairlead.transport.answer import About
 from fairlead.transport.exchange import Bounds
 from fairlead.transport.failure import Failure, Invalid, Lost, Misconfigured, Throttled, Transient
 from fairlead.transport.http import HTTPClient
-from support.rest import NoWaiting, http_to, ref, request_to
+from support.rest import NoWaiting, bounds_for, http_to, ref, request_to
 
 
 @pytest.fixture
@@ -245,7 +246,7 @@ LOSSES = [
     (Fault(FaultKind.LOSE_ANSWER, times=9), "ConnectionLost", "{host} hung up on POST /customers"),
     (Fault(FaultKind.TRUNCATE, times=9), "TruncatedAnswer", "the answer to POST /customers ends in the middle"),
     (Fault(FaultKind.RESET, times=9), "ConnectionLost", "{host} hung up on POST /customers"),
-    (Fault(FaultKind.SLOW, seconds=0.3, times=9), "Timeout", "POST /customers was silent for 0.05 s"),
+    (Fault(FaultKind.SLOW, seconds=9, times=9), "Timeout", "POST /customers was silent for 0.3 s"),
     (Fault(FaultKind.STATUS, status=502, times=9), "Unavailable", "POST /customers answered 502 (injected)"),
     (
         Fault(FaultKind.STATUS, status=200, body='{"id":', times=9),
@@ -260,15 +261,15 @@ async def test_a_create_whose_answer_is_lost_is_not_sent_again(
     system: HTTPSystem, fault: Fault, reason: str, message: str
 ) -> None:
     system.faults.add(fault)
-    async with http_to(system, bounds=Bounds(silence=0.05)) as client:
+    async with http_to(system, bounds=bounds_for(fault)) as client:
         failure = await failure_of(client, Lost, method="POST", body=b'{"email": "a@x"}', repeatable=False)
     assert (failure.reason, failure.message, len(system.seen)) == (reason, message.format(host=host(system)), 1)
 
 
 @pytest.mark.parametrize("fault", [fault for fault, _, _ in LOSSES])
 async def test_what_may_be_repeated_is_sent_again(system: HTTPSystem, fault: Fault) -> None:
-    system.faults.add(Fault(**{name: getattr(fault, name) for name in fault.__struct_fields__} | {"times": 2}))
-    async with http_to(system, bounds=Bounds(silence=0.05)) as client:
+    system.faults.add(replace(fault, times=2))
+    async with http_to(system, bounds=bounds_for(fault)) as client:
         create = request_to(client, method="POST", body=b'{"email": "a@x"}', headers={"Idempotency-Key": "1"})
         assert (await client.send(create)).status in (200, 201)
     assert (len(system.seen), len(system.store.values("customers"))) == (3, 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from copy import copy
 from enum import StrEnum
 
 import msgspec
@@ -65,7 +66,7 @@ class Faults:
     def add(self, fault: Fault) -> None:
         """Lets it happen to the next requests that match."""
         with self._lock:
-            self._waiting.append(fault)
+            self._waiting.append(copy(fault))
 
     def clear(self) -> None:
         """Lets nothing happen any more."""
