@@ -9,8 +9,7 @@ from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
 
-import cel
-from cel.stdlib import add_stdlib_to_context
+from fairlead.model.language import add_stdlib_to_context, cel
 
 logging.getLogger("cel").setLevel(logging.CRITICAL)  # it warns with the arguments of what failed: record values
 

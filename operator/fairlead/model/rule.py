@@ -11,10 +11,9 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
-import cel
 import msgspec
-from cel.stdlib import add_stdlib_to_context
 
+from fairlead.model.language import add_stdlib_to_context, cel
 from fairlead.model.problem import Path
 
 _UNITS = {"": 1, "m": 1e-3, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12} | {

@@ -6,9 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import cel
-from cel.stdlib import STDLIB_FUNCTIONS, add_stdlib_to_context
-
+from fairlead.model.language import STDLIB_FUNCTIONS, add_stdlib_to_context, cel
 from fairlead.model.problem import near
 
 MAX_LENGTH = 2048

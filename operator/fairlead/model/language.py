@@ -1,0 +1,16 @@
+"""CEL, the expression language, without the command line that its library imports with it.
+
+That command line brings in terminal libraries of 9 MB, which no worker needs. A worker is meant to be small at rest.
+"""
+
+from __future__ import annotations
+
+import sys
+from types import ModuleType
+
+sys.modules.setdefault("cel.cli", ModuleType("cel.cli"))
+
+import cel  # noqa: E402 - the library must find the place of its command line taken
+from cel.stdlib import STDLIB_FUNCTIONS, add_stdlib_to_context  # noqa: E402
+
+__all__ = ["STDLIB_FUNCTIONS", "add_stdlib_to_context", "cel"]
