@@ -165,6 +165,20 @@ class Intake:
             elif key not in here:
                 self._wait([cases.pop(record)], batch)
 
+    async def look_again(
+        self, reread: Mapping[int, Mapping[str, Observation]], cases: dict[int, Case], batch: Batch
+    ) -> None:
+        """Reads records whose edit a write came upon, where rules look at times: its answer tells none."""
+        if not self._session.compares_times:
+            return
+        timeless: dict[str, list[int]] = {}
+        for record, observed in reread.items():
+            for system, observation in observed.items():
+                if record in cases and observation.record.modified is None and system in cases[record].sides:
+                    timeless.setdefault(system, []).append(record)
+        for system, records in timeless.items():
+            await self._fetch_into(system, [record for record in records if record in cases], cases, batch)
+
     def _wait(self, cases: Iterable[Case], batch: Batch) -> None:
         """Remembers to read again what could not be decided; nothing of it counts as seen."""
         for case in cases:

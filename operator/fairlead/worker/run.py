@@ -125,6 +125,8 @@ class Run:
             StateError: the state cannot be used; nothing was lost.
         """
         started = self._session.clock()
+        for name in self._session.systems:
+            self.tally.of(name)  # also of a system that has nothing new
         try:
             await self._pass()
         except Stopped:
@@ -384,21 +386,9 @@ class Run:
             else:
                 commit.forget.append(record)
         now = self._session.clock()
-        commit.pending += self._waiting(batch, settlement, now, recovering=recovering)
+        commit.pending += settlement.waiting(batch.intents, batch.memories, now, recovering=recovering)
         self._lossy.report(settlement.lossy.values(), commit, self.tally, self.id, now)
         return commit
-
-    def _waiting(self, batch: Batch, settlement: Settlement, now: float, *, recovering: bool) -> list[Undelivered]:
-        """Writes that are decided anew. One that may have arrived before still counts as tried."""
-        waiting = {(record, system) for record, its in settlement.reread.items() for system in its}
-        waiting |= {(record, system) for record, its in settlement.missing.items() for system in its}
-        found = []
-        for intent in batch.intents:
-            if (intent.record, intent.system) in waiting:
-                before = batch.memories[intent.record].pending.get(intent.system)
-                attempts = max(before.attempts if before else 0, int(recovering))
-                found.append(Undelivered(intent.record, intent.system, intent.write, now, attempts=attempts))
-        return found
 
     async def _decide_again(self, settlement: Settlement) -> Batch:
         """Records that were found edited, created or deleted when they were about to be written."""
@@ -415,6 +405,7 @@ class Run:
             )
             for record, memory in memories.items()
         }
+        await self._intake.look_again(settlement.reread, cases, batch)
         await self._intake.decide(cases, memories, batch)
         return batch
 

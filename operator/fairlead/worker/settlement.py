@@ -9,7 +9,7 @@ import msgspec
 from fairlead.engine.canonical import Kind
 from fairlead.engine.case import FindingKind, Observation, Side
 from fairlead.model.record import Value
-from fairlead.state.base import AuditEntry, Commit, Store, Undelivered
+from fairlead.state.base import AuditEntry, Commit, Intent, Recollection, Store, Undelivered
 from fairlead.worker.tally import Note, Tally
 
 WRITTEN = "(written)"
@@ -62,6 +62,19 @@ class Settlement(msgspec.Struct):
                 continue
             if kinds[name].print_bytes(there) != kinds[name].print_bytes(value):
                 self.lossy[system, name] = Lossy(system, name, record, value, there)
+
+    def waiting(
+        self, intents: Iterable[Intent], memories: Mapping[int, Recollection], now: float, *, recovering: bool
+    ) -> list[Undelivered]:
+        """Writes that are decided anew. One that may have arrived before still counts as tried."""
+        found = []
+        for intent in intents:
+            record, system = intent.record, intent.system
+            if system in self.reread.get(record, ()) or system in self.missing.get(record, ()):
+                before = memories[record].pending.get(system)
+                attempts = max(before.attempts if before else 0, int(recovering))
+                found.append(Undelivered(record, system, intent.write, now, attempts=attempts))
+        return found
 
 
 Kinds = Mapping[str, Kind]
