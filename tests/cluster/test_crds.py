@@ -95,6 +95,11 @@ def test_a_fresh_resource_is_not_yet_current(client: httpx.Client, namespace: st
         ({"storageClassName": "fast"}, {"storageClassName": "slow"}, False),
         ({}, {"storageClassName": "fast"}, False),
         ({"storageClassName": "fast"}, {}, False),
+        ({"size": "2Gi"}, {}, False),
+        ({"size": "512Mi"}, {}, True),
+        ({"size": "2Gi", "storageClassName": "fast"}, {"store": "Postgres", "connection": "state"}, True),
+        ({"store": "Postgres", "connection": "state"}, {"storageClassName": "slow", "size": "1Mi"}, True),
+        ({"store": "Postgres", "connection": "state"}, {"store": "Postgres", "connection": "other"}, True),
     ],
 )
 def test_a_change_of_the_volume_is_judged_alike(
