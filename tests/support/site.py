@@ -136,8 +136,9 @@ class Site:
         try:
             yield process
         finally:
-            process.kill()
-            process.communicate()
+            if process.poll() is None:
+                process.kill()
+                process.communicate()
 
 
 def _command(arguments: tuple[str, ...]) -> list[str]:

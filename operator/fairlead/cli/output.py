@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from enum import StrEnum
@@ -31,7 +32,7 @@ class Log(StrEnum):
 
 
 def console() -> Console:
-    """Standard output; colours only on a terminal."""
+    """Standard output; colours only on a terminal, and not where NO_COLOR is set (no-color.org)."""
     return Console(highlight=False, soft_wrap=True)
 
 
@@ -40,7 +41,7 @@ def log_to_stderr(log: Log) -> None:
     renderer = (
         structlog.processors.JSONRenderer()
         if log is Log.JSON
-        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty() and not os.environ.get("NO_COLOR"))
     )
     shared: list[Processor] = [
         structlog.processors.add_log_level,

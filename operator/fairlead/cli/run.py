@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 import time
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -15,8 +17,11 @@ from rich.markup import escape
 
 from fairlead.cli.load import load_or_explain, secrets_of
 from fairlead.cli.output import COLUMNS, Log, Output, console, log_to_stderr, policy_row, table
+from fairlead.cli.progress import Progress
+from fairlead.cli.telling import Machines, People
 from fairlead.model.bundle import Bundle
-from fairlead.model.health import PolicyReason, conclude
+from fairlead.model.common import counted
+from fairlead.model.health import Conclusion, PolicyReason, conclude
 from fairlead.model.syncpolicy import Mode, SyncPolicy
 from fairlead.worker.hosting import Host
 from fairlead.worker.loop import PolicyLoop, work_all
@@ -24,9 +29,15 @@ from fairlead.worker.metrics import Metrics
 from fairlead.worker.report import duration
 from fairlead.worker.run import RunReport
 from fairlead.worker.server import application, server
-from fairlead.worker.tally import Note
 
 OK, NEEDS_A_PERSON, STATE_UNUSABLE = 0, 1, 3
+
+_STOPPED = 128
+"""Plus the number of the signal: a run that was to be whole was not, or was ended at once."""
+
+_WRITES_SHOWN = 50
+
+Findings = list[tuple[PolicyLoop, Conclusion]]
 
 
 class RunOptions(msgspec.Struct, frozen=True):
@@ -56,9 +67,12 @@ class _Command:
         self._loaded = loaded
         self._console = console()
         self._metrics = Metrics()
-        self._started = time.monotonic()
+        self._stop = asyncio.Event()
+        self._signal = 0
+        self._telling = Machines(self._console) if options.log is Log.JSON else People(self._console)
 
     async def run(self) -> int:
+        self._heed_signals()
         host = Host(
             self._loaded.connections,
             self._loaded.connectors,
@@ -71,86 +85,124 @@ class _Command:
             if not policy.spec.suspend
         ]
         try:
-            if self._options.once:
-                for loop in loops:
-                    await loop.run_once()
-            else:
-                await self._until_stopped(loops)
+            async with self._progress(loops):
+                await (self._once(loops) if self._options.once else self._until_stopped(loops))
+        except asyncio.CancelledError:
+            return _STOPPED + self._signal
         finally:
             await host.close()
-        self._conclude(loops)
-        return _exit_code(loops)
+        findings = [(loop, conclude(loop.measured, loop.policy.spec.mode)) for loop in loops]
+        self._conclude(findings)
+        return self._exit_code(findings)
 
     def _policy(self, policy: SyncPolicy) -> SyncPolicy:
         if not self._options.plan:
             return policy
         return msgspec.structs.replace(policy, spec=msgspec.structs.replace(policy.spec, mode=Mode.PLAN))
 
-    async def _until_stopped(self, loops: list[PolicyLoop]) -> None:
-        """Runs until SIGINT or SIGTERM; a run that has begun is finished."""
-        stop = asyncio.Event()
+    def _heed_signals(self) -> None:
+        """SIGINT or SIGTERM: ends with the current batch. A second one: at once, which loses nothing either."""
+        task = asyncio.current_task()
+        assert task is not None
+
+        def told(number: int) -> None:
+            self._signal = number
+            if self._stop.is_set():
+                task.cancel()
+            elif self._for_people:
+                self._console.print("stopping after the current batch; once more stops at once", markup=False)
+            self._stop.set()
+
         for number in (signal.SIGINT, signal.SIGTERM):
-            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+            asyncio.get_running_loop().add_signal_handler(number, told, number)
+
+    async def _once(self, loops: list[PolicyLoop]) -> None:
+        for loop in loops:
+            if not self._stop.is_set():
+                await loop.run_once(stop=self._stop)
+
+    async def _until_stopped(self, loops: list[PolicyLoop]) -> None:
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(work_all(loops, stop))
+            tasks.create_task(work_all(loops, self._stop))
             if self._options.port:
                 http = server(application(loops, self._metrics), "127.0.0.1", self._options.port)
                 tasks.create_task(http.serve())
-                await stop.wait()
+                await self._stop.wait()
                 http.should_exit = True
 
     # --- what is told ---
 
+    @property
+    def _for_people(self) -> bool:
+        return self._options.log is Log.TEXT and self._options.output is Output.TABLE
+
+    @contextlib.asynccontextmanager
+    async def _progress(self, loops: list[PolicyLoop]) -> AsyncIterator[None]:
+        async with Progress(self._console, loops) if self._for_people else contextlib.nullcontext():
+            yield
+
     async def _tell(self, loop: PolicyLoop, report: RunReport | None) -> None:
-        """One line per run that did something, and one per thing a person may want to know."""
-        if self._options.output is Output.JSON or self._options.log is Log.JSON:
-            self._tell_machines(loop, report)
-        elif report is not None:
-            _tell_people(self._console, loop, report)
+        if self._for_people or self._options.log is Log.JSON:
+            self._telling.tell(loop, report)
 
-    def _tell_machines(self, loop: PolicyLoop, report: RunReport | None) -> None:
-        if self._options.log is not Log.JSON or report is None:
-            return
-        event = {
-            "time": datetime.now(UTC).isoformat(),
-            "event": "run",
-            "policy": loop.policy.id,
-            "run": report.id,
-            "kind": report.kind.value,
-            "outcome": report.outcome.value,
-            "message": report.message,
-            "seconds": round(report.ended - report.started, 3),
-            "counts": report.tally.counts(),
-            "notes": [msgspec.to_builtins(note) for note in report.tally.notes],
-        }
-        print(orjson.dumps(event).decode(), flush=True)  # noqa: T201 - this is the command's output
-
-    def _conclude(self, loops: list[PolicyLoop]) -> None:
-        found = [(loop, conclude(loop.measured, loop.policy.spec.mode)) for loop in loops]
+    def _conclude(self, findings: Findings) -> None:
         if self._options.output is Output.JSON:
-            document = {
-                "policies": [
-                    {
-                        "name": loop.policy.metadata.name,
-                        "namespace": loop.policy.metadata.namespace,
-                        "ready": c.ready,
-                        "status": c.reason.value,
-                        "message": c.message,
-                        "worker": msgspec.to_builtins(loop.measured),
-                        "plan": msgspec.to_builtins(loop.plan) if loop.plan else None,
-                    }
-                    for loop, c in found
-                ]
+            self._print_json(_document(findings), indented=True)
+        elif self._options.log is Log.JSON:
+            event = {"time": datetime.now(UTC).isoformat(), "event": "end", **_document(findings)}
+            self._print_json(event, indented=False)
+        else:
+            _show(self._console, findings)
+
+    def _print_json(self, document: dict[str, object], *, indented: bool) -> None:
+        text = orjson.dumps(document, option=orjson.OPT_INDENT_2 if indented else 0).decode()
+        self._console.out(text, highlight=False)
+
+    def _exit_code(self, findings: Findings) -> int:
+        if any(loop.measured.error for loop, _ in findings):
+            return STATE_UNUSABLE
+        if self._signal and self._options.once:
+            return _STOPPED + self._signal
+        stopped = (PolicyReason.STARTING,) if self._signal else ()  # a first run that was stopped goes on next time
+        fine = all(found.ready or found.reason in stopped for _, found in findings)
+        return OK if fine else NEEDS_A_PERSON
+
+
+def _document(findings: Findings) -> dict[str, object]:
+    return {
+        "policies": [
+            {
+                "name": loop.policy.metadata.name,
+                "namespace": loop.policy.metadata.namespace,
+                "ready": found.ready,
+                "status": found.reason.value,
+                "message": found.message,
+                "worker": msgspec.to_builtins(loop.measured),
+                "plan": msgspec.to_builtins(loop.plan) if loop.plan else None,
             }
-            print(orjson.dumps(document, option=orjson.OPT_INDENT_2).decode())  # noqa: T201
-            return
-        for loop in loops:
-            _show_plan(self._console, loop)
-        rows = [policy_row(loop.policy, loop.measured, c, _ago(loop)) for loop, c in found]
-        self._console.print(table(COLUMNS, rows))
-        for loop, c in found:
-            if not c.ready or c.reason is not PolicyReason.IN_SYNC:
-                self._console.print(f"\n{escape(loop.policy.metadata.name)}: {escape(c.message)}")
+            for loop, found in findings
+        ]
+    }
+
+
+def _show(out: Console, findings: Findings) -> None:
+    for loop, _ in findings:
+        _show_plan(out, loop)
+    out.print(table(COLUMNS, [policy_row(loop.policy, loop.measured, found, _ago(loop)) for loop, found in findings]))
+    for loop, found in findings:
+        if not found.ready or found.reason is not PolicyReason.IN_SYNC:
+            out.print(f"\n[bold]{escape(loop.policy.metadata.name)}[/bold]: {escape(found.message)}")
+
+
+def _show_plan(out: Console, loop: PolicyLoop) -> None:
+    if loop.plan is None:
+        return
+    out.print(f"[bold]{escape(loop.policy.metadata.name)}[/bold]: {counted(loop.plan.count, 'write')} planned")
+    for write in loop.plan.writes[:_WRITES_SHOWN]:
+        attributes = f" ({', '.join(write.attributes)})" if write.attributes else ""
+        out.print(f"  {write.operation:<7} {escape(write.system)}/{escape(write.key)}{escape(attributes)}")
+    if loop.plan.count > _WRITES_SHOWN:
+        out.print(f"  … and {loop.plan.count - _WRITES_SHOWN:,} more; --output json lists up to 1,000")
 
 
 def _ago(loop: PolicyLoop) -> str:
@@ -158,64 +210,3 @@ def _ago(loop: PolicyLoop) -> str:
     if at is None:
         return ""
     return duration(max(0.0, time.time() - datetime.fromisoformat(at).timestamp()))
-
-
-def _tell_people(out: Console, loop: PolicyLoop, report: RunReport) -> None:
-    done = []
-    for name, tally in report.tally.systems.items():
-        parts = [
-            f"{getattr(tally, what)} {what}"
-            for what in ("created", "updated", "deleted", "failed")
-            if getattr(tally, what)
-        ]
-        if tally.changed:
-            parts.insert(0, f"{tally.changed} changed")
-        if parts:
-            done.append(f"{name}: {', '.join(parts)}")
-    if not (done or report.tally.notes or report.message):
-        return
-    clock = datetime.now().astimezone().strftime("%H:%M:%S")
-    name = escape(loop.policy.metadata.name)
-    out.print(f"[dim]{clock}[/dim]  [bold]{name}[/bold]  {escape('; '.join(done) or report.outcome.value)}")
-    for note in report.tally.notes[:20]:
-        out.print(f"          {_sentence(note)}")
-    if report.message:
-        out.print(f"          [yellow]{escape(report.message)}[/yellow]")
-
-
-_WORDS = {
-    "Conflict": "conflict on {field} of {record}: {winner}'s value stands ({rule})",
-    "Reverted": "edit of {field} of {record} reverted to {winner}'s value ({rule})",
-    "Overwritten": "{field} of {record}: {winner}'s value stands at the first meeting ({rule})",
-    "Frozen": "conflict on {field} of {record} waits for a person ({rule})",
-    "Resolved": "conflict on {field} of {record} is resolved ({rule})",
-    "Repaired": "{field} of {record} repaired with {winner}'s value ({rule})",
-    "Kept": "{field} of {record} was emptied and stays filled elsewhere ({rule})",
-    "Deleted": "{record} deleted in {winner}, and so everywhere (deletes.propagate: {rule})",
-    "DeleteNotSpread": "{record} deleted in {winner}, and kept elsewhere (deletes.propagate: {rule})",
-    "Recreated": "{record} was edited while {winner} deleted it: it comes back (onUpdateConflict: {rule})",
-    "DeadLetter": "{record} is a dead letter: {rule}",
-    "NotDelivered": "{record} could not be written: {rule}",
-}
-
-
-def _sentence(note: Note) -> str:
-    return escape(_WORDS[note.kind].format(**msgspec.to_builtins(note)))
-
-
-def _show_plan(out: Console, loop: PolicyLoop) -> None:
-    if loop.plan is None:
-        return
-    out.print(f"[bold]{escape(loop.policy.metadata.name)}[/bold]: {loop.plan.count} writes planned")
-    for write in loop.plan.writes[:50]:
-        attributes = f" ({', '.join(write.attributes)})" if write.attributes else ""
-        out.print(f"  {write.operation:<7} {escape(write.system)}/{escape(write.key)}{escape(attributes)}")
-    if loop.plan.count > 50:
-        out.print(f"  … and {loop.plan.count - 50} more; --output json lists up to 1,000")
-
-
-def _exit_code(loops: list[PolicyLoop]) -> int:
-    if any(loop.measured.error for loop in loops):
-        return STATE_UNUSABLE
-    ready = all(conclude(loop.measured, loop.policy.spec.mode).ready for loop in loops)
-    return OK if ready else NEEDS_A_PERSON

@@ -89,8 +89,9 @@ class PolicyLoop:
         try:
             finished = await self._run(requested, annotations, stopping)
         except StateError as error:
-            self.measured = report.broken(self.measured, error)
-            log.error("state unavailable", policy=self.policy.id, reason=error.reason, message=str(error))
+            before, self.measured = self.measured.error, report.broken(self.measured, error)
+            if before != self.measured.error:  # told when it begins, not by every run
+                log.error("state unavailable", policy=self.policy.id, reason=error.reason, message=str(error))
         finally:
             self.running = None
         for listener in self._listeners:

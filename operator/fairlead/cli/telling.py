@@ -1,0 +1,110 @@
+"""Telling: what `fairlead run` says of each run, while it goes on working."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import msgspec
+import orjson
+from rich.console import Console
+from rich.markup import escape
+
+from fairlead.worker.loop import PolicyLoop
+from fairlead.worker.run import RunReport
+from fairlead.worker.tally import Note, Tally
+
+NOTES_SHOWN = 20
+"""Notes of one run that people are shown."""
+
+_INDENT = " " * 10
+
+_WORDS = {
+    "Conflict": "conflict on {field} of {record}: {winner}'s value stands ({rule})",
+    "Reverted": "edit of {field} of {record} reverted to {winner}'s value ({rule})",
+    "Overwritten": "{field} of {record} overwritten: {winner}'s value stands ({rule})",
+    "Frozen": "conflict on {field} of {record} waits for a person ({rule})",
+    "Resolved": "conflict on {field} of {record} is resolved ({rule})",
+    "Repaired": "{field} of {record} repaired with {winner}'s value ({rule})",
+    "Kept": "{field} of {record} was emptied and stays filled elsewhere ({rule})",
+    "Deleted": "{record} deleted in {winner}, and so everywhere (deletes.propagate: {rule})",
+    "DeleteNotSpread": "{record} deleted in {winner}, and kept elsewhere (deletes.propagate: {rule})",
+    "Recreated": "{record} was edited while {winner} deleted it: it comes back (onUpdateConflict: {rule})",
+    "DeadLetter": "{record} is a dead letter: {rule}",
+    "NotDelivered": "{record} could not be written: {rule}",
+}
+
+
+def sentence(note: Note) -> str:
+    """A note in words."""
+    words = _WORDS.get(note.kind, "{kind}: {field} of {record}: {rule}")
+    return words.format(**msgspec.to_builtins(note))
+
+
+def done_by(tally: Tally) -> str:
+    """What a run did, system by system; empty when it did nothing."""
+    found = []
+    for name, its in tally.systems.items():
+        counts = {what: getattr(its, what) for what in ("changed", "created", "updated", "deleted", "failed")}
+        parts = [f"{count:,} {what}" for what, count in counts.items() if count]
+        if parts:
+            found.append(f"{name}: {', '.join(parts)}")
+    return "; ".join(found)
+
+
+class People:
+    """Tells people: a line for each run that did something, and what they may want to know of it.
+
+    Trouble that lasts is told when it begins, when it changes and when it ends, not by every run.
+    """
+
+    def __init__(self, out: Console, now: Callable[[], datetime] = lambda: datetime.now().astimezone()) -> None:
+        self._out = out
+        self._now = now
+        self._trouble: dict[str, str] = {}
+
+    def tell(self, loop: PolicyLoop, report: RunReport | None) -> None:
+        """Tells of a run; None stands for one that could not use its state."""
+        error = loop.measured.error
+        trouble = report.message if report else f"{error.reason}: {error.message}" if error else ""
+        before, self._trouble[loop.policy.id] = self._trouble.get(loop.policy.id, ""), trouble
+        done, notes = (done_by(report.tally), report.tally.notes) if report else ("", [])
+        if not (done or notes or trouble != before):
+            return
+        name = escape(loop.policy.metadata.name)
+        outcome = report.outcome.value if report else "Failed"
+        self._out.print(f"[dim]{self._now():%H:%M:%S}[/dim]  [bold]{name}[/bold]  {escape(done or outcome)}")
+        for note in notes[:NOTES_SHOWN]:
+            self._line(sentence(note))
+        if len(notes) > NOTES_SHOWN:
+            self._line(f"… and {len(notes) - NOTES_SHOWN} more like these; --log json names up to 100")
+        if trouble != before:
+            self._line(trouble or "all systems take part again", "yellow" if trouble else "green")
+
+    def _line(self, text: str, style: str | None = None) -> None:
+        self._out.print(_INDENT + text, style=style, markup=False)
+
+
+class Machines:
+    """Tells machines: one JSON object a run, on a line of standard output."""
+
+    def __init__(self, out: Console) -> None:
+        self._out = out
+
+    def tell(self, loop: PolicyLoop, report: RunReport | None) -> None:
+        """Tells of a run; what is wrong with a state is in the log on standard error."""
+        if report is None:
+            return
+        event = {
+            "time": datetime.now(UTC).isoformat(),
+            "event": "run",
+            "policy": loop.policy.id,
+            "run": report.id,
+            "kind": report.kind.value,
+            "outcome": report.outcome.value,
+            "message": report.message,
+            "seconds": round(report.ended - report.started, 3),
+            "counts": report.tally.counts(),
+            "notes": [msgspec.to_builtins(note) for note in report.tally.notes],
+        }
+        self._out.out(orjson.dumps(event).decode(), highlight=False)
