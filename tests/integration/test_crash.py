@@ -42,11 +42,14 @@ async def books(tmp_path: Path) -> AsyncIterator[dict[str, Book]]:
         await book.close()
 
 
-async def run(books: dict[str, Book], store: Store, kind: Kind, clock=lambda: 1_800_000_000.0) -> Outcome | None:
+SYSTEMS = [{"name": "crm", "modified": "changed"}, {"name": "erp"}, {"name": "shop", "modified": "changed"}]
+
+
+async def run(
+    books: dict[str, Book], store: Store, kind: Kind, clock=lambda: 1_800_000_000.0, systems=SYSTEMS
+) -> Outcome | None:
     """One run; None when the worker died in it."""
-    policy = policy_of(
-        [{"name": "crm", "modified": "changed"}, {"name": "erp"}, {"name": "shop", "modified": "changed"}]
-    )
+    policy = policy_of(systems)
     session = await open_session(policy, {name: book.client for name, book in books.items()}, store, clock)
     try:
         return (await Run(session, kind).run()).outcome
@@ -97,3 +100,14 @@ async def test_edits_and_deletes_survive_a_death(books, place: Place, nth: int, 
     }
     assert outcome is Outcome.SUCCEEDED
     assert [book.all() for book in books.values()] == [expected] * 3
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+async def test_a_system_that_is_taken_out_after_a_death_gets_nothing_more(books, place: Place, after: bool) -> None:
+    books["crm"].add("a@x.com", name="A")
+    await run(books, place.store(), Kind.CHANGES)
+    books["crm"].edit("a@x.com", name="B")
+    shop = books["shop"].all()
+    await run(books, place.store(Dying, 1, after), Kind.CHANGES)
+    outcome = await run(books, place.store(), Kind.CHANGES, systems=SYSTEMS[:2])
+    assert (outcome, books["erp"].all(), books["shop"].all()) == (Outcome.SUCCEEDED, books["crm"].all(), shop)
