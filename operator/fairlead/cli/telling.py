@@ -32,6 +32,8 @@ _WORDS = {
     "Recreated": "{record} was edited while {winner} deleted it: it comes back (onUpdateConflict: {rule})",
     "DeadLetter": "{record} is a dead letter: {rule}",
     "NotDelivered": "{record} could not be written: {rule}",
+    "LossyField": "field {field}: {rule}",
+    "ClockSkew": "the clock of {record}: {rule}",
 }
 
 
