@@ -2,8 +2,8 @@
 
 A row's modification value is chosen before its transaction commits, so rows may appear behind what was read already.
 A value is therefore *settled* (never read again) only once it was the greatest for `LOOKBACK` seconds, and every
-transaction that was running when it was first read has ended. Until then its rows are read again by every run; they
-equal what was seen and cost only the reading. Rows whose column is still null are told by their key, in the same way.
+transaction has ended that could still come behind it. Until then its rows are read again by every run; they equal what
+was seen and cost only the reading. Rows whose column is still null are told by their key, in the same way.
 
 What is left for the resync: a row that appears with a null column and a key smaller than one that is settled, one
 whose transaction ran for longer than `LONGEST_TRANSACTION`, and, in a column of local times, the hour that comes twice
@@ -56,20 +56,29 @@ class Moment(msgspec.Struct, frozen=True):
     running: int = 0
     next: int = 0
 
-    def ended(self, at: float, before: int) -> bool:
-        """Whether all transactions have ended that were running at `at`, when `before` was the next number."""
-        if self.now - at > LONGEST_TRANSACTION:
-            return True
-        return self.running >= before if self.oldest is None else self.oldest >= at
+    def bound(self, at: float, before: int) -> float | None:
+        """Up to which time nothing can appear any more that was not there at `at`, but for what is read right now.
+
+        Args:
+            at: when the database was looked at; epoch seconds by its clock.
+            before: the next transaction number at that time.
+
+        Returns:
+            Epoch seconds; None when transactions may still be running that began before.
+        """
+        if self.now - at < LOOKBACK:
+            return None
+        late = self.running < before if self.oldest is None else self.oldest < at + LOOKBACK
+        if late and self.now - at <= LONGEST_TRANSACTION:
+            return None
+        return at - LOOKBACK if self.oldest is None else at
 
     @property
     def age(self) -> float:
-        """Seconds for which what is written now may already have been under way."""
+        """Seconds by which a value that is not committed yet may be behind the clock."""
         if self.oldest is not None:
-            running = self.now - self.oldest
-        else:
-            running = 0.0 if self.running >= self.next else LONGEST_TRANSACTION
-        return min(max(running, 0.0), LONGEST_TRANSACTION) + LOOKBACK
+            return min(max(self.now - self.oldest, 0.0), LONGEST_TRANSACTION) + LOOKBACK
+        return (0.0 if self.running >= self.next else LONGEST_TRANSACTION) + 2 * LOOKBACK
 
 
 class Cursor(msgspec.Struct, frozen=True, array_like=True):
@@ -124,9 +133,10 @@ class Cursor(msgspec.Struct, frozen=True, array_like=True):
 
     def moved(self, top: Value, null_top: Key, began: Moment, ended: Moment) -> Cursor:
         """The cursor once everything was read up to `top` and `null_top`, between two moments."""
-        if began.now - self.at < LOOKBACK or not began.ended(self.at, self.before):
+        bound = began.bound(self.at, self.before)
+        if bound is None:
             return self
-        after = _not_after(self.top, self.at)
+        after = _not_after(self.top, bound)
         reached = after == self.top
         if after is None or _is_before(after, self.after):
             after = self.after

@@ -134,7 +134,8 @@ class SQLiteTable:
 
     async def moment(self) -> Moment:
         """See `Source.moment`. Only one transaction writes at a time, so what it wrote is always the newest."""
-        return Moment(time.time(), time.monotonic())
+        now = time.time()
+        return Moment(now, time.monotonic(), oldest=now)
 
     async def newest(self) -> tuple[Value, Key]:
         """See `Source.newest`."""
