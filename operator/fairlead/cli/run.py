@@ -67,6 +67,7 @@ class _Command:
         self._loaded = loaded
         self._console = console()
         self._metrics = Metrics()
+        self._loops: list[PolicyLoop] = []
         self._stop = asyncio.Event()
         self._signal = 0
         self._telling = Machines(self._console) if options.log is Log.JSON else People(self._console)
@@ -79,19 +80,19 @@ class _Command:
             lambda namespace: secrets_of(self._loaded, namespace),
             self._options.state,
         )
-        loops = [
+        self._loops += [
             PolicyLoop(self._policy(policy), host, [self._metrics.observe, self._tell])
             for policy in self._loaded.policies.values()
             if not policy.spec.suspend
         ]
         try:
-            async with self._progress(loops):
-                await (self._once(loops) if self._options.once else self._until_stopped(loops))
+            async with self._progress():
+                await (self._once() if self._options.once else self._until_stopped())
         except asyncio.CancelledError:
             return _STOPPED + self._signal
         finally:
             await host.close()
-        findings = [(loop, conclude(loop.measured, loop.policy.spec.mode)) for loop in loops]
+        findings = [(loop, conclude(loop.measured, loop.policy.spec.mode)) for loop in self._loops]
         self._conclude(findings)
         return self._exit_code(findings)
 
@@ -109,23 +110,23 @@ class _Command:
             self._signal = number
             if self._stop.is_set():
                 task.cancel()
-            elif self._for_people:
+            elif self._for_people and any(loop.running for loop in self._loops):
                 self._console.print("stopping after the current batch; once more stops at once", markup=False)
             self._stop.set()
 
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, told, number)
 
-    async def _once(self, loops: list[PolicyLoop]) -> None:
-        for loop in loops:
+    async def _once(self) -> None:
+        for loop in self._loops:
             if not self._stop.is_set():
                 await loop.run_once(stop=self._stop)
 
-    async def _until_stopped(self, loops: list[PolicyLoop]) -> None:
+    async def _until_stopped(self) -> None:
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(work_all(loops, self._stop))
+            tasks.create_task(work_all(self._loops, self._stop))
             if self._options.port:
-                http = server(application(loops, self._metrics), "127.0.0.1", self._options.port)
+                http = server(application(self._loops, self._metrics), "127.0.0.1", self._options.port)
                 tasks.create_task(http.serve())
                 await self._stop.wait()
                 http.should_exit = True
@@ -137,8 +138,8 @@ class _Command:
         return self._options.log is Log.TEXT and self._options.output is Output.TABLE
 
     @contextlib.asynccontextmanager
-    async def _progress(self, loops: list[PolicyLoop]) -> AsyncIterator[None]:
-        async with Progress(self._console, loops) if self._for_people else contextlib.nullcontext():
+    async def _progress(self) -> AsyncIterator[None]:
+        async with Progress(self._console, self._loops) if self._for_people else contextlib.nullcontext():
             yield
 
     async def _tell(self, loop: PolicyLoop, report: RunReport | None) -> None:

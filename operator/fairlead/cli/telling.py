@@ -33,7 +33,7 @@ _WORDS = {
     "DeadLetter": "{record} is a dead letter: {rule}",
     "NotDelivered": "{record} could not be written: {rule}",
     "LossyField": "field {field}: {rule}",
-    "ClockSkew": "the clock of {record}: {rule}",
+    "ClockSkew": "{record}: {rule}",
 }
 
 
