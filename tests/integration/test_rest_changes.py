@@ -1,5 +1,6 @@
 """The change feed of an API: nothing is omitted, whatever the clocks, the pages and the deletes do."""
 
+import asyncio
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -298,6 +299,20 @@ async def test_deletes_are_read_before_changes_so_that_what_came_back_is_there(s
     async with opened(system) as thing:
         await changed(thing, text(ago(minutes=30)))
     assert ["deleted_since" in path for _, path in system.seen] == [True, False]
+
+
+async def test_the_cursor_lies_before_the_first_of_both_feeds_was_read(system: HTTPSystem) -> None:
+    (key,) = add(system, 1, ago(hours=1))
+    system.faults.add(Fault(FaultKind.SLOW, seconds=1.2))  # dates of HTTP are of whole seconds
+    async with opened(system, small(lookback="0s")) as thing:
+        before = datetime.now(UTC)
+        reading = asyncio.create_task(changed(thing, text(ago(minutes=30))))
+        while not system.seen:  # noqa: ASYNC110 - the server lives in a thread of its own
+            await asyncio.sleep(0.001)
+        edit(system, key, "while deletes are read")
+        cursor = (await reading)[-1].cursor
+    assert cursor is not None
+    assert moment(cursor) <= before
 
 
 async def test_a_tombstone_of_a_record_that_is_there_is_no_delete(system: HTTPSystem) -> None:
