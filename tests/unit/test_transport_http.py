@@ -343,6 +343,16 @@ async def test_what_is_not_http_is_a_passing_failure(answer: bytes) -> None:
     assert failure.reason in ("ConnectionLost", "TruncatedAnswer")
 
 
+async def test_a_header_that_comes_several_times_is_a_list() -> None:
+    links = b'Link: </a>; rel="prev"\r\nlink: </b>; rel="next"\r\n'
+    async with (
+        raw_server(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n" + links + b"\r\n{}") as url,
+        http_to(url) as client,
+    ):
+        answer = await client.send(request_to(client))
+    assert answer.headers["link"] == '</a>; rel="prev", </b>; rel="next"'
+
+
 # --- hosts ---
 
 

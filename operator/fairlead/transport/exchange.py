@@ -59,8 +59,16 @@ async def exchange(client: httpx.AsyncClient, request: httpx.Request, label: str
         raise _failure(error, request.url, label, bounds) from None
     except UnicodeError:  # a part of the host's name is longer than names can be
         raise _unresolvable(request.url) from None
-    headers = {name.lower().decode("latin-1"): value.decode("latin-1") for name, value in response.headers.raw}
-    return Answer(response.status_code, headers, body)
+    return Answer(response.status_code, _headers(response), body)
+
+
+def _headers(response: httpx.Response) -> dict[str, str]:
+    """By lower-case name, each byte a character; one that comes several times is a list (RFC 9110 section 5.3)."""
+    headers: dict[str, str] = {}
+    for raw_name, raw_value in response.headers.raw:
+        name, value = raw_name.lower().decode("latin-1"), raw_value.decode("latin-1")
+        headers[name] = f"{headers[name]}, {value}" if name in headers else value
+    return headers
 
 
 async def _body(response: httpx.Response, label: str, limit: int) -> bytes:
