@@ -88,6 +88,7 @@ class SQLStore(SQLMemory):
         commit.forget += [reservation(*each) for each in keys]
         commit.revived = commit.alive = commit.arrived = list(keys)
         marks: list[Row] = [(self._mark(*each),) for each in keys]
+        self._record_count = None
         async with self._transaction():
             await self._apply([*self._rows.steps(commit, 0.0), Put(ERASED, ("mark",), marks, ())])
             if record is not None:

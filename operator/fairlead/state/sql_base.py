@@ -47,6 +47,8 @@ class SQLBase(ABC):
     def __init__(self) -> None:
         self._key = b""
         self._rows = Rows(Layout((), {}), {}, Seal((), b""))
+        self._record_count: int | None = None
+        """How many records there are; None when that must be counted, which takes long."""
 
     @property
     def key(self) -> bytes:
@@ -79,6 +81,7 @@ class SQLBase(ABC):
 
     async def open(self, layout: Layout) -> frozenset[str]:
         """See `Store.open`."""
+        self._record_count = None
         try:
             await self._acquire()
             return await self._adopt(layout)
@@ -163,6 +166,8 @@ class SQLBase(ABC):
 
     async def commit(self, commit: Commit) -> None:
         """See `Store.commit`."""
+        if commit.records or commit.forget:
+            self._record_count = None
         await self._apply(self._rows.steps(commit, time.time()))
 
     async def _all(self, text: str, *values: object) -> list[Row]:

@@ -156,13 +156,16 @@ class SQLMemory(SQLBase):
 
     async def counts(self) -> Counts:
         """See `Store.counts`."""
+        if self._record_count is None:
+            counted = await self._one("SELECT count(*) FROM record")
+            self._record_count = counted[0] if counted else 0
         row = await self._one(
-            "SELECT (SELECT count(*) FROM record), count(*) FILTER (WHERE dead = 0 AND held = 0), "
-            "count(*) FILTER (WHERE held = 1), count(*) FILTER (WHERE dead = 1) + (SELECT count(*) FROM dead), "
-            "(SELECT count(*) FROM conflict) FROM pending"
+            "SELECT count(*) FILTER (WHERE dead = 0 AND held = 0), count(*) FILTER (WHERE held = 1), "
+            "count(*) FILTER (WHERE dead = 1) + (SELECT count(*) FROM dead), (SELECT count(*) FROM conflict) "
+            "FROM pending"
         )
         assert row is not None
-        return Counts(*row)
+        return Counts(self._record_count, *row)
 
     async def history(self, limit: int) -> list[RunRecord]:
         """See `Store.history`."""

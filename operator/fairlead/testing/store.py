@@ -314,6 +314,10 @@ class StoreSuite:
         )
         assert await store.counts() == Counts(records=1, pending=1, held=1, dead=2, conflicts=1)
         assert (await store.known("crm"), await store.known("erp")) == (1, 0)
+        await store.commit(Commit(records=[recollection(2, crm=Side("b", 1, prints(1, 2)))]))
+        assert (await store.counts()).records == 2
+        await store.commit(Commit(forget=[1, 2]))
+        assert (await store.counts()).records == 0
 
     async def test_facts_are_kept_and_removed(self, store: Store) -> None:
         await store.commit(Commit(meta={"met": "crm"}))
