@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
 
 from benchmarks.measure import arguments
+from fairlead.engine.bases import Bases
 from fairlead.engine.case import Case, Observation, Side
 from fairlead.engine.decide import Decider
 from fairlead.engine.fingerprint import Fingerprints
@@ -90,6 +91,24 @@ def rewritten(number: int, rules: Rules) -> Case:
     return Case(sides=sides, observed={"crm": observation(rules, "crm", agreed(-1 - number))}, read_at=NOW)
 
 
+MIXED = {"fields": {"tags": {"onConflict": "Merge"}, "phone": {"onConflict": "LatestWins"}}}
+
+
+def disputed(number: int, rules: Rules) -> Case:
+    """One field was changed in both systems: in turn one that is merged, and one whose latest edit wins."""
+    before, crm, erp = agreed(number), agreed(number), agreed(number)
+    if number % 2:
+        crm["tags"], erp["tags"] = ["a", "b", f"c{number}", "d"], ["b", f"c{number}"]
+    else:
+        crm["phone"], erp["phone"] = f"+1 {number}", f"+2 {number}"
+    observed = {
+        "crm": observation(rules, "crm", crm, NOW - timedelta(minutes=number % 5)),
+        "erp": observation(rules, "erp", erp, NOW - timedelta(minutes=2)),
+    }
+    sides = {s: side(rules, s, before) for s in ("crm", "erp")}
+    return Case(sides=sides, observed=observed, read_at=NOW, bases=Bases(rules).kept({}, sides, {"crm": before}))
+
+
 def report(what: str, decider: Decider, cases: list[Case], mark: str) -> None:
     """The best of some rounds: other processes only ever make it slower."""
     best = min(_seconds(decider, cases) for _ in range(ROUNDS))
@@ -114,6 +133,19 @@ def main() -> None:
         decider,
         [edited(n, rules) for n in range(count)],
         "≥ 100,000 records/s",
+    )
+    mixed = rules_of(**MIXED)
+    report(
+        "decide: Merge and LatestWins, every fourth record in conflict",
+        Decider(mixed, PRINTS),
+        [disputed(n // 4, mixed) if n % 4 == 0 else edited(n, mixed) for n in range(count)],
+        "≥ 40,000 records/s",
+    )
+    report(
+        "decide: Merge and LatestWins, every record in conflict",
+        Decider(mixed, PRINTS),
+        [disputed(n, mixed) for n in range(count)],
+        "",
     )
     report("decide: default rules, all eight fields changed", decider, [rewritten(n, rules) for n in range(count)], "")
 

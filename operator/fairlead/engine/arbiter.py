@@ -174,14 +174,14 @@ class Arbiter:
         for view in rivals:  # a decimal is a double inside CEL: what was chosen keeps every digit
             if type(to_cel(view.value)) is type(given) and to_cel(view.value) == given:
                 return view
-        return self._made(COMPUTED, given, dispute)
-
-    def _made(self, name: str, native: Any, dispute: Dispute) -> View:
-        """A value of no system, unless one of the rivals says the same."""
         try:
-            value = self._rule.field.kind.canonical(native)
+            value = self._rule.field.kind.canonical(given)
         except ContractError as error:
             raise Undecided(f"what comes of it {error}") from None
+        return self._made(COMPUTED, value, dispute)
+
+    def _made(self, name: str, value: Value, dispute: Dispute) -> View:
+        """A value of no system, unless one of the rivals says the same."""
         broken = self._rule.contract.field_error(self._rule.field.name, value)
         if broken is not None:
             raise Undecided(f"what comes of it {broken}")

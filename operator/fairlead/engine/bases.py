@@ -41,8 +41,8 @@ class Bases:
         for name, slot in self._slots.items():
             values: dict[bytes, Value] = {}
             known = before.get(name, {})
-            for system in self._readers[name] & sides.keys():
-                seen = field(sides[system].prints, slot)
+            for system in self._readers[name]:
+                seen = field(sides[system].prints, slot) if system in sides else UNSEEN
                 if seen == UNSEEN or seen in values:
                     continue
                 if seen in known:

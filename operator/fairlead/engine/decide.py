@@ -36,6 +36,7 @@ class Decider:
         self.rules = rules
         self._judges = {name: FieldJudge(rule, prints, rules.first_sync) for name, rule in rules.fields.items()}
         self._names = tuple(rules.fields)
+        self._holders = {name: _holders(rules, name) for name in rules.fields}
         self._conditions: dict[str, tuple[Expression, FieldJudge]] = {
             name: (rule.condition.when, FieldJudge(rule.condition.then, prints, rules.first_sync))
             for name, rule in rules.fields.items()
@@ -211,13 +212,15 @@ class Decider:
     def _views(self, case: Case, name: str) -> list[View]:
         slot = self.rules.fields[name].field.slot
         views = []
-        for system in self.rules.priority:
-            rule = self.rules.systems[system]
+        for rule, writable in self._holders[name]:
+            system = rule.name
             side, observation = case.sides.get(system), case.observed.get(system)
-            gone = system in case.away or side is None
-            if not rule.maps(name) or (gone and observation is None):
-                continue
-            views.append(_view(rule, name, slot, side, observation, self._echoes(case, system, name)))
+            if observation is not None:
+                echoes = self._echoes(case, system, name) if case.pending else ()
+                views.append(_view(rule, name, slot, side, observation, echoes, writable))
+            elif side is not None and system not in case.away:
+                seen = field(side.prints, slot)
+                views.append(View(system, rule.reads, seen, seen, False, None, None, writable))
         return views
 
     def _echoes(self, case: Case, system: str, name: str) -> tuple[bytes, ...]:
@@ -376,6 +379,8 @@ class Decider:
 
     def _findings(self, case: Case, verdicts: dict[str, Verdict]) -> tuple[Finding, ...]:
         found = [finding for verdict in verdicts.values() for finding in verdict.findings]
+        if not case.deleted:
+            return tuple(found)
         for system in sorted(case.deleted):
             if system in case.create_in:
                 rule = self.rules.deletes.on_update_conflict.value
@@ -386,20 +391,24 @@ class Decider:
         return tuple(found)
 
 
+def _holders(rules: Rules, name: str) -> list[tuple[SystemRule, bool]]:
+    """The systems that have a field, by priority, and whether it may be written there."""
+    systems = [rules.systems[system] for system in rules.priority]
+    return [(rule, name in rule.writable) for rule in systems if rule.maps(name)]
+
+
 def _view(
     rule: SystemRule,
     name: str,
     slot: int,
     side: Side | None,
-    observation: Observation | None,
+    observation: Observation,
     echoes: Sequence[bytes],
+    writable: bool,
 ) -> View:
     seen = field(side.prints, slot) if side else UNSEEN
-    writable = name in rule.writable
-    if observation is None:
-        return View(rule.name, rule.reads, seen, seen, writable=writable)
     now = field(observation.prints, slot)
-    if seen != UNSEEN and now in echoes:
+    if echoes and seen != UNSEEN and now in echoes:
         seen = now
     record = observation.record
     modified = record.time_of(name) if record.times else record.modified

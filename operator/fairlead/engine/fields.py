@@ -145,7 +145,7 @@ class FieldJudge:
             return self._owned(views, owner, changed, scene.undelivered)
         rivals = [*changed, *self._rivals(changed, scene.undelivered)]
         rivals = [view for view in rivals if not self._keeps(view, views)]
-        return self._changed(views, msgspec.structs.replace(scene, rivals=rivals))
+        return self._changed(views, Dispute(rivals, scene.read_at, scene.undelivered, scene.unsure, scene.bases))
 
     def _owned(
         self, views: Sequence[View], owner: View, changed: Sequence[View], undelivered: Mapping[str, View]
@@ -167,7 +167,9 @@ class FieldJudge:
             return Verdict(needs=reference.system)
         if reference is None and len({view.now for view in rivals}) == 1:
             return self._replacing(views, min(rivals, key=self._order), dispute.undelivered, rivals)
-        return self._settled(views, msgspec.structs.replace(dispute, reference=reference))
+        if reference is not None:
+            dispute = msgspec.structs.replace(dispute, reference=reference)
+        return self._settled(views, dispute)
 
     def _unknown_to(
         self, rivals: Sequence[View], views: Sequence[View], undelivered: Mapping[str, View]
@@ -208,6 +210,8 @@ class FieldJudge:
         if not verdict.targets:
             return verdict
         known = {winner.seen, *(view.now for view in rivals), *(view.seen for view in rivals if view.writable)}
+        if not undelivered and all(view.now in known for view in views):
+            return verdict
         waiting = [view for view in views if view.known or view.system not in undelivered]
         others = sorted([*waiting, *undelivered.values()], key=lambda view: not view.known)
         unknown = {v.now: v for v in reversed(others) if v.now not in known and not v.strayed and not self._is_empty(v)}

@@ -27,7 +27,8 @@ class Fingerprints:
     """Computes the fingerprints of one policy. `key` is secret and at least 16 bytes."""
 
     def __init__(self, key: bytes) -> None:
-        self._cipher = Cipher(algorithms.AES(_derive(key, b"fields")), modes.ECB())  # noqa: S305 - one block a value
+        cipher = Cipher(algorithms.AES(_derive(key, b"fields")), modes.ECB())  # noqa: S305 - one block a value
+        self._encryptor = cipher.encryptor()  # blocks are apart, so one serves for all
         self._seed = int.from_bytes(_derive(key, b"rows")[:8], "big")
         self._salt = int.from_bytes(_derive(key, b"salt")[:8], "big")
 
@@ -58,7 +59,7 @@ class Fingerprints:
         digest = xxhash.xxh3_128_digest
         seeds = [self._salt ^ slot for slot in slots]
         hashed = [[digest(value, seed) for value in column] for column, seed in zip(columns, seeds, strict=True)]
-        return self._cipher.encryptor().update(b"".join(chain.from_iterable(zip(*hashed, strict=True))))
+        return self._encryptor.update(b"".join(chain.from_iterable(zip(*hashed, strict=True))))
 
     def one(self, value: bytes, slot: int) -> bytes:
         """The fingerprint of one field's encoded value."""
