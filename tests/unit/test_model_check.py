@@ -203,6 +203,10 @@ BROKEN: dict[str, tuple[dict[str, Any], str]] = {
         {NAME: {"read": "a", "write": {"x.y": "nmae"}}},
         "spec.systems[0].fields.name.write[\"x.y\"]: uses 'nmae', which is no field: did you mean 'name'?",
     ),
+    "write that uses another field": (
+        {NAME: {"read": "a", "write": {"x.y": "name + email"}}},
+        'spec.systems[0].fields.name.write["x.y"]: may use name alone: the other fields are not known then',
+    ),
     "owner that does not have its field": (
         {"spec.systems.0.fields": {"email": "email"}},
         (

@@ -153,15 +153,18 @@ def _conflict_path(context: Context, field: str) -> Path:
 
 def _is(schema: Any, *names: str) -> bool:
     declared = schema.get("type") if isinstance(schema, dict) else None
-    types = {declared} if isinstance(declared, str) else set(declared or ())
+    listed = declared if isinstance(declared, list) else [declared]
+    types = {name for name in listed if isinstance(name, str)}
     return len(types - {"null"}) == 1 and bool(types & set(names))
 
 
 def _is_list_or_text(schema: Any) -> bool:
     if _is(schema, "array"):
         return True
+    if not _is(schema, "string"):
+        return False
     formatted = schema.get("format") in ("date", "date-time") or "contentEncoding" in schema
-    return _is(schema, "string") and not formatted
+    return not formatted
 
 
 # --- systemOfRecordWhen ---

@@ -62,7 +62,10 @@ def _bad_path(path: str) -> str | None:
 
 
 def expressions_compile(context: Context) -> Iterator[Problem]:
-    """Filters and mappings are CEL; what is written is computed from canonical fields."""
+    """Filters and mappings are CEL; what is written is computed from the field's own value.
+
+    An update holds only the fields that changed, so nothing else is known when it is written.
+    """
     for path, system in context.systems():
         if system.filter is not None:
             yield from _expression(system.filter, (*path, "filter"))
@@ -71,11 +74,15 @@ def expressions_compile(context: Context) -> Iterator[Problem]:
             if mapping:
                 yield from _expression(mapping.read, (*item.path, "read"))
                 for native, source in mapping.write.items():
-                    yield from _expression(source, (*item.path, "write", native), context)
+                    yield from _expression(source, (*item.path, "write", native), item.field, context)
 
 
-def _expression(source: str, path: Path, writes: Context | None = None) -> Iterator[Problem]:
-    message = wrong(source, writes.fields if writes else None)
+def _expression(
+    source: str, path: Path, writes: str | None = None, context: Context | None = None
+) -> Iterator[Problem]:
+    message = wrong(source, context.fields if context else None)
+    if message is None and writes is not None and wrong(source, [writes]) is not None:
+        message = f"may use {writes} alone: the other fields are not known then"
     if message:
         yield Problem(message=message, path=path)
 
