@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 import fairlead
-from fairlead.cli.output import Log, Output
+from fairlead.cli.output import Log, Output, log_to_stderr
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 state_app = typer.Typer(no_args_is_help=True, help="Move what a policy remembers to another store.")
@@ -97,10 +97,12 @@ def worker(
     secrets: Annotated[Path, typer.Option(help="Folder with one folder per Secret.")],
     state: Annotated[Path, typer.Option(help="The folder of the state files.")],
     port: Annotated[int, typer.Option(help="Serve /healthz, /readyz and /metrics here.")] = 8080,
+    log: LogOption = Log.JSON,
 ) -> None:
     """Run one policy in its pod, and report to the API server. The operator starts this."""
     from fairlead.worker.main import WorkerOptions, run_worker  # noqa: PLC0415
 
+    log_to_stderr(log)
     raise typer.Exit(run_worker(WorkerOptions(config, secrets, state, port)))
 
 
