@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
@@ -13,7 +14,7 @@ import pytest
 from rich.console import Console
 
 from fairlead.cli.progress import Progress, described
-from fairlead.cli.telling import People, done_by, sentence
+from fairlead.cli.telling import Machines, People, done_by, sentence
 from fairlead.engine.case import FindingKind
 from fairlead.model.health import WorkerError
 from fairlead.transport.failure import Failure, Transient
@@ -76,7 +77,7 @@ def test_trouble_is_told_when_it_begins_when_it_changes_and_when_it_ends(loop: P
         "12:00:00  customers  Partial",
         "          erp: refused",
         "12:00:00  customers  Succeeded",
-        "          all systems take part again",
+        "          works again",
     ]
 
 
@@ -141,3 +142,16 @@ async def test_a_run_that_is_over_soon_has_no_progress(loop: PolicyLoop) -> None
     async with Progress(Console(file=out), [loop], interval=0.01):
         await asyncio.sleep(0.1)
     assert out.getvalue() == ""
+
+
+def test_machines_are_told_of_every_run_in_one_line(loop: PolicyLoop) -> None:
+    out = io.StringIO()
+    machines = Machines(Console(file=out))
+    loop.measured = msgspec.structs.replace(loop.measured, error=WorkerError("StateFull", "no space is left"))
+    for each in (report(BUSY), None):
+        machines.tell(loop, each)
+    events = [json.loads(line) for line in out.getvalue().splitlines()]
+    assert [(event["event"], event["policy"], event["outcome"], event["message"]) for event in events] == [
+        ("run", "default/customers", "Succeeded", ""),
+        ("run", "default/customers", "Failed", "StateFull: no space is left"),
+    ]

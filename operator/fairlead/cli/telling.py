@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from fairlead.worker.loop import PolicyLoop
-from fairlead.worker.run import RunReport
+from fairlead.worker.run import Outcome, RunReport
 from fairlead.worker.tally import Note, Tally
 
 NOTES_SHOWN = 20
@@ -81,7 +81,7 @@ class People:
         if len(notes) > NOTES_SHOWN:
             self._line(f"… and {len(notes) - NOTES_SHOWN} more like these; --log json names up to 100")
         if trouble != before:
-            self._line(trouble or "all systems take part again", "yellow" if trouble else "green")
+            self._line(trouble or "works again", "yellow" if trouble else "green")
 
     def _line(self, text: str, style: str | None = None) -> None:
         self._out.print(_INDENT + text, style=style, markup=False)
@@ -94,19 +94,21 @@ class Machines:
         self._out = out
 
     def tell(self, loop: PolicyLoop, report: RunReport | None) -> None:
-        """Tells of a run; what is wrong with a state is in the log on standard error."""
-        if report is None:
-            return
-        event = {
-            "time": datetime.now(UTC).isoformat(),
-            "event": "run",
-            "policy": loop.policy.id,
-            "run": report.id,
-            "kind": report.kind.value,
-            "outcome": report.outcome.value,
-            "message": report.message,
-            "seconds": round(report.ended - report.started, 3),
-            "counts": report.tally.counts(),
-            "notes": [msgspec.to_builtins(note) for note in report.tally.notes],
-        }
-        self._out.out(orjson.dumps(event).decode(), highlight=False)
+        """Tells of a run; None stands for one that could not use its state."""
+        about = {"time": datetime.now(UTC).isoformat(), "event": "run", "policy": loop.policy.id}
+        self._out.out(orjson.dumps(about | _facts(loop, report)).decode(), highlight=False)
+
+
+def _facts(loop: PolicyLoop, report: RunReport | None) -> dict[str, object]:
+    if report is None:
+        error = loop.measured.error
+        return {"outcome": Outcome.FAILED.value, "message": f"{error.reason}: {error.message}" if error else ""}
+    return {
+        "run": report.id,
+        "kind": report.kind.value,
+        "outcome": report.outcome.value,
+        "message": report.message,
+        "seconds": round(report.ended - report.started, 3),
+        "counts": report.tally.counts(),
+        "notes": [msgspec.to_builtins(note) for note in report.tally.notes],
+    }

@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 import msgspec
-import structlog
 
 from fairlead.model.health import Measured
 from fairlead.model.syncpolicy import APPROVE, REQUESTED_AT, RESYNC_REQUESTED_AT, Mode, SyncPolicy
@@ -18,8 +17,6 @@ from fairlead.worker.run import Kind, Run, RunReport
 from fairlead.worker.schedule import Schedule
 from fairlead.worker.session import Session
 
-log = structlog.get_logger()
-
 RESYNCED = "resynced"
 """Fact in the store: epoch seconds of the last resync that read every system."""
 
@@ -27,7 +24,7 @@ Listener = Callable[["PolicyLoop", "RunReport | None"], Awaitable[None]]
 
 
 class PolicyLoop:
-    """Runs one policy. `listeners` are told after every run.
+    """Runs one policy. `listeners` are told after every run; of one that could not use its state they get None.
 
     Attributes:
         measured: what the last run measured.
@@ -89,9 +86,7 @@ class PolicyLoop:
         try:
             finished = await self._run(requested, annotations, stopping)
         except StateError as error:
-            before, self.measured = self.measured.error, report.broken(self.measured, error)
-            if before != self.measured.error:  # told when it begins, not by every run
-                log.error("state unavailable", policy=self.policy.id, reason=error.reason, message=str(error))
+            self.measured = report.broken(self.measured, error)
         finally:
             self.running = None
         for listener in self._listeners:

@@ -19,7 +19,7 @@ from fairlead.kube.failure import ApiFailure
 from fairlead.kube.status import StatusWriter
 from fairlead.model.connection import Connection
 from fairlead.model.connector import Connector
-from fairlead.model.health import Measured
+from fairlead.model.health import Measured, WorkerError
 from fairlead.model.syncpolicy import SyncPolicy
 from fairlead.transport.secrets import DirectorySecrets
 from fairlead.worker.hosting import Host
@@ -89,6 +89,7 @@ class _Worker:
         self._writer = StatusWriter.in_cluster()
         self._told = Measured()
         self._told_at = 0.0
+        self._error: WorkerError | None = None
         self._changed = asyncio.Event()
         self._stop = asyncio.Event()
 
@@ -113,7 +114,11 @@ class _Worker:
                 await self._writer.close()
         return STATE_UNUSABLE if loop.measured.error else 0
 
-    async def _tell(self, _: PolicyLoop, report: RunReport | None) -> None:
+    async def _tell(self, loop: PolicyLoop, report: RunReport | None) -> None:
+        error = loop.measured.error
+        if report is None and error is not None and error != self._error:  # told when it begins, not by every run
+            log.error("state unavailable", reason=error.reason, message=error.message)
+        self._error = error
         if report is not None:
             log.info(
                 "run",
