@@ -3,10 +3,12 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
+import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -28,6 +30,7 @@ class Cluster:
     def __init__(self, folder: Path, binaries: Path) -> None:
         self.folder = folder
         self.kubeconfig = folder / "kubeconfig"
+        self.restarted: list[subprocess.Popen[bytes]] = []
         self.binaries = binaries
         self.environment = {
             **os.environ,
@@ -64,6 +67,19 @@ class Cluster:
         command = ["ctr", "-a", str(self.folder / "containerd.sock"), "-n", "k8s.io", "images", "import", str(image)]
         subprocess.run(command, stdout=subprocess.DEVNULL, timeout=180, check=True)
 
+    def restart_api_server(self) -> None:
+        """Kills the API server and starts it again: every watch breaks, and what it remembered of the past is lost."""
+        file = self.folder / "apiserver.pid"
+        before = Path("/proc") / file.read_text().strip()
+        command = before.joinpath("cmdline").read_bytes().decode().rstrip("\0").split("\0")
+        os.kill(int(before.name), signal.SIGKILL)
+        until(lambda: not before.joinpath("exe").exists())
+        with (self.folder / "apiserver.log").open("ab") as log:
+            process = subprocess.Popen(command, cwd=self.folder, stdout=log, stderr=log, start_new_session=True)
+        self.restarted.append(process)
+        file.write_text(f"{process.pid}\n")
+        until(lambda: self.kubectl("get", "--raw", "/readyz", check=False) == "ok")
+
     def apply(self, *documents: dict[str, Any]) -> None:
         """Applies objects."""
         self.kubectl("apply", "-f", "-", stdin=yaml.safe_dump_all(documents))
@@ -76,6 +92,14 @@ class Cluster:
     def wait_for(self, kind: str, name: str, namespace: str, condition: str, seconds: int = 60) -> None:
         """Waits for a condition such as `condition=Ready`, `delete` or `jsonpath=…`."""
         self.kubectl("wait", f"{kind}/{name}", "-n", namespace, f"--for={condition}", f"--timeout={seconds}s")
+
+
+def until(come: Callable[[], bool], seconds: float = 60.0) -> None:
+    """Waits until something has come."""
+    deadline = time.monotonic() + seconds
+    while not come():
+        assert time.monotonic() < deadline, "it did not come"
+        time.sleep(0.1)
 
 
 def _script(name: str, *arguments: str) -> str:
@@ -105,6 +129,8 @@ def _running(mode: str) -> Iterator[Cluster]:
         yield cluster
     finally:
         subprocess.run([SCRIPTS / "down.sh", folder], timeout=60, check=False)
+        for process in cluster.restarted:
+            process.wait(timeout=10)
         shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -1,7 +1,6 @@
 """The operator as a cluster runs it: a process of its own, with the rights that the chart gives it and no others."""
 
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -9,8 +8,8 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
 import httpx
@@ -19,8 +18,7 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from support.api import Api
-from support.cluster import ROOT, Cluster
-from support.skips import cannot_run
+from support.cluster import CHART, Cluster
 
 START = 30.0
 """Seconds that a replica gets until it is ready."""
@@ -34,6 +32,7 @@ class Replica:
 
     def __init__(self, process: subprocess.Popen[bytes], port: int, log: Path) -> None:
         self.process = process
+        self.port = port
         self._log = log
         self._client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=5, trust_env=False)
 
@@ -54,7 +53,7 @@ class Replica:
     def leads(self) -> bool:
         """Whether it leads; False when it has ended."""
         try:
-            return self.metric("fairlead_operator_leading") == 1
+            return self.process.poll() is None and self.metric("fairlead_operator_leading") == 1
         except httpx.TransportError:
             return False
 
@@ -70,9 +69,13 @@ class Replica:
 
     def wait(self) -> int:
         """Its exit code, once it has ended."""
-        code = self.process.wait(STOP)
+        return self.process.wait(STOP)
+
+    def end(self) -> None:
+        """Leaves nothing behind."""
+        if self.process.poll() is None:
+            self.kill()
         self._client.close()
-        return code
 
     def until_ready(self) -> None:
         """Waits for /readyz."""
@@ -89,11 +92,12 @@ class Replica:
 class Installation:
     """A release of the chart without its pods: ServiceAccount, rights, and replicas as processes of this machine."""
 
-    def __init__(self, cluster: Cluster, stack: ExitStack, namespaces: tuple[str, ...]) -> None:
+    def __init__(self, cluster: Cluster, helm: Path, stack: ExitStack, namespaces: tuple[str, ...]) -> None:
         self.release = f"fairlead-{uuid.uuid4().hex[:8]}"
         self.namespace = self.release
         self.account = f"system:serviceaccount:{self.namespace}:{self.release}"
         self._cluster = cluster
+        self._helm = helm
         self._stack = stack
         self._folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fairlead-operator-")))
         self._manifests = self._render(namespaces)
@@ -114,7 +118,7 @@ class Installation:
         with log.open("wb") as file:
             process = subprocess.Popen(command, stdout=file, stderr=file, env=environment, cwd=self._folder)
         made = Replica(process, port, log)
-        self._stack.callback(_end, made)
+        self._stack.callback(made.end)
         return made
 
     def started(self, *arguments: str, server: str = "") -> Replica:
@@ -124,16 +128,13 @@ class Installation:
         return made
 
     def _render(self, namespaces: tuple[str, ...]) -> list[dict]:
-        helm = shutil.which("helm", path=self._cluster.environment["PATH"])
-        if helm is None:
-            cannot_run("no helm: the operator's rights are those that the chart renders")
         repository, _, tag = IMAGE.rpartition(":")
         values = {
             "crds": {"install": False},
             "image": {"repository": repository, "tag": tag},
             "watchNamespaces": list(namespaces),
         }
-        command = [helm, "template", self.release, str(ROOT / "charts/fairlead"), "--namespace", self.namespace]
+        command = [str(self._helm), "template", self.release, str(CHART), "--namespace", self.namespace]
         done = subprocess.run(
             [*command, "--values", "-"],
             input=yaml.safe_dump(values),
@@ -173,11 +174,19 @@ class Installation:
         return path
 
 
-@contextmanager
-def installation(cluster: Cluster, *namespaces: str) -> Iterator[Installation]:
-    """Installs the chart's rights for as long as the block takes; replicas that still run are ended."""
-    with ExitStack() as stack:
-        yield Installation(cluster, stack, namespaces)
+Install = Callable[..., AbstractContextManager[Installation]]
+
+
+@pytest.fixture(scope="session")
+def install(api_server: Cluster, helm: Path) -> Install:
+    """Installs the chart's rights, for all namespaces or those given, until the block ends and its replicas with it."""
+
+    @contextmanager
+    def installed(*namespaces: str) -> Iterator[Installation]:
+        with ExitStack() as stack:
+            yield Installation(api_server, helm, stack, namespaces)
+
+    return installed
 
 
 @pytest.fixture(scope="module")
@@ -189,9 +198,9 @@ def api(api_server: Cluster) -> Iterator[Api]:
 
 
 @pytest.fixture(scope="module")
-def shared_operator(api_server: Cluster) -> Iterator[Replica]:
+def shared_operator(install: Install) -> Iterator[Replica]:
     """One operator for the module; namespaces keep its tests apart."""
-    with installation(api_server) as installed:
+    with install() as installed:
         replica = installed.started()
         yield replica
         code = replica.stop()
@@ -209,11 +218,6 @@ def operator(shared_operator: Replica) -> Iterator[Replica]:
 def _complaints(log: str) -> str:
     """What a healthy operator never writes: that it crashed, or lacks a right."""
     return "\n".join(line for line in log.splitlines() if "Traceback" in line or "forbidden" in line.lower())
-
-
-def _end(replica: Replica) -> None:
-    if replica.process.poll() is None:
-        replica.kill()
 
 
 def free_port() -> int:

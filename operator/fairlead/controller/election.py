@@ -37,6 +37,11 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True):
     deadline: float = 10.0
     retry: float = 2.0
 
+    @classmethod
+    def of(cls, lease: int) -> Timing:
+        """The same proportions for another duration."""
+        return cls(lease=lease, deadline=lease * 2 / 3, retry=lease * 2 / 15)
+
 
 class Election:
     """One candidate.

@@ -190,6 +190,7 @@ class Operator:
                 await self._drain(work)
                 lease.cancel()
         finally:
+            self._metrics.leading.set(0)
             await self._election.release()
 
     async def _keep_lease(self) -> None:
