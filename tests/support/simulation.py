@@ -106,6 +106,8 @@ class World:
         self.away: frozenset[str] = frozenset()
         self.pending: dict[str, Write] = {}
         self.frozen: dict[str, dict[str, Value]] = {}
+        self.bases: dict[str, dict[bytes, Value]] = {}
+        self.unsure: set[str] = set()
         self.down: set[str] = set()
         self.sent: list[tuple[str, Write]] = []
         self.findings: list[Finding] = []
@@ -132,7 +134,8 @@ class World:
             mapped = {f.name: values.get(f.name) for f in rule.mapping.fields}
             self.copies[name] = Copy(mapped, self._tick())
             self.sides[name] = self.desk.side(name, **mapped)
-        self.entered |= set(filter(None, values.values()))
+            self.keep({name: mapped})
+        self.entered |= {value for value in values.values() if value and not isinstance(value, list)}
 
     def create(self, system: str, values: dict[str, Value]) -> None:
         """A user adds the record, where it is not."""
@@ -155,6 +158,11 @@ class World:
         self.silenced.discard(value)
         if value:
             self.entered.add(value)
+
+    def put(self, system: str, name: str, value: Value) -> None:
+        """A user changes one field, and no account is kept of it."""
+        self.copies[system].values[name] = value
+        self.copies[system].modified = self._tick()
 
     def delete(self, system: str) -> None:
         """A user deletes the record in one system."""
@@ -183,13 +191,7 @@ class World:
         return True
 
     def _gone(self, system: str) -> bool:
-        if not self.rules.systems[system].writes and self.rules.deletes_spread_from(system):
-            # It was deleted there without knowing what the others say: the finding "Deleted" accounts for all of it.
-            self.silenced |= {value for name in self.sides for value in self._values(name)}
         return self._decide({}, deleted=frozenset({system}))
-
-    def _values(self, system: str) -> list[Value]:
-        return list(self.copies[system].values.values()) if system in self.copies else []
 
     def observe(self, system: str) -> Observation:
         """The record as it reads now in a system that has it."""
@@ -206,6 +208,8 @@ class World:
             pending=dict(self.pending),
             frozen=frozenset(self.frozen),
             competing={name: frozenset(values) for name, values in self.frozen.items()},
+            unsure=frozenset(self.unsure),
+            bases=self.bases,
             **more,
         )
 
@@ -232,13 +236,15 @@ class World:
         raise AssertionError("a decision asks for more than there is")
 
     def _apply(self, decision: Decision) -> None:
+        self.unsure = {s for s in self.unsure if self.pending.get(s) == decision.writes.get(s)}
         self.sides, self.away, self.pending = decision.sides, decision.away, decision.writes
+        self.bases = decision.bases
         self.frozen = {name: {**self.frozen.get(name, {}), **values} for name, values in decision.frozen.items()}
         self.findings += decision.findings
         for finding in decision.findings:
-            self.told |= set(filter(None, finding.values.values()))
+            self.told |= _said(finding.values)
         for values in decision.frozen.values():
-            self.told |= set(filter(None, values.values()))
+            self.told |= _said(values)
         self._forget_if_nowhere()
 
     def _forget_if_nowhere(self) -> None:
@@ -251,6 +257,8 @@ class World:
         if write is None or system in self.down:
             return
         self.sent.append((system, write))
+        if lost:
+            self.unsure.add(system)
         if write.operation is Operation.DELETE:
             self._delete(system, lost=lost)
         elif write.operation is Operation.CREATE:
@@ -266,6 +274,7 @@ class World:
         self.copies[system] = Copy(mapped, self._tick())
         if not lost:
             self.sides = {**self.sides, system: self.desk.side(system, **mapped)}
+            self.keep({system: mapped})
             self._delivered(system)
 
     def _update(self, system: str, write: Write, *, lost: bool) -> None:
@@ -291,6 +300,7 @@ class World:
         slots = [self.rules.fields[name].field.slot for name in write.values]
         prints = replaced(side.prints, {slot: field(now, slot) for slot in slots}, len(self.rules.fields))
         self.sides = {**self.sides, system: msgspec.structs.replace(side, prints=prints)}
+        self.keep({system: write.values})
         self._delivered(system)
 
     def _delete(self, system: str, *, lost: bool) -> None:
@@ -303,7 +313,12 @@ class World:
             self._delivered(system)
             self._forget_if_nowhere()
 
+    def keep(self, said: dict[str, dict[str, Value]]) -> None:
+        """Keeps old values that are new: what systems say of fields, where the rules need it."""
+        self.bases = self.desk.decider.bases.kept(self.bases, self.sides, said)
+
     def _delivered(self, system: str) -> None:
+        self.unsure.discard(system)
         self.pending = {name: write for name, write in self.pending.items() if name != system}
 
     def rest(self) -> None:
@@ -319,6 +334,10 @@ class World:
             if not self.pending and before == after:
                 return
         raise AssertionError(f"never comes to rest: {self.pending}")
+
+
+def _said(values: dict[str, Value]) -> set[Value]:
+    return {value for value in values.values() if value and not isinstance(value, list)}
 
 
 def field_wise(prints: bytes) -> tuple[bytes, ...]:

@@ -57,6 +57,7 @@ class Write(msgspec.Struct, frozen=True):
         earlier: field → fingerprints of values that an undelivered write held before. Its answer may have been lost
             after it arrived, so finding one of them is no edit.
         guarded: field names whose filled value a first meeting overwrites; they count against the guard, as deletes do.
+        unsure: field names of which an earlier value may have arrived: it was sent, and its answer was lost.
     """
 
     operation: Operation
@@ -65,6 +66,7 @@ class Write(msgspec.Struct, frozen=True):
     modified: dict[str, datetime] = {}
     guarded: tuple[str, ...] = ()
     earlier: dict[str, tuple[bytes, ...]] = {}
+    unsure: tuple[str, ...] = ()
 
     @property
     def halts(self) -> bool:

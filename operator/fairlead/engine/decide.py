@@ -297,7 +297,8 @@ class Decider:
             for target in verdict.targets:
                 if name in self.rules.systems[target].writable:
                     earlier = self._earlier(case.pending.get(target), name, verdict)
-                    writes[target] = _with_field(writes.get(target), name, verdict, target, earlier)
+                    unsure = bool(case.pending) and target in _unsure(case, name)
+                    writes[target] = _with_field(writes.get(target), name, verdict, target, earlier, unsure)
         if case.create_in or case.pending:
             needs = self._add_creates(case, verdicts, writes)
             if needs:
@@ -417,7 +418,8 @@ def _view(
 
 def _unsure(case: Case, name: str) -> frozenset[str]:
     """Systems that may have received some undelivered value of a field, without our knowing."""
-    return frozenset(s for s, write in case.pending.items() if s in case.unsure or write.earlier.get(name))
+    writes = case.pending.items()
+    return frozenset(s for s, write in writes if name in write.values and (s in case.unsure or name in write.unsure))
 
 
 def _doomed(case: Case) -> bool:
@@ -436,20 +438,24 @@ def _merged(side: Side | None, observation: Observation) -> Side:
     return fresh if side is None or fresh.version is not None else msgspec.structs.replace(fresh, version=side.version)
 
 
-def _with_field(write: Write | None, name: str, verdict: Verdict, target: str, earlier: tuple[bytes, ...]) -> Write:
+def _with_field(
+    write: Write | None, name: str, verdict: Verdict, target: str, earlier: tuple[bytes, ...], unsure: bool
+) -> Write:
     winner = verdict.winner
     assert winner is not None
     if write is None:
         times = {name: winner.modified} if winner.modified else {}
         overwrites = (name,) if target in verdict.overwritten else ()
         known = {name: earlier} if earlier else {}
-        return Write(Operation.UPDATE, {name: winner.value}, {name: winner.system}, times, overwrites, known)
+        doubtful = (name,) if unsure else ()
+        return Write(Operation.UPDATE, {name: winner.value}, {name: winner.system}, times, overwrites, known, doubtful)
     write = _with_sources(write, {name: winner})
     guarded = tuple(other for other in write.guarded if other != name)
     return msgspec.structs.replace(
         write,
         guarded=(*guarded, name) if target in verdict.overwritten else guarded,
         earlier={**_except(write.earlier, {name}), **({name: earlier} if earlier else {})},
+        unsure=(*(other for other in write.unsure if other != name), *((name,) if unsure else ())),
     )
 
 
@@ -472,6 +478,7 @@ def _only(write: Write, names: AbstractSet[str]) -> Write:
         modified={f: t for f, t in write.modified.items() if f in names},
         guarded=tuple(f for f in write.guarded if f in names),
         earlier={f: e for f, e in write.earlier.items() if f in names},
+        unsure=tuple(f for f in write.unsure if f in names),
     )
 
 

@@ -52,6 +52,7 @@ class FieldJudge:
         empties: list[Value] = [None, "", [], {}]
         self._empty_prints = {prints.one(code, rule.field.slot) for code in _encodings(rule, empties)}
         self._arbiter = Arbiter(rule, prints)
+        self._systems = frozenset(rule.priority)
         self._order, self._owner_order = self._arbiter.order, self._arbiter.owner_order
         self._open = rule.edits is Edits.ANYWHERE and rule.when_empty is WhenEmpty.PROPAGATE
 
@@ -189,7 +190,7 @@ class FieldJudge:
         try:
             winner = self._arbiter.winner(dispute)
         except Undecided as why:
-            return self.freeze(dispute.rivals, f"{rule}: {why}" if str(why) else rule)
+            return self._left(views, dispute.rivals, f"{rule}: {why}" if str(why) else rule)
         heard = [*dispute.rivals, *([dispute.reference] if dispute.reference else [])]
         finding = self._finding(FindingKind.CONFLICT, rule, winner, [*heard, winner])
         return self._replacing(views, winner, dispute.undelivered, heard, (finding,))
@@ -223,6 +224,15 @@ class FieldJudge:
         rule = _EDIT if winner.writable else _READ_ONLY
         finding = self._finding(FindingKind.OVERWRITTEN, rule, winner, [winner, *unknown.values()])
         return msgspec.structs.replace(verdict, findings=(*verdict.findings, finding))
+
+    def _left(self, views: Sequence[View], rivals: Sequence[View], rule: str) -> Verdict:
+        """Left to a person. Where a rival is no system's own value, whoever reads the field competes for it."""
+        if all(rival.system in self._systems for rival in rivals):
+            return self.freeze(rivals, rule)
+        named = {rival.system for rival in rivals}
+        others = [view for view in views if view.reads and view.system not in named]
+        unread = next((view for view in others if not view.known), None)
+        return Verdict(needs=unread.system) if unread is not None else self.freeze([*rivals, *others], rule)
 
     def freeze(self, rivals: Sequence[View], rule: str) -> Verdict:
         """A person must decide between these values, because of `rule`."""

@@ -18,7 +18,7 @@ def _default(value: Any) -> Any:
         return {_DECIMAL: str(value)}
     if isinstance(value, Write):
         earlier = {name: [known.hex() for known in prints] for name, prints in value.earlier.items()}
-        return (value.operation, value.values, value.origins, value.modified, value.guarded, earlier)
+        return (value.operation, value.values, value.origins, value.modified, value.guarded, earlier, value.unsure)
     raise TypeError(f"{type(value).__name__} cannot be stored")
 
 
@@ -40,7 +40,7 @@ def _restore(value: Any) -> Any:
 
 def to_write(parts: list[Any]) -> Write:
     """The `Write` that `dump` wrote."""
-    operation, values, origins, modified, guarded, earlier = parts
+    operation, values, origins, modified, guarded, earlier, unsure = parts
     moments = {name: datetime.fromisoformat(moment) for name, moment in modified.items()}
     prints = {name: tuple(map(bytes.fromhex, known)) for name, known in earlier.items()}
-    return Write(Operation(operation), values, origins, moments, tuple(guarded), prints)
+    return Write(Operation(operation), values, origins, moments, tuple(guarded), prints, tuple(unsure))
