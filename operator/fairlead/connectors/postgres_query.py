@@ -195,7 +195,7 @@ class Queries:
     def copy(self, columns: Sequence[Column]) -> sql.Composed:
         """Rows from COPY's text format."""
         names = _names([column.name for column in columns])
-        return sql.SQL("COPY {} ({}) FROM STDIN").format(self._name, names)
+        return sql.SQL("COPY {} ({}) FROM STDIN (DELIMITER {}, NULL {})").format(self._name, names, _FIELD, _NULL)
 
     def fresh_keys(self) -> sql.Composed | None:
         """Keys from the column's own default; parameter: how many. None without a default."""

@@ -39,8 +39,10 @@ TEXTS = frozenset({"text", "varchar", "citext", "name", "enum"})
 FLOATS = frozenset({"float4", "float8"})
 _NUMBERS = INTEGERS | FLOATS | {"numeric"}
 _SAME_AS_TEXT = re.compile(r"[\x00\x02\x1e\x1f]")
-_ESCAPED = str.maketrans({"\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"})
-_INSTANT = re.compile(r"[1-9]\d{3}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,6})?Z").fullmatch
+_SPECIAL = re.compile(r"[\\\n\r\x02\x1f]")
+_ESCAPED = str.maketrans({"\\": "\\\\", "\n": "\\n", "\r": "\\r", NULL: "\\" + NULL, FIELD: "\\" + FIELD})
+_INSTANTS = re.compile(r"(?:[1-9]\d{3}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,6})?Z(?:\n|$))*").fullmatch
+_ZEROS = re.compile(r"(\.\d*?)0+(?=Z)")
 _DAY = re.compile(r"[1-9]\d{3}-\d\d-\d\d").fullmatch
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}").fullmatch
 _ARRAY = re.compile(r'([{}])|"((?:[^"\\]|\\.)*)"|([^,{}"]+)', re.DOTALL)
@@ -233,21 +235,23 @@ def _hex(column: Column, item: str) -> str:
         raise Unfit(f"column {column.name!r} takes binary data as base64") from None
 
 
-def copy_field(texts: Sequence[str | None]) -> Sequence[str]:
-    """A column as fields of COPY's text format."""
-    whole = [r"\N" if item is None else item for item in texts] if None in texts else texts
-    joined = "".join(item for item in texts if item is not None)
-    if not any(mark in joined for mark in "\\\n\r\t"):
-        return whole  # type: ignore[return-value]
-    return [r"\N" if item is None else item.translate(_ESCAPED) for item in texts]
+def copy_fields(item: Written) -> list[str]:
+    """A column as fields of COPY's text format, with `FIELD` between them and `NULL` for null.
+
+    Where nothing must be escaped these are `item.prints` themselves, if they are known: PostgreSQL reads its prints.
+    """
+    fields = item.texts if item.prints is None else item.prints
+    if not _SPECIAL.search("".join(filter(None, item.texts))):
+        return _as_is(fields)
+    return [NULL if text is None else text.translate(_ESCAPED) for text in item.texts]
 
 
-def _as_is(values: Sequence[Any]) -> list[str]:
-    return [NULL if item is None else item for item in values] if None in values else list(values)
+def _as_is(values: list[Any]) -> list[str]:
+    return [NULL if item is None else item for item in values] if None in values else values
 
 
 def _written_text(column: Column, values: Sequence[Any]) -> Written:
-    joined = "".join(item for item in values if item)
+    joined = "".join(filter(None, values))
     if "\x00" in joined:
         raise Unfit(f"column {column.name!r} cannot hold the NUL character: remove it where the value comes from")
     if column.type == "name":
@@ -257,7 +261,7 @@ def _written_text(column: Column, values: Sequence[Any]) -> Written:
         return Written(list(values))  # blanks beyond the length are cut, anything else is refused
     if _SAME_AS_TEXT.search(joined):
         return Written(list(values), None, exact=True)
-    return Written(list(values), _as_is(values), exact=True)
+    return Written(list(values), _as_is(list(values)), exact=True)
 
 
 def _written_int(_: Column, values: Sequence[Any]) -> Written:
@@ -298,21 +302,23 @@ def _written_bool(_: Column, values: Sequence[Any]) -> Written:
 
 def _written_time(column: Column, values: Sequence[Any]) -> Written:
     texts = list(values)
-    if column.limit is not None or not all(item is None or _INSTANT(item) for item in values):
+    known = [item for item in texts if item is not None] if None in texts else texts
+    whole = "\n".join(known)
+    if column.limit is not None or not _INSTANTS(whole):
         return Written(texts)
-    zone = "+00" if column.type == "timestamptz" else ""
-    return Written(texts, [NULL if item is None else _printed_time(item, zone) for item in values], exact=True)
-
-
-def _printed_time(item: str, zone: str) -> str:
-    clock = item[11:-1]
-    return f"{item[:10]} {clock.rstrip('0').rstrip('.') if '.' in clock else clock}{zone}"
+    if "." in whole:
+        whole = _ZEROS.sub(lambda match: match[1] if len(match[1]) > 1 else "", whole)
+    printed = whole.replace("T", " ").replace("Z", "+00" if column.type == "timestamptz" else "").split("\n")
+    if len(known) == len(texts):
+        return Written(texts, printed, exact=True)
+    prints = iter(printed)
+    return Written(texts, [NULL if item is None else next(prints) for item in texts], exact=True)
 
 
 def _written_like(pattern: Callable[[str], Any]) -> Callable[[Column, Sequence[Any]], Written]:
     def write(_: Column, values: Sequence[Any]) -> Written:
         same = all(item is None or pattern(item) for item in values)
-        return Written(list(values), _as_is(values) if same else None, exact=same)
+        return Written(list(values), _as_is(list(values)) if same else None, exact=same)
 
     return write
 

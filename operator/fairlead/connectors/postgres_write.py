@@ -19,7 +19,7 @@ from fairlead.connectors.postgres_failure import failure_of, is_of_a_row, is_of_
 from fairlead.connectors.postgres_page import native, raw_of
 from fairlead.connectors.postgres_query import Queries
 from fairlead.connectors.postgres_session import Row, Sessions, rows_of
-from fairlead.connectors.postgres_text import FIELD, NULL, ROW, Column, Unfit, Written, copy_field, text, written
+from fairlead.connectors.postgres_text import FIELD, NULL, ROW, Column, Unfit, Written, copy_fields, text, written
 from fairlead.connectors.table import require_column
 from fairlead.model.connector import ErrorClass
 from fairlead.transport.failure import Failure, Misconfigured, Transient
@@ -192,10 +192,9 @@ class _Batch:
             Unfit: a column cannot hold one of the values.
             Misconfigured: there is no such column, or none that can be written.
         """
-        return [
-            (column, written(column, [self._writes[n].values[column.name] for n in indices]))
-            for column in map(self._column, names)
-        ]
+        columns = [self._column(name) for name in names]
+        values = zip(*(self._writes[n].values.values() for n in indices), strict=True)
+        return [(column, written(column, items)) for column, items in zip(columns, values, strict=True)]
 
     def _column(self, name: str) -> Column:
         require_column(self._table, name, list(self._relation.columns))
@@ -233,7 +232,8 @@ class _Creates(_Batch):
             self._keys |= {n: (row[0] or b"").decode() for n, row in zip(indices, rows, strict=True)}
 
     def _cells(self, names: Names, indices: Sequence[int]) -> Cells:
-        cells = super()._cells(names, indices)
+        order = {column.name: n for n, column in enumerate(self._queries.columns)}
+        cells = sorted(super()._cells(names, indices), key=lambda cell: order.get(cell[0].name, len(order)))
         if self._queries.key.name not in names and indices[0] in self._keys:
             keys = [self._keys[n] for n in indices]
             cells.append((self._queries.key, Written(list(keys), keys, exact=True)))
@@ -257,15 +257,20 @@ class _Creates(_Batch):
         return cells if sure else None
 
     async def _copy(self, cells: Cells, connection: AsyncConnection, indices: Sequence[int]) -> dict[int, Outcome]:
-        lines = map("\t".join, zip(*(copy_field(item.texts) for _, item in cells), strict=True))
-        query = self._queries.copy([column for column, _ in cells])
+        fields = [copy_fields(item) for _, item in cells]
+        lines = "\n".join(map(FIELD.join, zip(*fields, strict=True))).encode()
         async with connection.cursor() as cursor:
-            async with cursor.copy(query, ()) as copy:
-                await copy.write("\n".join([*lines, ""]).encode())
+            async with cursor.copy(self._queries.copy([column for column, _ in cells]), ()) as copy:
+                await copy.write(lines + b"\n")
             if cursor.rowcount != len(indices):
                 raise _Unclear
         prints = {column.name: item.prints for column, item in cells}
-        keys, raws = prints[self._queries.key.name] or [], self._predicted(prints, len(indices))
+        as_read = all(field is item.prints for field, (_, item) in zip(fields, cells, strict=True))
+        if as_read and list(prints) == [column.name for column in self._queries.columns]:
+            raws: Sequence[bytes | None] = lines.split(b"\n")
+        else:
+            raws = self._predicted(prints, len(indices))
+        keys = prints[self._queries.key.name] or []
         return {n: Outcome(key=key, raw=raw) for n, key, raw in zip(indices, keys, raws, strict=True)}
 
     def _predicted(self, prints: dict[str, list[str] | None], count: int) -> Sequence[bytes | None]:
