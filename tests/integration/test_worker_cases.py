@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
@@ -427,6 +428,27 @@ async def test_while_one_of_three_is_down_the_others_go_on_and_its_writes_come_i
     await town.run()
     assert town.values("shop") == town.values("crm") == town.values("erp")
     assert [dict(w.values) for w in town["shop"].writes if w.key == town.key("shop", "a@x")] == [{"name": "3"}]
+
+
+async def test_a_backlog_of_a_system_that_is_down_costs_the_others_nothing(town_of, tmp_path: Path) -> None:
+    town = town_of("crm", "erp", "shop")
+    await town.agree()
+    town["shop"].down = Transient("shop is down")
+    for number in range(1500):
+        town.add("crm", f"{number}@x")
+    await town.run()
+    assert (len(town["erp"].records), town.pending) == (1500, 1500)
+    town["erp"].refuses = lambda values: "not now" if "first" in str(values) else ""
+    town.edit("crm", "0@x", name="first")
+    await town.run()
+    town["erp"].refuses = lambda _: ""
+    await town.run(Kind.RESYNC)
+    assert town.values("erp")["0@x"] == "first"
+    with sqlite3.connect(tmp_path / "state.db") as database:
+        assert database.execute("SELECT DISTINCT attempts FROM pending WHERE system = 'shop'").fetchall() == [(1,)]
+    town["shop"].down = None
+    await town.run()
+    assert town.values("shop") == town.values("erp")
 
 
 async def test_a_record_that_needs_a_system_that_is_down_waits_and_others_go_on(town_of) -> None:

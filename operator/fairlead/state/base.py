@@ -7,7 +7,7 @@ crash either all of a `Commit` happened or nothing of it.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from typing import Protocol
 
 import msgspec
@@ -336,11 +336,18 @@ class Store(Protocol):
         ...
 
     async def undelivered(
-        self, *, due: float | None = None, dead: bool = False, held: bool = False, limit: int = 1000
+        self,
+        *,
+        due: float | None = None,
+        dead: bool = False,
+        held: bool = False,
+        without: Collection[str] = (),
+        limit: int = 1000,
     ) -> list[Undelivered]:
         """Undelivered writes, oldest first: those due at a time (and dead letters too), or those held by the guard.
 
         What is younger than `due` is due as well: the clock was set back, and nothing waits until it catches up.
+        Those of the systems `without` are left out.
         """
         ...
 

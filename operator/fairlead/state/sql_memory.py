@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 
 from fairlead.model.record import Value
 from fairlead.state.base import (
@@ -105,16 +105,24 @@ class SQLMemory(SQLBase):
         return {row[0]: self._rows.intents(row) for row in rows}
 
     async def undelivered(
-        self, *, due: float | None = None, dead: bool = False, held: bool = False, limit: int = 1000
+        self,
+        *,
+        due: float | None = None,
+        dead: bool = False,
+        held: bool = False,
+        without: Collection[str] = (),
+        limit: int = 1000,
     ) -> list[Undelivered]:
         """See `Store.undelivered`."""
         values: tuple[float | None, ...] = ()
         if held:
-            where = "p.held = 1 ORDER BY p.since, p.record"
+            where, order = "p.held = 1", "p.since, p.record"
         else:
             which = f"(p.not_before <= ? OR p.since > ?) {'OR p.dead = 1' if dead else 'AND p.dead = 0'}"
-            where, values = f"p.held = 0 AND ({which}) ORDER BY p.attempts, p.not_before, p.record", (due, due)
-        rows = await self._all(f"SELECT {_PENDING} FROM pending p WHERE {where} LIMIT {limit}", *values)
+            where, order, values = f"p.held = 0 AND ({which})", "p.attempts, p.not_before, p.record", (due, due)
+        where += " AND p.system <> ?" * len(without)
+        query = f"SELECT {_PENDING} FROM pending p WHERE {where} ORDER BY {order} LIMIT {limit}"
+        rows = await self._all(query, *values, *without)
         return list(map(self._rows.undelivered, rows))
 
     async def lacking(self, system: str) -> AsyncIterator[list[int]]:

@@ -255,6 +255,12 @@ class StoreSuite:
         await store.commit(Commit(delivered=[(1, "erp")]))
         assert await store.undelivered(due=50.0) == []
 
+    async def test_writes_to_systems_that_cannot_be_reached_are_left_out(self, store: Store) -> None:
+        waiting = [Undelivered(n, system, update(name="x"), 1.0) for n, system in enumerate(("crm", "erp"), start=1)]
+        await store.commit(Commit(pending=waiting))
+        assert await store.undelivered(due=9.0, without=["crm"]) == waiting[1:]
+        assert await store.undelivered(due=9.0, without=["crm", "erp"]) == []
+
     async def test_what_waits_is_due_when_the_clock_was_set_back(self, store: Store) -> None:
         waiting = Undelivered(1, "erp", update(name="x"), 1000.0, not_before=1600.0)
         await store.commit(Commit(pending=[waiting]))

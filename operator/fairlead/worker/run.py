@@ -172,7 +172,7 @@ class Run:
         """Tries again what is due, and dead letters where asked; creates only where everything new was met."""
         seen: set[tuple[int, str]] = set()
         while True:
-            due = await self._store.undelivered(due=self._session.clock(), dead=dead, limit=BATCH)
+            due = await self._store.undelivered(due=self._session.clock(), dead=dead, without=self._down, limit=BATCH)
             fresh = [item for item in due if (item.record, item.system) not in seen and not self._waits(item)]
             if not fresh:
                 return
