@@ -301,3 +301,11 @@ def test_a_plan_names_what_the_guard_holds_back_and_writes_nothing(site: Site) -
         ["Delete", "erp/2"],
     ]
     assert site.emails("erp") == ["a@x", "b@x", "c@x"]
+
+
+def test_a_policy_that_is_suspended_is_shown_and_does_nothing(site: Site) -> None:
+    site.write("policy", policy(suspend=True))
+    site.add("crm", "a@x")
+    done = site.once()
+    assert (done.returncode, site.emails("erp"), "Suspended" in done.stdout) == (OK, [], True)
+    assert "customers: spec.suspend is true: nothing is read or written" in done.stdout

@@ -83,7 +83,6 @@ class _Command:
         self._loops += [
             PolicyLoop(self._policy(policy), host, [self._metrics.observe, self._tell])
             for policy in self._loaded.policies.values()
-            if not policy.spec.suspend
         ]
         try:
             async with self._progress():
@@ -92,7 +91,7 @@ class _Command:
             return _STOPPED + self._signal
         finally:
             await host.close()
-        findings = [(loop, conclude(loop.measured, loop.policy.spec.mode)) for loop in self._loops]
+        findings = [(loop, _conclusion(loop)) for loop in self._loops]
         self._conclude(findings)
         return self._exit_code(findings)
 
@@ -117,16 +116,20 @@ class _Command:
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, told, number)
 
+    @property
+    def _active(self) -> list[PolicyLoop]:
+        return [loop for loop in self._loops if not loop.policy.spec.suspend]
+
     async def _once(self) -> None:
-        for loop in self._loops:
+        for loop in self._active:
             if not self._stop.is_set():
                 await loop.run_once(stop=self._stop)
 
     async def _until_stopped(self) -> None:
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(work_all(self._loops, self._stop))
+            tasks.create_task(work_all(self._active, self._stop))
             if self._options.port:
-                http = server(application(self._loops, self._metrics), "127.0.0.1", self._options.port)
+                http = server(application(self._active, self._metrics), "127.0.0.1", self._options.port)
                 tasks.create_task(http.serve())
                 await self._stop.wait()
                 http.should_exit = True
@@ -167,6 +170,12 @@ class _Command:
         stopped = (PolicyReason.STARTING,) if self._signal else ()  # a first run that was stopped goes on next time
         fine = all(found.ready or found.reason in stopped for _, found in findings)
         return OK if fine else NEEDS_A_PERSON
+
+
+def _conclusion(loop: PolicyLoop) -> Conclusion:
+    if loop.policy.spec.suspend:
+        return Conclusion(True, PolicyReason.SUSPENDED, "spec.suspend is true: nothing is read or written")
+    return conclude(loop.measured, loop.policy.spec.mode)
 
 
 def _document(findings: Findings) -> dict[str, object]:
