@@ -14,9 +14,11 @@ from fairlead.controller.conditions import Reason, Verdict, connection_condition
 from fairlead.controller.events import NORMAL, WARNING, Recorder
 from fairlead.controller.inventory import Inventory, Key, KnownConnection, connection_state, decode_connection
 from fairlead.controller.probe import Prober, Pulse
+from fairlead.controller.unreadable import tell_unreadable
 from fairlead.kube.client import Kube
 from fairlead.kube.kinds import CONNECTION, SYNC_POLICY, Object
 from fairlead.model.connection import Connection, ConnectionReason
+from fairlead.model.problem import InvalidResource
 from fairlead.model.syncpolicy import REQUESTED_AT, SUSPEND_REASON
 
 COUNTERS_EVERY = 10.0
@@ -26,7 +28,7 @@ REQUEST_LIMIT = 256
 """Longest value of a lever; the status that acknowledges it takes no more."""
 
 _REST = 600.0
-"""Seconds between two visits of a suspended Connection."""
+"""Seconds between two visits of a Connection that is suspended or cannot be read."""
 
 
 class ConnectionReconciler:
@@ -60,7 +62,11 @@ class ConnectionReconciler:
         if found is None:
             self._forget(key)
             return None
-        connection = decode_connection(found).connection
+        try:
+            connection = decode_connection(found).connection
+        except InvalidResource as error:
+            await tell_unreadable(self._kube, CONNECTION, found, error)
+            return _REST
         verdict, pulse = await self._verdict(key, found, connection)
         status = self._status(found, connection, verdict, pulse)
         await self._write(found, connection, status)
@@ -95,13 +101,8 @@ class ConnectionReconciler:
         before: Mapping[str, Any] = found["status"]
         if not worth_writing(before, status, datetime.now(UTC)):
             return
-        body = {
-            "apiVersion": CONNECTION.api_version,
-            "kind": CONNECTION.name,
-            "metadata": {"name": connection.metadata.name, "namespace": connection.metadata.namespace},
-            "status": status,
-        }
-        await self._kube.apply(CONNECTION, body, force=True, subresource="status")
+        metadata = connection.metadata
+        await self._kube.apply_status(CONNECTION, metadata.namespace, metadata.name, status)
         await self._tell(connection, _ready(before), status["conditions"][0])
 
     async def _tell(self, connection: Connection, before: Mapping[str, Any], ready: Mapping[str, Any]) -> None:

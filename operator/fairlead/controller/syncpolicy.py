@@ -26,6 +26,7 @@ from fairlead.controller.inventory import Inventory, Key, Owned, Policy, decode_
 from fairlead.controller.levers import senseless
 from fairlead.controller.manifests import Inputs, WorkerImage, owned_name, render, shared_limits
 from fairlead.controller.ownership import Refused, remove, settle
+from fairlead.controller.unreadable import tell_unreadable
 from fairlead.kube.client import Kube
 from fairlead.kube.kinds import CONNECTION, DEPLOYMENT, SYNC_POLICY, Object
 from fairlead.model.bundle import decode
@@ -33,6 +34,7 @@ from fairlead.model.check import check_policy
 from fairlead.model.connection import Connection
 from fairlead.model.connector import Connector
 from fairlead.model.health import Measured
+from fairlead.model.problem import InvalidResource
 from fairlead.model.syncpolicy import SyncPolicy
 
 RESYNC = 600.0
@@ -74,7 +76,7 @@ class PolicyReconciler:
         self._worker = worker
 
     async def reconcile(self, key: Key) -> float | None:
-        """One visit.
+        """One visit. What cannot be read leaves the worker with its last good configuration.
 
         Returns:
             Seconds until the next; None when the policy is gone or going.
@@ -89,7 +91,11 @@ class PolicyReconciler:
         if "deletionTimestamp" in found["metadata"]:
             return None
         entry = self._enter(key, found)
-        view = await self._view(found, entry)
+        try:
+            view = await self._view(found, entry)
+        except InvalidResource as error:
+            await tell_unreadable(self._kube, SYNC_POLICY, found, error)
+            return RESYNC
         await self._write(found, view)
         await self._warn(entry, view)
         refused = view.obstacle is not None and view.obstacle.reason == Reason.APPLY_REFUSED
@@ -116,7 +122,11 @@ class PolicyReconciler:
         return msgspec.structs.replace(view, obstacle=obstacle, rollout=entry.rollout)
 
     async def _look_for_connections(self, policy: SyncPolicy) -> None:
-        """Asks for those that no watch has told of yet: nobody is called missing who was not looked for."""
+        """Asks for those that no watch has told of yet: nobody is called missing who was not looked for.
+
+        Raises:
+            InvalidResource: one is there, but cannot be read.
+        """
         for name in policy.connections():
             place = (policy.metadata.namespace, name)
             if place not in self._inventory.connections and (found := await self._kube.get(CONNECTION, *place)):
@@ -214,13 +224,7 @@ class PolicyReconciler:
         if _own(before) == _own(status):
             return
         metadata = view.policy.metadata
-        body = {
-            "apiVersion": SYNC_POLICY.api_version,
-            "kind": SYNC_POLICY.name,
-            "metadata": {"name": metadata.name, "namespace": metadata.namespace},
-            "status": status,
-        }
-        await self._kube.apply(SYNC_POLICY, body, force=True, subresource="status")
+        await self._kube.apply_status(SYNC_POLICY, metadata.namespace, metadata.name, status)
         await self._tell(view, before.get("conditions", ()), status["conditions"])
 
     async def _tell(

@@ -109,6 +109,12 @@ class Kube:
         self._notice(kind, found)
         return found
 
+    async def apply_status(self, kind: Kind, namespace: str, name: str, status: Object) -> None:
+        """Makes `status` the whole of what this manager says about an object."""
+        metadata = {"name": name, "namespace": namespace}
+        body = {"apiVersion": kind.api_version, "kind": kind.name, "metadata": metadata, "status": status}
+        await self.apply(kind, body, force=True, subresource="status")
+
     async def create(self, kind: Kind, manifest: Object) -> Object:
         """Creates an object that must not exist yet (status 409 if it does)."""
         namespace, name = manifest["metadata"].get("namespace"), manifest["metadata"].get("name", "")
