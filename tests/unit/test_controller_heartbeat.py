@@ -22,7 +22,7 @@ def found(version: int, uid: str = "a", namespace: str = "n") -> Object:
 def hear(
     beat: Heartbeat, version: int, type_: str | None = "MODIFIED", uid: str = "a", kind: Kind = CONNECTION
 ) -> bool:
-    return beat.heard(kind, type_, found(version, uid))
+    return beat.heard(CONNECTION, type_, found(version, uid))
 
 
 def test_a_quiet_watch_is_not_deaf(clock: list[float]) -> None:
