@@ -88,3 +88,11 @@ async def test_a_value_that_only_one_system_kept_since_the_first_meeting_is_told
     replay = await played(tmp_path, *acts, firstSync="FillEmptyOnly")
     assert shown(replay, "x") == {"a": ["x3-abc"], "b": ["x3-abc"]}
     assert [f["values"] for f in replay.findings] == [{"a": "x3-abc", "b": "x2-abc"}]
+
+
+async def test_a_value_that_only_a_write_only_system_had_is_told_when_a_delete_takes_it_along(tmp_path: Path) -> None:
+    systems = ("a", {"name": "b", "access": "WriteOnly"})
+    acts = [("add", "a", "t0", ("x",)), ("add", "b", "t0", ("x", "y")), RUN, ("remove", "a", "t0")]
+    replay = await played(tmp_path, *acts, systems=systems)
+    assert shown(replay, "y") == {"a": [], "b": []}
+    assert {"b": "y3-abc"} in [f["values"] for f in replay.findings]

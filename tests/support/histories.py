@@ -146,7 +146,6 @@ class Replay:
     Attributes:
         entered: values that users ever entered.
         silenced: those that a user replaced or deleted knowingly.
-        settled: values that stood when the last undisturbed run ended.
         typed: (system, value) of what was entered or brought back there.
         raced: (system, thing) that a user created while the worker ran.
         over_guard: runs that deleted more than the guard allows.
@@ -172,7 +171,6 @@ class Replay:
         self.session: Session | None = None
         self.entered: set[object] = set()
         self.silenced: set[object] = set()
-        self.settled: set[object] = set()
         self.raced: set[tuple[str, str]] = set()
         self.typed: set[tuple[str, object]] = set()
         self.over_guard: list[tuple[int, int]] = []
@@ -183,7 +181,6 @@ class Replay:
         self._count = 0
         self._dead = False
         self._running = False
-        self._disturbed = False
         self._values = 0
         self._past: dict[tuple[str, str], list[object]] = {}
         for system in self.systems.values():
@@ -197,7 +194,6 @@ class Replay:
             raise Died
         self._count += 1
         for act in self._doing.meanwhile.get(self._count, ()):
-            self._disturbed = True
             self._user(act)
         if self._count == self._doing.crash:
             self._dead = True
@@ -262,11 +258,6 @@ class Replay:
         if key is None:
             return
         self.silenced |= {core(value) for value in self.systems[system].records[key].values()}
-        for name in self.systems:
-            other = self.key(name, thing)
-            if other is not None:
-                here = {core(value) for value in self.systems[name].records[other].values()}
-                self.silenced |= here & self.settled
         self.systems[system].remove(key)
 
     def _lag(self, system: str) -> None:
@@ -298,9 +289,8 @@ class Replay:
     async def run(self, doing: Doing, *, approved: str = "") -> RunReport | None:
         """One run; None when the worker died in it. The next one is a new worker's then."""
         self.now += 1
-        self._doing, self._count, self._disturbed = doing, 0, bool(doing.faults)
+        self._doing, self._count = doing, 0
         before = {name: len(system.writes) for name, system in self.systems.items()}
-        rows = {name: system.records for name, system in self.systems.items()}
         for name, system in self.systems.items():
             system.calls = 0
             system.faults = {n: fault for (s, n), fault in doing.faults.items() if s == name}
@@ -316,12 +306,9 @@ class Replay:
             if group.split(Died)[1] is not None:
                 raise
         self._doing, self._running = Doing(), False
-        self._silence_deleted(before, rows)
         if self._dead:
             self.crashes += 1
             await self.stop()
-        elif not self._disturbed and report is not None and not report.failures:
-            self.settled = self.standing()
         self._count_deletes(before, approved, report)
         return report
 
@@ -344,14 +331,6 @@ class Replay:
             self.findings = await audited(self.session.store)
             await self.session.store.close()
             self.session = None
-
-    def _silence_deleted(self, before: dict[str, int], rows: dict[str, dict[str, dict[str, object]]]) -> None:
-        """What had long been in agreement when its record was deleted everywhere is accounted for by that finding."""
-        for name, system in self.systems.items():
-            for write in system.writes[before[name] :]:
-                if write.operation is Operation.DELETE:
-                    here = rows[name].get(write.key or "", {})
-                    self.silenced |= {core(value) for value in here.values()} & self.settled
 
     def _count_deletes(self, before: dict[str, int], approved: str, report: RunReport | None) -> None:
         deleted = 0

@@ -155,7 +155,8 @@ class World:
         copy.values[name] = value
         copy.modified = self._tick()
         self.edited.add(name)
-        self.silenced.discard(value)
+        if value not in self._coming(system, name):
+            self.silenced.discard(value)
         if value:
             self.entered.add(value)
 
@@ -163,6 +164,11 @@ class World:
         """A user changes one field, and no account is kept of it."""
         self.copies[system].values[name] = value
         self.copies[system].modified = self._tick()
+
+    def _coming(self, system: str, name: str) -> list[Value]:
+        """What is on its way there: a user who enters just that cannot be told from its arrival."""
+        write = self.pending.get(system)
+        return [write.values[name]] if write is not None and name in write.values else []
 
     def delete(self, system: str) -> None:
         """A user deletes the record in one system."""
