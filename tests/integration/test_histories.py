@@ -96,3 +96,10 @@ async def test_a_value_that_only_a_write_only_system_had_is_told_when_a_delete_t
     replay = await played(tmp_path, *acts, systems=systems)
     assert shown(replay, "y") == {"a": [], "b": []}
     assert {"b": "y3-abc"} in [f["values"] for f in replay.findings]
+
+
+async def test_a_record_that_cannot_be_linked_yet_is_not_created_where_it_is(tmp_path: Path) -> None:
+    half_read = ("run", Doing(faults={("c", 3): Fault.THROTTLED}))
+    acts = [("add", "c", "t0", ("x",)), ("add", "a", "t0", ("x",)), half_read]
+    replay = await played(tmp_path, *acts, systems=("a", "b", "c"), traits={"c": Traits(page=1)})
+    assert shown(replay, "x") == {"a": ["x2-abc"], "b": ["x2-abc"], "c": ["x2-abc"]}

@@ -379,19 +379,22 @@ class Replay:
         for system in self.systems.values():
             system.down = None
             system.catch_up()
-        approved, halted = "", False
         for count in range(1, LIMIT + 1):
             before = await self.picture()
             for kind in (Kind.CHANGES, Kind.RESYNC):
-                self._wait()
-                report = await self.run(Doing(kind), approved=approved if approve else "")
-                assert report is not None
-                assert not report.failures, report.message
-                halted = report.halt is not None
-                approved = report.halt.plan if report.halt else approved
-            if await self.picture() == before and not (halted and approve):
+                report = await self._undisturbed(kind)
+                if report.halt is not None and approve:
+                    await self._undisturbed(kind, report.halt.plan)
+            if await self.picture() == before:
                 return count
         raise AssertionError("never comes to rest")
+
+    async def _undisturbed(self, kind: Kind, approved: str = "") -> RunReport:
+        self._wait()
+        report = await self.run(Doing(kind), approved=approved)
+        assert report is not None
+        assert not report.failures, report.message
+        return report
 
     async def picture(self) -> Any:
         """All records of all systems, what waits, and what was told; equal when nothing happened."""

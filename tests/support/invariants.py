@@ -40,8 +40,10 @@ def nothing_is_created_twice(replay: Replay, letters: set[tuple[str, str]]) -> N
         for key, row in system.records.items():
             found.setdefault(core(row["m"]), []).append(key)
         for thing, keys in found.items():
-            told = len(keys) == 2 and (name, str(thing)) in replay.raced
-            assert len(keys) == 1 or (told and any((name, key) in letters for key in keys)), f"{name} has {thing} twice"
+            blind = not replay.rules.systems[name].reads and not system.traits.find
+            unavoidable = blind or (name, str(thing)) in replay.raced
+            told = unavoidable and len(keys) == 2 and any((name, key) in letters for key in keys)
+            assert len(keys) == 1 or told, f"{name} has {thing} twice"
 
 
 def every_record_is_known(replay: Replay, memories: list[Recollection], letters: set[tuple[str, str]]) -> None:
@@ -95,7 +97,8 @@ def every_system_agrees(replay: Replay, memories: list[Recollection]) -> None:
 def every_record_is_everywhere(replay: Replay, memories: list[Recollection]) -> None:
     for memory in memories:
         sources = [s for s in memory.sides if replay.rules.systems[s].reads and s not in memory.away]
-        if not sources:
+        ended = any(s not in memory.sides and replay.rules.deletes_spread_from(s) for s in memory.away)
+        if not sources or ended:
             continue
         for name, rule in replay.rules.systems.items():
             if rule.creates and name not in memory.sides and name not in memory.away and name not in memory.pending:

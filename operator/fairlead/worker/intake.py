@@ -54,6 +54,8 @@ class Intake:
         """Systems whose every record was met at least once: only there may records be created."""
         self.read: set[str] = set()
         """Systems that need not be waited for in this run: what is new there has been met."""
+        self.unlinked: set[tuple[int, str]] = set()
+        """(record, system) of records that are there, and could not be linked yet: they must not be created there."""
 
     async def prepare(self, met: Iterable[str]) -> None:
         """Learns where record numbers go on."""
@@ -150,7 +152,7 @@ class Intake:
             page = await self._session.systems[system].fetch(list(keys))
         except Failure as failure:
             self._down[system] = failure
-            self._wait([cases.pop(record) for record in records], batch)
+            self._wait({record: cases.pop(record) for record in records}, batch)
             return
         reader = self._session.readers[system]
         reading = reader.read(page, range(len(page.keys)), reader.rows(page))
@@ -163,7 +165,7 @@ class Intake:
             if key in gone:
                 cases[record].deleted |= {system}
             elif key not in here:
-                self._wait([cases.pop(record)], batch)
+                self._wait({record: cases.pop(record)}, batch)
 
     async def look_again(
         self, reread: Mapping[int, Mapping[str, Observation]], cases: dict[int, Case], batch: Batch
@@ -179,9 +181,10 @@ class Intake:
         for system, records in timeless.items():
             await self._fetch_into(system, [record for record in records if record in cases], cases, batch)
 
-    def _wait(self, cases: Iterable[Case], batch: Batch) -> None:
+    def _wait(self, cases: Mapping[int, Case], batch: Batch) -> None:
         """Remembers to read again what could not be decided; nothing of it counts as seen."""
-        for case in cases:
+        for record, case in cases.items():
+            self.unlinked |= {(record, system) for system in case.observed if system not in case.sides}
             batch.commit.waiting += [(system, o.record.key) for system, o in case.observed.items()]
             batch.commit.waiting += [(s, case.sides[s].key) for s in case.deleted if s in case.sides]
 
@@ -212,12 +215,16 @@ class Intake:
         if before is not None and before.write == write and not before.dead:
             after.pending[system] = before  # nothing new: it keeps its place and its back-off
             return
-        waits = write.operation is Operation.CREATE and system not in self.read
-        if write.halts or waits:
+        if write.halts or self.waits(memory.record, system, write):
             after.pending[system] = Undelivered(memory.record, system, write, now, held=write.halts)
             batch.commit.pending.append(after.pending[system])
         else:
             batch.intents.append(Intent(memory.record, system, write))
+
+    def waits(self, record: int, system: str, write: Write) -> bool:
+        """Whether a write is a create that must wait: the same record may be, or is, in that system."""
+        unsure = system not in self.read or (record, system) in self.unlinked
+        return unsure and write.operation is Operation.CREATE
 
     def _conflict(self, memory: Recollection, name: str, values: dict[str, Value], now: float) -> Conflict:
         before = memory.frozen.get(name)

@@ -18,7 +18,7 @@ from typing import TypeVar
 import msgspec
 
 from fairlead.connectors.base import Page
-from fairlead.engine.case import Case, Operation
+from fairlead.engine.case import Case
 from fairlead.state.base import Commit, Found, Intent, RunRecord, Undelivered
 from fairlead.transport.failure import Failure
 from fairlead.worker.delivery import BATCH, Delivery
@@ -171,16 +171,14 @@ class Run:
     async def _retry(self, *, dead: bool = False) -> None:
         """Tries again what is due, and dead letters where asked; creates only where everything new was met."""
         seen: set[tuple[int, str]] = set()
+        waits = self._intake.waits
         while True:
             due = await self._store.undelivered(due=self._session.clock(), dead=dead, without=self._down, limit=BATCH)
-            fresh = [item for item in due if (item.record, item.system) not in seen and not self._waits(item)]
+            fresh = [i for i in due if (i.record, i.system) not in seen and not waits(i.record, i.system, i.write)]
             if not fresh:
                 return
             seen |= {(item.record, item.system) for item in fresh}
             await self._send_again(fresh)
-
-    def _waits(self, item: Undelivered) -> bool:
-        return item.write.operation is Operation.CREATE and item.system not in self._intake.read
 
     async def _read_waiting(self) -> None:
         """Reads again what could not be decided, now that what it waited for may be there."""
@@ -320,7 +318,7 @@ class Run:
         cases: dict[int, Case] = {}
         for record, memory in memories.items():
             readable = [s for s in memory.sides if self._session.rules.systems[s].reads and s not in memory.away]
-            if readable and target not in memory.pending:
+            if readable and target not in memory.pending and (record, target) not in self._intake.unlinked:
                 cases[record] = self._session.case(memory, {}, create_in=frozenset({target}))
         batch = Batch()
         await self._intake.decide(cases, memories, batch)
