@@ -90,9 +90,23 @@ def test_a_clock_that_is_slightly_off_is_none_that_was_set_back() -> None:
     assert settled == settled.resumed(Moment(NOON + 19.5, 20.0, NOON + 19.5))
 
 
-def test_a_scan_leaves_nothing_to_be_read_again_but_what_is_young() -> None:
-    cursor = scanned(time(-100), 7, at(0), at(0))
-    assert (cursor.after, cursor.null_after) == (time(-106, "%Y-%m-%d %H:%M:%S"), None)
+SECONDS = "%Y-%m-%d %H:%M:%S"
+
+
+def test_a_scan_leaves_what_is_young_to_be_read_again() -> None:
+    assert scanned(time(-1), 7, at(0), at(0)) == msgspec.structs.replace(
+        scanned(None, 7, at(0), at(0)), after=time(-6, SECONDS), top=time(-1)
+    )
+
+
+def test_an_old_time_that_tells_its_zone_is_settled_at_once() -> None:
+    assert scanned(time(-100), None, at(0), at(0)).after == time(-100)
+    assert Cursor().moved(time(-100), None, at(0), at(0)).after == time(-100)
+
+
+def test_an_old_time_that_does_not_tell_its_zone_may_be_a_young_one() -> None:
+    assert scanned(time(-100, SECONDS), None, at(0), at(0)).after == time(-106, SECONDS)
+    assert Cursor(at=NOON).moved(time(-100, SECONDS), None, at(0), at(0)).after is None
 
 
 @pytest.mark.parametrize("text", ["20260131", "7", "2026", "infinity", "no time", "0044-03-15 BC", "2026-13-01", ""])

@@ -133,25 +133,37 @@ class Cursor(msgspec.Struct, frozen=True, array_like=True):
 
     def moved(self, top: Value, null_top: Key, began: Moment, ended: Moment) -> Cursor:
         """The cursor once everything was read up to `top` and `null_top`, between two moments."""
+        settled = _later(top, self.after) if top == _sure(top, began) else self.after
         bound = began.bound(self.at, self.before)
         if bound is None:
-            return self
+            return msgspec.structs.replace(self, after=settled)
         after = _not_after(self.top, bound)
-        reached = after == self.top
-        if after is None or _is_before(after, self.after):
-            after = self.after
-        mark = self if reached and (top, null_top) == (self.top, self.null_top) else _mark(ended)
-        return msgspec.structs.replace(mark, after=after, top=top, null_after=self.null_top, null_top=null_top)
+        same = after == self.top and (top, null_top) == (self.top, self.null_top)
+        return msgspec.structs.replace(
+            self if same else _mark(ended),
+            after=_later(after, settled),
+            top=top,
+            null_after=self.null_top,
+            null_top=null_top,
+        )
 
 
 def scanned(top: Value, null_top: Key, began: Moment, ended: Moment) -> Cursor:
-    """The cursor after a scan that began after these moments, between which `top` and `null_top` were read.
+    """The cursor after a scan that began after these moments, between which `top` and `null_top` were read."""
+    return msgspec.structs.replace(_mark(ended), after=_sure(top, began), top=top, null_top=null_top)
 
-    What may still appear is not far behind the greatest value, in whatever time zone that was written.
+
+def _sure(top: Value, moment: Moment) -> Value:
+    """Up to which value nothing can appear any more, as far as the clock tells when `top` is the greatest.
+
+    What may still appear is not far behind the clock; in a zone that is not told, not far behind `top`.
     """
-    time = as_time(top)
-    after = None if time is None else _written(min(time.timestamp(), began.now) - began.age, top)
-    return msgspec.structs.replace(_mark(ended), after=after, top=top, null_top=null_top)
+    time = _parsed(top)
+    if time is None:
+        return None
+    if time.tzinfo:
+        return _not_after(top, moment.now - moment.age)
+    return _written(min(time.replace(tzinfo=UTC).timestamp(), moment.now) - moment.age, top)
 
 
 def _mark(moment: Moment) -> Cursor:
@@ -160,19 +172,25 @@ def _mark(moment: Moment) -> Cursor:
 
 def as_time(value: object) -> datetime | None:
     """A modification value as an aware time; None when it is none (a version number, or beyond Python's calendar)."""
+    time = _parsed(value)
+    return time.replace(tzinfo=UTC) if time and time.tzinfo is None else time
+
+
+def _parsed(value: object) -> datetime | None:
     if not isinstance(value, str) or not _TIME(value):
         return None
     try:
-        time = datetime.fromisoformat(value)
+        return datetime.fromisoformat(value)
     except ValueError:
         return None
-    return time if time.tzinfo else time.replace(tzinfo=UTC)
 
 
-def _is_before(value: Value, other: Value) -> bool:
-    """Whether a time is before another; what is no time never is."""
+def _later(value: Value, other: Value) -> Value:
+    """The later one of two times; of values that are none, the first that is there."""
     time, reference = as_time(value), as_time(other)
-    return time is not None and reference is not None and time < reference
+    if value is None or (time is not None and reference is not None and time < reference):
+        return other
+    return value
 
 
 def _not_after(value: Value, limit: float) -> Value:
