@@ -81,7 +81,7 @@ class Kube:
         while True:
             page = await self._send("GET", kind.path(namespace), f"list {kind.name}", query=query)
             for item in page["items"]:
-                yield item
+                yield {"apiVersion": kind.api_version, "kind": kind.name, **item}  # a list says it once for all
             query["continue"] = page["metadata"].get("continue", "")
             if not query["continue"]:
                 return
