@@ -30,6 +30,9 @@ PATIENCE = 90.0
 VOLATILE = frozenset({"AGE", "LAG", "LAST-SYNC", "LATENCY", "LIMIT-LEFT"})
 """Columns whose change alone is no news."""
 
+STORY_ENDS = "503 ConflictsPending"
+"""Records and status of customers when all is told: a note in conflict still waits for a person."""
+
 _STARTED = time.monotonic()
 
 
@@ -247,8 +250,8 @@ def story(node: Node, crm: CRM, erp: ERP) -> None:
     erp.sql("INSERT INTO customer (mail, name) " + new)
     node.kubectl("delete", "pod", "-l", "fairlead.dev/policy=customers", "--force", "--grace-period=0")
     wait_until("the CRM has each of them once", lambda: crm.count("customers") == 503)
-    records = "jsonpath={.status.worker.records}"
-    wait_until("the status says so", lambda: node.kubectl("get", "sp", "customers", "-o", records) == "503")
+    told = "jsonpath={.status.worker.records} {.status.summary.status}"
+    wait_until("and its status says so", lambda: node.kubectl("get", "sp", "customers", "-o", told) == STORY_ENDS)
 
 
 def explain_failure(node: Node) -> None:

@@ -15,14 +15,20 @@ pytestmark = [pytest.mark.node, pytest.mark.xdist_group("node"), pytest.mark.tim
 
 EXAMPLES = ROOT / "examples/cluster"
 SYSTEM = "fairlead-system"
-PLAIN = ("leads", "contacts", "deals")
+PLAIN = ("leads", "contacts", "deals", "accounts")
 """Objects of which the CRM takes the same record twice, and tables of the ERP that do, too."""
 
-ROWS = 3000
+ROWS = 2000
 
 
-def helm(cluster: Cluster, verb: str, *arguments: str) -> str:
-    return cluster.helm(verb, "fairlead", str(CHART), "--namespace", SYSTEM, "--wait", "--timeout", "180s", *arguments)
+def helm(cluster: Cluster, verb: str, *arguments: str) -> None:
+    """Installs or upgrades the chart and waits for it; a failure shows what the operator says."""
+    try:
+        cluster.helm(verb, "fairlead", str(CHART), "--namespace", SYSTEM, "--wait", "--timeout", "180s", *arguments)
+    except AssertionError as error:
+        for look in (["get", "events"], ["logs", "-l", "app.kubernetes.io/name=fairlead", "--tail=50", "--prefix"]):
+            error.add_note(cluster.kubectl("-n", SYSTEM, *look, check=False))
+        raise
 
 
 def example(name: str) -> list[dict[str, Any]]:
@@ -218,6 +224,24 @@ def test_deleted_policy_takes_its_worker_along_and_no_data(company: Company, pla
         lambda: company.kubectl("get", owned, "-l", f"fairlead.dev/policy={plain}", "-o", "name") == "", "nothing left"
     )
     assert entries(company, plain) == (["ada@example.com|Ada"], ["ada@example.com|Ada"])
+
+
+@pytest.mark.parametrize("plain", ["accounts"], indirect=True)
+def test_guard_halts_deletes_until_a_person_approves_their_plan(company: Company, plain: str) -> None:
+    def rows() -> str:
+        return company.sql(f"SELECT count(*) FROM {plain}")
+
+    company.crm.enter(plain, [{"email": f"c{n}@example.com"} for n in range(5)])
+    wait_until(lambda: rows() == "5", "five rows in the ERP")
+    for n in range(4):
+        company.crm.delete(plain, f"c{n}@example.com")
+    wait_until(lambda: company.condition("sp", plain, "Stalled") == ("True", "GuardTripped"), "the guard")
+    halted = company.condition("sp", plain), rows()
+    plan = company.status("sp", plain)["worker"]["halted"]["plan"]
+    company.kubectl("annotate", "sp", plain, f"fairlead.dev/approve={plan}")
+    wait_until(lambda: rows() == "1", "the deletes in the ERP")
+    wait_until(lambda: company.condition("sp", plain) == ("True", "InSync"), f"{plain} in sync")
+    assert halted == (("False", "Halted"), "5")
 
 
 # --- rights and secrets ---

@@ -15,7 +15,7 @@ import httpx
 from support.cluster import Cluster
 
 NAMESPACE = "revops"
-PATIENCE = 120.0
+PATIENCE = 240.0
 """Seconds; other tests take the processor meanwhile."""
 
 
@@ -64,6 +64,10 @@ class CRM:
     def edit(self, name: str, email: str, **values: object) -> None:
         """Changes a record."""
         self._http.patch(f"/{name}/{self.record(name, email)['id']}", json=values).raise_for_status()
+
+    def delete(self, name: str, email: str) -> None:
+        """Deletes a record."""
+        self._http.delete(f"/{name}/{self.record(name, email)['id']}").raise_for_status()
 
     def fail(self, **fault: object) -> None:
         """Adds a fault to come; see `fairlead.testing.http_faults`."""
