@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -206,6 +207,23 @@ async def test_a_pause_that_the_system_asks_for_is_kept() -> None:
     limits = limiter(time)
     limits.throttled(30.0)
     assert await start(limits, time, [0]) == [1030.0]
+
+
+async def test_a_pause_holds_for_those_who_wait_already_and_they_do_not_start_all_at_once_after_it() -> None:
+    time, starts = Timeline(), list[float]()
+    limits = Limiter(Limits(requests_per_second=1.0, burst=1, concurrency=4), PATIENCE, time.clock, time)
+
+    async def work() -> None:
+        async with limits.slot():
+            starts.append(time.now)
+
+    workers = [asyncio.create_task(work()) for _ in range(4)]
+    await time.run(1000.5)
+    limits.throttled(10.0)
+    await time.run(1100.0)
+    await asyncio.gather(*workers)
+    assert starts[:2] == [1000.0, 1010.5]
+    assert all(later - earlier >= 0.99 for earlier, later in pairwise(starts))
 
 
 async def test_a_pause_beyond_our_patience_fails_at_once_and_says_how_long_it_is() -> None:
