@@ -19,7 +19,7 @@ export KUBE_BIN=$bin KUBECONFIG=$dir/kubeconfig
 [ "$mode" = api ] || source "$here/node.sh"
 
 # What did not come up whole is taken down again.
-trap 'code=$?; [ $code = 0 ] || [ "$mode" = inside ] || "$here/down.sh" "$dir"; exit $code' EXIT
+trap '[ $? = 0 ] || [ "$mode" = inside ] || "$here/down.sh" "$dir"' EXIT
 
 start() { local name=$1; shift; setsid nohup "$@" >"$name.log" 2>&1 </dev/null & echo $! >"$name.pid"; }
 
