@@ -330,9 +330,10 @@ def cut(_: str, value: object) -> object:
     return value[:5] if isinstance(value, str) else value
 
 
+@pytest.mark.parametrize("tells", [True, False])
 @pytest.mark.parametrize("stored", [upper, cut])
-async def test_a_lossy_field_is_told_once_and_comes_to_rest(make: Make, stored: Any) -> None:
-    desk = await agreed(make(TEXT, stored={"erp": stored}), "first value")
+async def test_a_lossy_field_is_told_once_and_comes_to_rest(make: Make, stored: Any, tells: bool) -> None:
+    desk = await agreed(make(TEXT, stored={"erp": stored}, traits={"erp": Traits(tells=tells)}), "first value")
     kept = stored("x", "first value")
     assert await edited(desk) == {"crm": "first value", "erp": kept}
     assert await edited(desk, crm="second value") == {"crm": "second value", "erp": stored("x", "second value")}
@@ -341,6 +342,38 @@ async def test_a_lossy_field_is_told_once_and_comes_to_rest(make: Make, stored: 
     assert lossy == [("LossyField", rule, "erp", {"(written)": "first value", "erp": kept})]
 
 
-async def test_an_edit_in_a_lossy_system_still_counts(make: Make) -> None:
-    desk = await agreed(make(TEXT, stored={"erp": upper}), "first")
+@pytest.mark.parametrize("tells", [True, False])
+async def test_an_edit_in_a_lossy_system_still_counts(make: Make, tells: bool) -> None:
+    desk = await agreed(make(TEXT, stored={"erp": upper}, traits={"erp": Traits(tells=tells)}), "first")
     assert await edited(desk, erp="THIRD") == {"crm": "THIRD", "erp": "THIRD"}
+
+
+async def test_an_edit_between_a_write_and_the_look_at_it_is_an_edit(make: Make) -> None:
+    desk = await agreed(make(TEXT, traits={"erp": Traits(tells=False)}), "first")
+    erp = desk.systems["erp"]
+    before = len(erp.writes)
+
+    def edit_at_once(_: str) -> None:
+        if len(erp.writes) > before:
+            erp.moment = lambda _: None
+            desk.enter("erp", x="by a user")
+
+    erp.moment = edit_at_once
+    desk.enter("crm", x="second")
+    await desk.run()
+    assert await edited(desk) == {"crm": "by a user", "erp": "by a user"}
+
+
+@pytest.mark.parametrize("fault", [Fault.LOST, Fault.HUNG_UP])
+async def test_what_a_lossy_system_made_of_a_write_whose_answer_was_lost_is_no_edit(make: Make, fault: Fault) -> None:
+    rules = {"fields": {"x": {"onConflict": "Manual"}}}
+    desk = await agreed(make(TEXT, stored={"erp": upper}, **rules), "first")
+    erp = desk.systems["erp"]
+    erp.faults = {erp.calls + n: fault for n in range(1, 9)}
+    desk.enter("crm", x="second")
+    await desk.run()
+    erp.faults = {}
+    desk.now += 3600
+    assert await edited(desk) == {"crm": "second", "erp": "SECOND"}
+    assert await desk.frozen() == []
+    assert not {"Conflict", "Frozen"} & {kind for kind, *_ in await desk.audit()}

@@ -24,6 +24,9 @@ LIST = {"type": "array", "items": {"type": "string"}}
 SET = {"type": "array", "items": {"type": "string"}, "uniqueItems": True}
 OBJECT = {"type": "object", "properties": {"since": DAY, "size": NUMBER}}
 ANY: dict[str, Any] = {}
+SECONDS = {**TIME, "x-precision": "Seconds"}
+BINARY = {"type": "string", "contentEncoding": "base64"}
+NESTED = {"type": "object", "properties": {"a": STRING, "b": {"type": ["string", "null"]}, "c": {}}}
 
 ZONE = timezone(timedelta(hours=1))
 
@@ -71,6 +74,18 @@ def canonical(schema: dict[str, Any], native: Any) -> Value:
         (TIME, "2026-01-01T00:00:00.1234567Z", "2026-01-01T00:00:00.123456Z"),
         (TIME, datetime(2026, 1, 1, 1, tzinfo=ZONE), "2026-01-01T00:00:00Z"),
         (TIME, date(2026, 1, 1), "2026-01-01T00:00:00Z"),
+        (SECONDS, "2026-01-01T01:00:59.999+01:00", "2026-01-01T00:00:59Z"),  # what is finer is no difference
+        ({**TIME, "x-precision": "Minutes"}, "2026-01-01T00:00:59Z", "2026-01-01T00:00:00Z"),
+        ({**TIME, "x-precision": "Milliseconds"}, "1999-12-31T23:59:59.9999Z", "1999-12-31T23:59:59.999000Z"),
+        (BINARY, b"\x00\xff\xfe", "AP/+"),
+        (BINARY, "AP/+", "AP/+"),
+        (BINARY, "AP_-", "AP/+"),  # the alphabet of URLs
+        (BINARY, "AP\n8", "AP8="),  # lines, and no padding
+        (
+            NESTED,
+            {"a": None, "b": None, "c": None},
+            {"b": None, "c": None},
+        ),  # null, where the schema has none, is missing
         (DAY, "2026-01-31", "2026-01-31"),
         (DAY, "2026-01-31T23:00:00-05:00", "2026-01-31"),  # the day that was written
         (DAY, datetime(2026, 1, 31, 23, tzinfo=UTC), "2026-01-31"),
@@ -116,6 +131,9 @@ def test_null_and_missing_are_both_no_value(schema: dict[str, Any]) -> None:
         (DAY, "31.01.2026", "must be a date such as 2026-01-31"),
         (DAY, "2026-01-31 and so on", "must be a date such as 2026-01-31"),
         (DAY, 20260131, "must be a date such as 2026-01-31"),
+        (BINARY, "a", "must be base64 (RFC 4648)"),
+        (BINARY, "ä===", "must be base64 (RFC 4648)"),
+        (BINARY, 5, "must be base64, not a number"),
         (LIST, "a;b", "must be a list, not text"),
         (OBJECT, [1], "must be an object, not a list"),
         (OBJECT, {"size": "big"}, "must be a number"),
@@ -192,10 +210,13 @@ NATIVES: list[tuple[dict[str, Any], st.SearchStrategy[Any]]] = [
     (INTEGER, st.integers() | st.integers(-(10**6), 10**6).map(float)),
     (BOOLEAN, st.sampled_from([True, False, "yes", "No", 1, 0, "t", 1.0])),
     (TIME, INSTANTS | INSTANTS.map(lambda at: at.isoformat())),
+    (SECONDS, INSTANTS | INSTANTS.map(lambda at: at.isoformat())),
+    (BINARY, st.binary(max_size=6)),
     (DAY, st.dates() | st.dates().map(str)),
     (LIST, st.lists(TEXTS | st.none(), max_size=4)),
     (SET, st.lists(TEXTS, max_size=4)),
     (OBJECT, st.fixed_dictionaries({}, optional={"since": st.dates(), "size": NUMBERS, "x": ANYTHING})),
+    (NESTED, st.fixed_dictionaries({}, optional={"a": st.none() | TEXTS, "b": st.none() | TEXTS, "c": ANYTHING})),
     (ANY, ANYTHING),
 ]
 CASES = st.sampled_from(NATIVES).flatmap(

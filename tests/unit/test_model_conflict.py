@@ -170,6 +170,14 @@ BROKEN: dict[str, tuple[dict[str, Any], str]] = {
             "or name another system"
         ),
     ),
+    "a precision that is none": (
+        {"spec.schema.properties.name": {"type": "string", "format": "date-time", "x-precision": "Hours"}},
+        "spec.schema.properties.name.x-precision: must be one of Minutes, Seconds, Milliseconds",
+    ),
+    "a precision of text": (
+        {"spec.schema.properties.name": {"type": "string", "x-precision": "Seconds"}},
+        "spec.schema.properties.name.x-precision: is only for times: write format: date-time, or leave it out",
+    ),
     "a path of times that is none": (
         {"spec.systems.0.fields.name": {"path": "name", "modified": " "}},
         "spec.systems[0].fields.name: a path has 1 to 256 characters",

@@ -10,13 +10,14 @@ from __future__ import annotations
 import base64
 import unicodedata
 from collections.abc import Callable, Sequence
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from decimal import Context, Decimal, InvalidOperation
 from typing import Any
 
 import msgspec
 import orjson
 
+from fairlead.model.checks.contract import PRECISION, PRECISIONS
 from fairlead.model.record import MISSING, Value
 
 Convert = Callable[[Any], Value]
@@ -27,6 +28,10 @@ NULL = b"\xff"
 
 _TRUE = frozenset({"true", "t", "yes", "y", "1", "on"})
 _FALSE = frozenset({"false", "f", "no", "n", "0", "off"})
+_PRECISIONS = dict(
+    zip(PRECISIONS, (timedelta(minutes=1), timedelta(seconds=1), timedelta(milliseconds=1)), strict=True)
+)
+
 _NOISE = Decimal("1e-9")
 _EXACT = Context(prec=4000)
 _LONGEST = 1000
@@ -89,14 +94,43 @@ def kind_of(schema: dict[str, Any]) -> Kind:
     names = [t for t in ([types] if isinstance(types, str) else types) if t != "null"]
     name = names[0] if len(names) == 1 else "any"
     if name == "string":
-        return _STRINGS.get(schema.get("format", ""), _STRING)
+        return _text_kind(schema)
     if name == "number":
         return _number(schema.get("multipleOf"))
     if name == "array":
         return _array(kind_of(schema.get("items", {})), unique=bool(schema.get("uniqueItems")))
     if name == "object":
-        return _object({key: kind_of(sub) for key, sub in schema.get("properties", {}).items()})
+        return _object_kind(schema.get("properties", {}))
     return {"integer": _INTEGER, "boolean": _BOOLEAN}.get(name, _ANY)
+
+
+def _text_kind(schema: dict[str, Any]) -> Kind:
+    if schema.get("contentEncoding") == "base64":
+        return _BINARY
+    step = _PRECISIONS.get(schema.get(PRECISION, ""))
+    if schema.get("format") == "date-time" and step is not None:
+        return Kind("date-time", lambda native: _cut(_instant(native), step), str.encode)
+    return _STRINGS.get(schema.get("format", ""), _STRING)
+
+
+def _cut(text: str, step: timedelta) -> str:
+    """A time without what is finer than `step`."""
+    moment = datetime.fromisoformat(text)
+    midnight = moment.replace(hour=0, minute=0, second=0, microsecond=0)
+    return (moment - (moment - midnight) % step).isoformat().replace("+00:00", "Z")
+
+
+def _base64(native: Any) -> str:
+    """Binary, as base64 of RFC 4648 section 4; blanks, missing padding and the alphabet of section 5 are accepted."""
+    if isinstance(native, bytes):
+        return base64.b64encode(native).decode()
+    if not isinstance(native, str):
+        raise ContractError(f"must be base64, not {_name(native)}")
+    text = "".join(native.split()).rstrip("=").translate(_URL_SAFE)
+    try:
+        return base64.b64encode(base64.b64decode(text + "=" * (-len(text) % 4), validate=True)).decode()
+    except ValueError:
+        raise ContractError("must be base64 (RFC 4648)") from None
 
 
 def _text(native: Any) -> str:
@@ -232,14 +266,24 @@ def _array(item: Kind, *, unique: bool) -> Kind:
     return Kind("array", convert, _json, item=item, unique=unique)
 
 
-def _object(properties: dict[str, Kind]) -> Kind:
+def _object_kind(properties: dict[str, Any]) -> Kind:
+    """An object. A null where a declared property must not be null says that it is missing, and is left out."""
+    kinds = {_text(name): kind_of(sub) for name, sub in properties.items() if isinstance(sub, dict)}
+    never_null = frozenset(_text(name) for name, sub in properties.items() if not _may_be_null(sub))
+
     def convert(native: Any) -> Value:
         if not isinstance(native, dict):
             raise ContractError(f"must be an object, not {_name(native)}")
         named = {_text(k): v for k, v in native.items()}
-        return {name: properties.get(name, _ANY).canonical(v) for name, v in named.items()}
+        values = {name: kinds.get(name, _ANY).canonical(v) for name, v in named.items()}
+        return {name: v for name, v in values.items() if v is not None or name not in never_null}
 
     return Kind("object", convert, _json)
+
+
+def _may_be_null(schema: Any) -> bool:
+    types = schema.get("type", "null") if isinstance(schema, dict) else "null"
+    return "null" in ([types] if isinstance(types, str) else types)
 
 
 def _any(native: Any) -> Value:
@@ -263,8 +307,10 @@ def _name(native: Any) -> str:
     return names.get(type(native), "a number" if isinstance(native, int | float | Decimal) else "what it is")
 
 
+_URL_SAFE = str.maketrans("-_", "+/")
 _STRING = Kind("string", _text, str.encode, str)
 _STRINGS = {"date-time": Kind("date-time", _instant, str.encode), "date": Kind("date", _day, str.encode)}
+_BINARY = Kind("binary", _base64, str.encode)
 _INTEGER = Kind("integer", _integer, lambda v: b"%d" % v)
 _BOOLEAN = Kind("boolean", _boolean, lambda v: b"t" if v else b"f", bool)
 _ANY = Kind("any", _any, _json)

@@ -18,10 +18,11 @@ from fairlead.engine.case import Case, Decision, Finding, FindingKind, Observati
 from fairlead.engine.expression import Expression, ExpressionError
 from fairlead.engine.fields import FieldJudge, Verdict
 from fairlead.engine.fingerprint import UNSEEN, Fingerprints, differing, field
+from fairlead.engine.image import is_image
 from fairlead.engine.rules import Rules, SystemRule
 from fairlead.engine.view import View
 from fairlead.model.record import Value
-from fairlead.model.syncpolicy import OnUpdateConflict
+from fairlead.model.syncpolicy import ConflictRule, OnUpdateConflict
 
 T = TypeVar("T")
 
@@ -93,7 +94,8 @@ class Decider:
         return [(name, view) for name, view in self._alive_views(case) if view.changed]
 
     def _alive_views(self, case: Case) -> list[tuple[str, View]]:
-        alive = msgspec.structs.replace(case, observed=_except(case.observed, case.deleted))
+        observed, sides = _except(case.observed, case.deleted), _except(case.sides, case.deleted)
+        alive = msgspec.structs.replace(case, observed=observed, sides=sides)
         return [(name, view) for name in self.rules.fields for view in self._views(alive, name)]
 
     def _ended(self, case: Case, spreading: Sequence[str]) -> Decision:
@@ -228,7 +230,12 @@ class Decider:
         write = case.pending.get(system)
         if write is None or system not in case.observed or name not in write.values:
             return ()
-        return (self._judges[name].print_of(write.values[name]), *write.earlier.get(name, ()))
+        wanted, observation = write.values[name], case.observed[system]
+        known = (self._judges[name].print_of(wanted), *write.earlier.get(name, ()))
+        rule = self.rules.fields[name]
+        if system in case.unsure and is_image(rule.field.kind, wanted, observation.record.values.get(name)):
+            return (*known, field(observation.prints, rule.field.slot))  # what the system made of it
+        return known
 
     def _undelivered(self, case: Case, name: str) -> dict[str, View]:
         """Target → the value of this field that has not reached it yet, as its origin's change."""
@@ -296,8 +303,8 @@ class Decider:
         for name, verdict in verdicts.items():
             for target in verdict.targets:
                 if name in self.rules.systems[target].writable:
-                    earlier = self._earlier(case.pending.get(target), name, verdict)
                     unsure = bool(case.pending) and target in _unsure(case, name)
+                    earlier = self._earlier(case.pending.get(target), name, verdict, unsure=unsure)
                     writes[target] = _with_field(writes.get(target), name, verdict, target, earlier, unsure)
         if case.create_in or case.pending:
             needs = self._add_creates(case, verdicts, writes)
@@ -341,9 +348,14 @@ class Decider:
             wanted = verdict.winner.now
         return field(observation.prints, self.rules.fields[name].field.slot) != wanted
 
-    def _earlier(self, write: Write | None, name: str, verdict: Verdict) -> tuple[bytes, ...]:
-        """Fingerprints of the values that `write` may have brought already."""
+    def _earlier(self, write: Write | None, name: str, verdict: Verdict, *, unsure: bool) -> tuple[bytes, ...]:
+        """Fingerprints of the values that `write` may have brought already.
+
+        Of a merge only where it was sent: an edit may well come to a value that was on its way before.
+        """
         if write is None or write.operation is not Operation.UPDATE or name not in write.values:
+            return ()
+        if self.rules.fields[name].on_conflict is ConflictRule.MERGE and not unsure:
             return ()
         assert verdict.winner is not None
         known = dict.fromkeys((*write.earlier.get(name, ()), self._judges[name].print_of(write.values[name])))

@@ -187,11 +187,11 @@ class FieldJudge:
     def _settled(self, views: Sequence[View], dispute: Dispute) -> Verdict:
         """A conflict, decided by the rule or left to a person."""
         rule = self._arbiter.why(dispute)
+        heard = [*dispute.rivals, *([dispute.reference] if dispute.reference else [])]
         try:
             winner = self._arbiter.winner(dispute)
         except Undecided as why:
-            return self._left(views, dispute.rivals, f"{rule}: {why}" if str(why) else rule)
-        heard = [*dispute.rivals, *([dispute.reference] if dispute.reference else [])]
+            return self._left(views, heard, f"{rule}: {why}" if str(why) else rule)
         finding = self._finding(FindingKind.CONFLICT, rule, winner, [*heard, winner])
         return self._replacing(views, winner, dispute.undelivered, heard, (finding,))
 

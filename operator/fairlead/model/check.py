@@ -20,6 +20,7 @@ _RULES: tuple[Rule, ...] = (
     contract.is_json_schema,
     contract.is_object,
     contract.fields_are_named,
+    contract.precisions_are_known,
     contract.required_fields_exist,
     ownership.systems_are_known,
     ownership.rules_are_about_fields,

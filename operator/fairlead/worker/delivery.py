@@ -17,6 +17,7 @@ from fairlead.connectors.base import Operation as NativeOperation
 from fairlead.engine.canonical import ContractError
 from fairlead.engine.case import Observation, Operation, Side
 from fairlead.engine.fingerprint import field, replaced
+from fairlead.engine.image import is_image
 from fairlead.engine.mapping import Mapping as FieldMapping
 from fairlead.engine.match import normalized
 from fairlead.model.connector import ErrorClass
@@ -107,7 +108,10 @@ class Delivery:
         if not writes:
             return
         outcomes = await self._session.systems[system].write(writes)
-        self._settle(system, operation, sendable, outcomes)
+        stored = [None if outcome.error else self._stored(system, outcome) for outcome in outcomes]
+        if operation is not Operation.DELETE:
+            await self._read_back(system, sendable, outcomes, stored)
+        self._settle(system, operation, sendable, outcomes, stored)
 
     # --- before the write ---
 
@@ -240,11 +244,38 @@ class Delivery:
 
     # --- after the write ---
 
+    async def _read_back(
+        self, system: str, intents: Sequence[Intent], outcomes: Sequence[Outcome], stored: list[Observation | None]
+    ) -> None:
+        """Reads what was written where the system did not tell: else its own spelling of it would come as an edit.
+
+        What is there and can not have been made of what was written is an edit of this very moment, left to the feed.
+        """
+        silent = {o.key: n for n, o in enumerate(outcomes) if o.error is None and o.raw is None and o.stored is None}
+        keys = [key for key in silent if key is not None]
+        if not keys:
+            return
+        try:
+            page = await self._session.systems[system].fetch(keys)
+        except Failure:
+            return  # it is read with the next changes
+        reader = self._session.readers[system]
+        kinds = self._session.kinds
+        for observation in reader.read(page, range(len(page.keys)), reader.rows(page)).observed.values():
+            position = silent[observation.record.key]
+            written, there = intents[position].write.values, observation.record.values
+            if all(name not in there or is_image(kinds[name], value, there[name]) for name, value in written.items()):
+                stored[position] = observation
+
     def _settle(
-        self, system: str, operation: Operation, intents: Sequence[Intent], outcomes: Sequence[Outcome]
+        self,
+        system: str,
+        operation: Operation,
+        intents: Sequence[Intent],
+        outcomes: Sequence[Outcome],
+        stored: Sequence[Observation | None],
     ) -> None:
         tally = self._tally.of(system)
-        stored = [None if outcome.error else self._stored(system, outcome) for outcome in outcomes]
         created = self._created_prints(system, intents, stored) if operation is Operation.CREATE else []
         for position, (intent, outcome) in enumerate(zip(intents, outcomes, strict=True)):
             if outcome.error is None or (operation is Operation.DELETE and outcome.error is ErrorClass.GONE):
@@ -284,7 +315,7 @@ class Delivery:
         prints = {slot: field(stored.prints, slot) for slot in slots.values()}
         after = replaced(before.prints, prints, self._width)
         # Another field may have been edited there meanwhile: then the feed must look at this row again.
-        row = reader.row(outcome.raw) if after == stored.prints else None
+        row = stored.row if after == stored.prints else None
         return Side(before.key, row, after, outcome.version)
 
     @property

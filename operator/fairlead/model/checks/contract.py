@@ -13,6 +13,11 @@ from fairlead.model.checks.context import Context
 from fairlead.model.problem import Path, Problem, near
 
 _SCHEMA: Path = ("spec", "schema")
+PRECISION = "x-precision"
+"""Keyword of a date-time's schema: what is finer is no difference between systems."""
+
+PRECISIONS = ("Minutes", "Seconds", "Milliseconds")
+
 _FIELD = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}", re.ASCII)
 
 
@@ -72,6 +77,19 @@ def fields_are_named(context: Context) -> Iterator[Problem]:
             yield Problem(message=message, path=path)
         if not isinstance(declared, dict):
             yield Problem(message="must be a schema, for example {type: string}", path=path)
+
+
+def precisions_are_known(context: Context) -> Iterator[Problem]:
+    """A time's precision is one of a few words."""
+    fields: dict[str, Any] = context.fields
+    for name, declared in fields.items():
+        if not isinstance(declared, dict) or PRECISION not in declared:
+            continue
+        path = (*_SCHEMA, "properties", name, PRECISION)
+        if declared[PRECISION] not in PRECISIONS:
+            yield Problem(message=f"must be one of {', '.join(PRECISIONS)}", path=path)
+        elif declared.get("format") != "date-time":
+            yield Problem(message="is only for times: write format: date-time, or leave it out", path=path)
 
 
 def required_fields_exist(context: Context) -> Iterator[Problem]:
