@@ -22,7 +22,6 @@ import argparse
 import asyncio
 import base64
 import binascii
-import contextlib
 import secrets
 import socket
 import struct
@@ -43,9 +42,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from fairlead.testing.http_faults import Fault, FaultKind, Faults
+from fairlead.testing.http_server import Server, config_of, connection_of
 from fairlead.testing.http_store import DuplicateError, RecordStore, Row, Slice
 
 MAX_PAGE = 1000
@@ -296,14 +295,14 @@ class _Failing:
                 await _error(fault.status, f"{echo} or {echo.upper()} is not good")(scope, receive, send)
             case FaultKind.LOSE_ANSWER:
                 await self._app(scope, receive, _discard)
-                _OPEN[scope["client"]].abort()
+                connection_of(scope).abort()
             case FaultKind.TRUNCATE:
                 await self._app(scope, receive, _half(send))
-                _OPEN[scope["client"]].close()
+                connection_of(scope).close()
             case FaultKind.RESET:
                 await self._app(scope, receive, _half(send))
                 await asyncio.sleep(0.01)  # so that the half is on its way
-                transport = _OPEN[scope["client"]]
+                transport = connection_of(scope)
                 at_once = struct.pack("ii", 1, 0)  # a close with this lingering time sends RST instead of FIN
                 transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, at_once)
                 transport.abort()
@@ -325,20 +324,6 @@ def _half(send: Send) -> Send:
         await send(message)
 
     return sender
-
-
-_OPEN: dict[tuple[str, int], asyncio.Transport] = {}
-"""Peer → its connection, so that a fault can hang up."""
-
-
-class _Protocol(H11Protocol):
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
-        _OPEN[transport.get_extra_info("peername")[:2]] = transport
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        _OPEN.pop(self.transport.get_extra_info("peername")[:2], None)
-        super().connection_lost(exc)
 
 
 def _record(row: Row) -> Response:
@@ -400,7 +385,7 @@ class HTTPSystem:
         self.seen, self.headers = self.api.seen, self.api.headers
         self._socket = socket.create_server(("127.0.0.1", 0))
         self.url = f"{'https' if tls else 'http'}://127.0.0.1:{self._socket.getsockname()[1]}"
-        self._server = _Server(_config(self.api.app, tls, date=date))
+        self._server = Server(config_of(self.api.app, tls, date=date))
         self._thread = threading.Thread(target=self._server.run, args=([self._socket],), name="http-system")
 
     def __enter__(self) -> Self:
@@ -414,44 +399,6 @@ class HTTPSystem:
         self._thread.join(10)
         self._socket.close()
         self.store.close()
-
-
-class _Server(uvicorn.Server):
-    """Ends at once: uvicorn's own rests for two tenths of a second on the way, which adds up in tests."""
-
-    async def main_loop(self) -> None:
-        """Keeps the Date header true until the server is stopped."""
-        self._loop, self._ended, tick = asyncio.get_running_loop(), asyncio.Event(), 0
-        while not self.should_exit and not await self.on_tick(tick):
-            tick += 1
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(0.1):
-                    await self._ended.wait()
-
-    def stop(self) -> None:
-        """Ends it, from any thread."""
-        self.should_exit = self.force_exit = True
-        self._loop.call_soon_threadsafe(self._ended.set)
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Hangs up on everyone."""
-        for server in self.servers:
-            server.close()
-        for listener in sockets or []:
-            listener.close()
-        for _ in range(10):  # who was just coming in is in by then, and who is sent away is gone
-            for connection in list(self.server_state.connections):
-                connection.transport.abort()
-            await asyncio.sleep(0)
-
-
-def _config(app: ASGIApp, tls: tuple[str, str] | None, *, date: bool = True) -> uvicorn.Config:
-    config = uvicorn.Config(
-        app, http=_Protocol, lifespan="off", log_config=None, access_log=False, date_header=date, timeout_keep_alive=60
-    )
-    if tls:
-        config.ssl_certfile, config.ssl_keyfile = tls
-    return config
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -482,7 +429,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     listener = socket.create_server((options.host, options.port))
     scheme = "https" if tls else "http"
     print(f"{scheme}://{options.host}:{listener.getsockname()[1]}", flush=True)  # noqa: T201 - who started it reads this
-    server = uvicorn.Server(_config(RecordAPI(store, list(objects), logins).app, tls))
+    server = uvicorn.Server(config_of(RecordAPI(store, list(objects), logins).app, tls))
     server.run([listener])
     store.close()
 
