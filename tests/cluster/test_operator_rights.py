@@ -7,9 +7,9 @@ import pytest
 
 from fairlead.kube.kinds import CONNECTION, DEPLOYMENT, SYNC_POLICY
 from support.api import Api, eventually, once, verdict
-from support.cluster import Cluster
+from support.cluster import ROOT, Cluster
 from support.declared import database_connection, policy
-from support.operator import Install, Installation
+from support.operator import Install, Installation, complaints
 
 pytestmark = pytest.mark.xdist_group("api")
 
@@ -37,7 +37,7 @@ def test_only_the_namespaces_that_are_named_are_served(api: Api, installed: Inst
     eventually(lambda: verdict(api.get(SYNC_POLICY, HERE, "customers")), ("False", "WorkerStarting"))
     untouched = [api.get(kind, ELSEWHERE, name)["status"] for kind, name in DECLARED]
     assert (untouched, replica.stop()) == ([{"observedGeneration": -1}] * 2, 0)
-    assert "forbidden" not in replica.log().lower()
+    assert complaints(replica.log()) == ""
 
 
 DECLARED = ((CONNECTION, "crm"), (SYNC_POLICY, "customers"))
@@ -68,3 +68,15 @@ def test_its_rights_are_few(
         return api_server.kubectl(*asked, check=False).split()[-1]
 
     eventually(said, answer)
+
+
+def test_a_cluster_without_the_crds_ends_it_and_says_what_to_install(
+    api_server: Cluster, installed: Installation
+) -> None:
+    api_server.kubectl("delete", "crd", "connectors.fairlead.dev")
+    try:
+        replica = installed.replica()
+        assert (replica.wait(), "install Fairlead's CRDs" in replica.log()) == (1, True)
+    finally:
+        api_server.kubectl("apply", "-f", str(ROOT / "crds"))
+        api_server.kubectl("wait", "crd", "--all", "--for=condition=Established", "--timeout=60s")

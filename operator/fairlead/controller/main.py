@@ -199,11 +199,16 @@ class Operator:
 
     async def _prime(self) -> None:
         """Reads everything once before the first visit: nobody is to be called missing who was not looked for."""
-        for kind in (CONNECTOR, CONNECTION, SYNC_POLICY):
-            for namespace in self._scopes(kind):
-                async for found in self._kube.list_all(kind, namespace):
-                    self._note(kind, found)
-                    self._sources.known(kind, found)
+        try:
+            for kind in (CONNECTOR, CONNECTION, SYNC_POLICY):
+                for namespace in self._scopes(kind):
+                    async for found in self._kube.list_all(kind, namespace):
+                        self._note(kind, found)
+                        self._sources.known(kind, found)
+        except ApiFailure as failure:
+            if failure.status != 404:
+                raise
+            raise ApiFailure("start", 404, failure.reason, f"{failure}; install Fairlead's CRDs") from failure
         self._primed = True
 
     def _scopes(self, kind: Kind) -> tuple[str | None, ...]:
