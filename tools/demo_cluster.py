@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -92,7 +93,7 @@ class Node:
     def shown(self, command: str) -> str:
         """The same, for a command that a user would type."""
         say(f"$ {command}")
-        return self.run(*command.split())
+        return self.run(*shlex.split(command))
 
     def kubectl(self, *arguments: str) -> str:
         """What kubectl printed about the demo's namespace."""
@@ -168,7 +169,8 @@ class Watch:
     def __init__(self, node: Node) -> None:
         self._node = node
         self._stop = threading.Event()
-        self._known: dict[str, object] = {}
+        self._known: dict[str, list[str]] = {}
+        self._widths: dict[str, list[int]] = {}
         self._thread = threading.Thread(target=self._watch, name="watch")
 
     def __enter__(self) -> None:
@@ -188,16 +190,32 @@ class Watch:
         header, *rows = self._node.kubectl("get", kind).splitlines() or [""]
         starts = [at for at, letter in enumerate(header) if letter != " " and (at == 0 or header[at - 1] == " ")]
         ends = [*starts[1:], None]
-        names = [header[start:end].strip() for start, end in zip(starts, ends, strict=True)]
-        for row in rows:
-            cells = [row[start:end].strip() for start, end in zip(starts, ends, strict=True)]
-            news = [cell for name, cell in zip(names, cells, strict=True) if name not in VOLATILE]
-            if self._known.get(f"{kind}/{cells[0]}") == news:
+
+        def cells(line: str) -> list[str]:
+            return [line[start:end].strip() for start, end in zip(starts, ends, strict=True)]
+
+        names, *table = map(cells, (header, *rows))
+        self._widen(kind, [names, *table])
+        for row in table:
+            told = dict(zip(names, row, strict=True))
+            news = [cell for name, cell in told.items() if name not in VOLATILE]
+            if not told["READY"] or self._known.get(f"{kind}/{row[0]}") == news:
                 continue
-            if kind not in self._known:
-                say(f"    {header}")
-            self._known |= {kind: True, f"{kind}/{cells[0]}": news}
-            say(f"    {row}")
+            if not any(name.startswith(f"{kind}/") for name in self._known):
+                self._print(kind, names)
+            self._known[f"{kind}/{row[0]}"] = news
+            self._print(kind, row)
+
+    def _widen(self, kind: str, table: list[list[str]]) -> None:
+        """Columns are as wide as they ever were, and as most reasons are."""
+        widths = self._widths.setdefault(kind, [18 if cell == "STATUS" else 0 for cell in table[0]])
+        widths[:] = [
+            max(width, *map(len, column)) for width, column in zip(widths, zip(*table, strict=True), strict=True)
+        ]
+
+    def _print(self, kind: str, row: list[str]) -> None:
+        cells = (cell.ljust(width) for cell, width in zip(row, self._widths[kind], strict=True))
+        say("    " + "   ".join(cells).rstrip())
 
 
 def install(node: Node) -> None:
@@ -234,12 +252,12 @@ def story(node: Node, crm: CRM, erp: ERP) -> None:
     wait_until("it is put back", lambda: credit() == 250)
 
     act("in both at once: Grace's name (the CRM is the system of record), and her note (which waits for a person)")
-    node.kubectl("annotate", "syncpolicy", "customers", "fairlead.dev/suspend-reason=both edits at once")
-    node.kubectl("patch", "syncpolicy", "customers", "--type=merge", "--patch", '{"spec": {"suspend": true}}')
+    patch = "kubectl patch syncpolicy customers --namespace revops --type merge --patch "
+    node.shown(patch + """'{"spec": {"suspend": true}}'""")
     node.kubectl("wait", "pod", "-l", "fairlead.dev/policy=customers", "--for=delete", "--timeout=60s")
     crm.edit("grace@example.com", name="Grace B. Hopper", note="call on Monday")
     erp.sql("UPDATE customer SET name = 'G. Hopper', remark = 'call on Friday' WHERE mail = 'grace@example.com'")
-    node.kubectl("patch", "syncpolicy", "customers", "--type=merge", "--patch", '{"spec": {"suspend": false}}')
+    node.shown(patch + """'{"spec": {"suspend": false}}'""")
     name = "SELECT name FROM customer WHERE mail = 'grace@example.com'"
     wait_until("the ERP has the CRM's name", lambda: erp.sql(name) == "Grace B. Hopper")
     conflicts = "jsonpath={.status.worker.conflicts}"
