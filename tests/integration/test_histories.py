@@ -103,3 +103,61 @@ async def test_a_record_that_cannot_be_linked_yet_is_not_created_where_it_is(tmp
     acts = [("add", "c", "t0", ("x",)), ("add", "a", "t0", ("x",)), half_read]
     replay = await played(tmp_path, *acts, systems=("a", "b", "c"), traits={"c": Traits(page=1)})
     assert shown(replay, "x") == {"a": ["x2-abc"], "b": ["x2-abc"], "c": ["x2-abc"]}
+
+
+async def test_a_record_that_was_deleted_and_inserted_anew_is_linked_again(tmp_path: Path) -> None:
+    acts = [
+        ("add", "b", "t0", FIELDS),
+        RUN,
+        ("remove", "b", "t0"),
+        ("edit", "a", "t0", "y", "new"),
+        ("add", "b", "t0", ()),
+    ]
+    for changes in (True, False):
+        traits = {"b": Traits(changes=changes)}
+        replay = await played(tmp_path / str(changes), *acts, traits=traits, deletes={"propagate": "FromAny"})
+        assert shown(replay, "m") == {"a": ["t0"], "b": ["t0"]}
+        assert shown(replay, "y") == {"a": ["y3-abc"], "b": ["y3-abc"]}
+
+
+async def test_what_a_filter_excludes_is_not_created_a_second_time_where_it_is(tmp_path: Path) -> None:
+    systems = ({"name": "a", "filter": 'x != "out"'}, "b")
+    acts = [("add", "a", "t0", ()), ("edit", "a", "t0", "x", "out"), ("add", "b", "t0", ())]
+    for changes in (True, False):
+        traits = {"a": Traits(changes=changes)}
+        for first in ([], [RUN]):
+            path = tmp_path / f"{changes}{len(first)}"
+            replay = await played(path, *first, *acts, systems=systems, traits=traits)
+            assert shown(replay, "m") == {"a": ["t0"], "b": ["t0"]}
+
+
+async def test_a_delete_that_is_found_while_held_writes_go_out_counts_for_the_guard(tmp_path: Path) -> None:
+    deletes = {"propagate": "FromAny", "onUpdateConflict": "DeleteWins", "guard": {"maxRecords": 1, "maxPercent": 100}}
+    setting = Setting(
+        ({"name": "a"}, {"name": "b"}, {"name": "c"}), {"c": Traits(unique=("m",))}, {}, {"deletes": deletes}
+    )
+    gone = 0
+    for moment in range(30, 45):
+        met = Doing(meanwhile={33: (("add", "c", "t0", FIELDS),), moment: (("remove", "c", "t0"),)})
+        replay = Replay(setting, tmp_path / f"{moment}.db")
+        await replay.play([("add", "b", "t1", ()), ("add", "b", "t0", ("x",)), ("run", met)])
+        await replay.stop()
+        gone += "Deleted" in [finding["kind"] for finding in replay.findings]
+        assert replay.over_guard == []
+    assert gone > 0
+
+
+async def test_a_record_that_is_gone_from_two_systems_at_once_is_decided(tmp_path: Path) -> None:
+    acts = [("add", "a", "t0", ("x",)), ("add", "b", "t0", ("x",)), RUN, ("remove", "a", "t0"), ("remove", "b", "t0")]
+    replay = await played(tmp_path, *acts, systems=("a", "b", "c"), firstSync="FillEmptyOnly")
+    assert shown(replay, "m") == {"a": [], "b": [], "c": []}
+
+
+async def test_the_version_of_a_row_does_not_vouch_for_an_edit_that_was_not_seen(tmp_path: Path) -> None:
+    begin = [("add", "a", "t0", FIELDS), RUN, ("lag", "b"), ("edit", "a", "t0", "x", "new")]
+    for moment in range(1, 25):
+        edited = Doing(meanwhile={moment: (("edit", "b", "t0", "y", "new"),)})
+        acts = [*begin, ("run", edited), ("edit", "a", "t0", "y", "new"), RUN]
+        for tells in (True, False):
+            traits = {"b": Traits(versions=True, tells=tells)}
+            await played(tmp_path / f"{moment}{tells}", *acts, traits=traits)

@@ -15,9 +15,12 @@ from typing import Any, ParamSpec, TypeVar
 import msgspec
 
 from fairlead.connectors.base import NativeWrite, Operation
+from fairlead.engine.canonical import is_empty
+from fairlead.engine.case import Case, Decision
+from fairlead.engine.case import Operation as Planned
 from fairlead.engine.rules import compile_rules
 from fairlead.model.syncpolicy import SyncPolicy
-from fairlead.state.base import Commit, Recollection, RunRecord
+from fairlead.state.base import Commit, Recollection, RunRecord, Store
 from fairlead.state.sqlite import SQLiteStore
 from fairlead.testing.memory_system import Fault, MemorySystem, Traits
 from fairlead.transport.failure import Transient
@@ -148,6 +151,7 @@ class Replay:
         silenced: those that a user replaced or deleted knowingly.
         typed: (system, value) of what was entered or brought back there.
         raced: (system, thing) that a user created while the worker ran.
+        echoes: (system, field, value) of changes that no user made.
         over_guard: runs that deleted more than the guard allows.
         reports: of every run that ended.
         findings: the audit, when the worker last stopped.
@@ -173,6 +177,7 @@ class Replay:
         self.silenced: set[object] = set()
         self.raced: set[tuple[str, str]] = set()
         self.typed: set[tuple[str, object]] = set()
+        self.echoes: list[tuple[str, str, object]] = []
         self.over_guard: list[tuple[int, int]] = []
         self.reports: list[RunReport] = []
         self.findings: list[dict[str, Any]] = []
@@ -182,6 +187,7 @@ class Replay:
         self._dead = False
         self._running = False
         self._values = 0
+        self._before: dict[tuple[str, str], dict[str, object]] = {}
         self._past: dict[tuple[str, str], list[object]] = {}
         for system in self.systems.values():
             system.moment = self._moment
@@ -229,6 +235,7 @@ class Replay:
         if self.key(system, thing) is None:
             values = {name: self._value(system, name) if name in filled else None for name in self._mapped(system)}
             self.systems[system].add({**values, "m": thing})
+            self.typed.add((system, thing))
             if self._running:
                 self.raced.add((system, thing))
 
@@ -250,7 +257,8 @@ class Replay:
         self.typed.add((system, core(value)))
         past.append(before)
         self.silenced.add(core(before))
-        self.silenced.discard(core(value))
+        if value != self._before.get((system, key), {}).get(field):  # else nothing changed, as far as a run can see
+            self.silenced.discard(core(value))
         self.systems[system].edit(key, {field: value})
 
     def _remove(self, system: str, thing: str) -> None:
@@ -294,10 +302,11 @@ class Replay:
         for name, system in self.systems.items():
             system.calls = 0
             system.faults = {n: fault for (s, n), fault in doing.faults.items() if s == name}
-        report = None
+        report, carried = None, 0
         self._running = True
         try:
             session = await self._open()
+            carried = await self._released(session.store)
             report = await Run(session, doing.kind, approved=approved).run()
             self.reports.append(report)
         except Died:
@@ -306,10 +315,11 @@ class Replay:
             if group.split(Died)[1] is not None:
                 raise
         self._doing, self._running = Doing(), False
+        self._before = {(n, key): row for n, system in self.systems.items() for key, row in system.records.items()}
         if self._dead:
             self.crashes += 1
             await self.stop()
-        self._count_deletes(before, approved, report)
+        self._count_deletes(before, carried, approved)
         return report
 
     async def _open(self) -> Session:
@@ -321,7 +331,22 @@ class Replay:
                 for spec in self.policy.spec.systems
             }
             self.session = Session(self.policy, self.rules, systems, store, lambda: self.now)
+            self._watch(self.session)
         return self.session
+
+    def _watch(self, session: Session) -> None:
+        """Notes what the engine takes for a change although no user made it."""
+        decide = session.decider.decide
+
+        def watched(case: Case) -> Decision:
+            for name in session.rules.fields:
+                for view in session.decider._views(case, name):
+                    typed = is_empty(view.value) or (view.system, core(view.value)) in self.typed
+                    if (view.changed or view.strayed) and not typed and not self.setting.lossy.get(view.system):
+                        self.echoes.append((view.system, name, view.value))
+            return decide(case)
+
+        session.decider.decide = watched
 
     async def stop(self) -> None:
         """The worker's process ends, however it did."""
@@ -332,15 +357,22 @@ class Replay:
             await self.session.store.close()
             self.session = None
 
-    def _count_deletes(self, before: dict[str, int], approved: str, report: RunReport | None) -> None:
+    def _count_deletes(self, before: dict[str, int], carried: int, approved: str) -> None:
+        """Deletes of a run against the guard; those that were released in an earlier run do not count again."""
         deleted = 0
         for name, system in self.systems.items():
             deleted += sum(write.operation is Operation.DELETE for write in system.writes[before[name] :])
-        if deleted and not approved:
+        if not approved:
             known = max(len(system.records) for system in self.systems.values()) + deleted
             limit = limit_of(self.policy.spec.deletes.guard, known)
-            if deleted > limit or (report is not None and report.halt is not None):
+            if deleted > limit + carried:
                 self.over_guard.append((deleted, limit))
+
+    async def _released(self, store: Store) -> int:
+        """Deletes that were released, and are under way."""
+        sent = [intent.write for batch in (await store.journal()).values() for intent in batch]
+        failed = [item.write for item in await store.undelivered(due=self.now + 1e6, dead=True)]
+        return sum(write.operation is Planned.DELETE for write in (*sent, *failed))
 
     # --- what came of it ---
 

@@ -181,7 +181,8 @@ class System(Protocol):
     async def write(self, writes: Sequence[NativeWrite]) -> list[Outcome]:
         """Writes of one operation, at most one per record; one outcome each, in order.
 
-        Raises a Failure only when nothing can be said of any write (the system is down): all are then open.
+        Raises a Failure only when nothing can be said of any write (the system is down): all are then open. But what
+        may have been created without `capabilities.find` is told as `uncertain`: it would be created again.
         """
         ...
 

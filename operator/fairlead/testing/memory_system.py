@@ -27,7 +27,8 @@ class Fault(StrEnum):
 
     Transient, Throttled: nothing is done. Partial: of a batch only the first write is done, the others fail. Refused:
     the first write is invalid. Lost: everything is done, and of no write is the answer known. HungUp: everything is
-    done, then the call fails as a whole. Repeated: a page comes twice, as it was the first time.
+    done, then the call fails as a whole (but creates in a system without `find` are Lost). Repeated: a page comes
+    twice, as it was the first time.
     """
 
     TRANSIENT = "Transient"
@@ -364,9 +365,10 @@ class MemoryObject:
             outcomes.append(self._system.apply(write, self._paths))
             self._system.moment("after")
             await asyncio.sleep(0)
-        if fault is Fault.HUNG_UP:
+        blind = writes[0].operation is Operation.CREATE and not self._system.traits.find if writes else False
+        if fault is Fault.HUNG_UP and not blind:
             raise Transient(f"{self._system.name}: hung up")
-        return [_lost(write) for write in writes] if fault is Fault.LOST else outcomes
+        return [_lost(write) for write in writes] if fault in (Fault.LOST, Fault.HUNG_UP) else outcomes
 
     async def attributes(self) -> Sequence[Attribute]:
         """See `System.attributes`."""

@@ -166,12 +166,14 @@ class Delivery:
     async def _not_there_yet(self, system: str, batch: Sequence[Intent]) -> list[Intent]:
         """Creates whose record the system has not; those it has become first meetings.
 
-        Where the system was just read from end to end, only what a dead letter holds is looked for.
+        Where the system was just read from end to end, only what a dead letter holds is looked for, and what its filter
+        may exclude.
         """
         held = await self._matching.held(batch)
         if not self._session.capabilities(system).find:
             return self._not_in_doubt(batch, held)
-        known = system in self._scanned and not self._recovering
+        unfiltered = self._session.rules.systems[system].mapping.filter is None
+        known = system in self._scanned and not self._recovering and unfiltered
         doubtful = [intent for intent in batch if intent.record in held] if known else batch
         there = await self._find(system, doubtful) if doubtful else {}
         fresh = []
@@ -210,7 +212,7 @@ class Delivery:
     async def _find(self, system: str, batch: Sequence[Intent]) -> dict[int, dict[str, Observation | None]]:
         """Record → native key → what the system already has under one of the record's match keys.
 
-        None stands for a record that breaks the contract: it is there, and cannot be linked.
+        None stands for a record that breaks the contract or is excluded by the filter: it is there, not to be linked.
         """
         rules, mapping = self._session.rules, self._session.rules.systems[system].mapping
         keys = rules.match.keys([intent.write.values for intent in batch], self._session.prints)
@@ -233,14 +235,15 @@ class Delivery:
     async def _search(
         self, system: str, path: str, values: Sequence[object]
     ) -> list[tuple[str, Mapping[str, Value], Observation | None]]:
-        """(native key, canonical values, observation) of what is found; no observation of what breaks the contract."""
+        """(native key, canonical values, observation) of what is found; no observation of what cannot be linked."""
         if not values:
             return []
         page = await self._session.systems[system].find(path, values)
         reader = self._session.readers[system]
         reading = reader.read(page, range(len(page.keys)), reader.rows(page))
         sound = [(o.record.key, o.record.values, o) for o in reading.observed.values()]
-        return [*sound, *((page.keys[i], refused, None) for i, refused in reading.refused.items())]
+        broken = [(page.keys[i], refused, None) for i, refused in reading.refused.items()]
+        return [*sound, *broken, *((key, values, None) for key, values in reader.excluded(page, reading.left))]
 
     # --- after the write ---
 
@@ -306,17 +309,20 @@ class Delivery:
             return None
         reader = self._session.readers[intent.system]
         if write.operation is Operation.CREATE:
-            return Side(outcome.key or "", reader.row(outcome.raw), created, outcome.version)
+            # What the filter excludes or the contract refuses as it is stored must be looked at again.
+            odd = outcome.stored is not None and stored is None
+            return Side(outcome.key or "", None if odd else reader.row(outcome.raw), created, outcome.version)
         assert before is not None
         slots = {name: self._session.rules.fields[name].field.slot for name in write.values}
         if stored is None:
             prints = {slots[name]: self._print(name, value) for name, value in write.values.items()}
-            return Side(before.key, None, replaced(before.prints, prints, self._width), outcome.version)
+            return Side(before.key, None, replaced(before.prints, prints, self._width), None)
         prints = {slot: field(stored.prints, slot) for slot in slots.values()}
         after = replaced(before.prints, prints, self._width)
-        # Another field may have been edited there meanwhile: then the feed must look at this row again.
-        row = stored.row if after == stored.prints else None
-        return Side(before.key, row, after, outcome.version)
+        # Another field may have been edited there meanwhile: then the feed must look at this row again, and the version
+        # of the row must not vouch for what was not seen.
+        whole = after == stored.prints
+        return Side(before.key, stored.row if whole else None, after, outcome.version if whole else None)
 
     @property
     def _width(self) -> int:
@@ -413,7 +419,10 @@ def _attribute(mapping: FieldMapping, intent: Intent, path: str) -> object:
 def _unlinkable(found: Mapping[str, Observation | None]) -> str:
     keys = ", ".join(sorted(found)[:5])
     if len(found) == 1:
-        return f"record {keys} there matches, but breaks the policy's schema: mend it there"
+        return (
+            f"record {keys} there matches, but breaks the policy's schema or is excluded by the system's filter: "
+            "mend it there, or change the filter"
+        )
     return f"{len(found)} records there match ({keys}): merge them, or narrow the policy's match"
 
 

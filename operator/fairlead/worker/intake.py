@@ -56,6 +56,8 @@ class Intake:
         """Systems that need not be waited for in this run: what is new there has been met."""
         self.unlinked: set[tuple[int, str]] = set()
         """(record, system) of records that are there, and could not be linked yet: they must not be created there."""
+        self.returning = False
+        """Some of `unlinked` can be linked as soon as they are read again."""
 
     async def prepare(self, met: Iterable[str]) -> None:
         """Learns where record numbers go on."""
@@ -143,6 +145,7 @@ class Intake:
                 return
             for system, records in needs.items():
                 await self._fetch_into(system, [r for r in records if r in cases], cases, batch)
+        self._wait(cases, batch)
 
     async def _fetch_into(self, system: str, records: Sequence[int], cases: dict[int, Case], batch: Batch) -> None:
         keys = {cases[record].sides[system].key: record for record in records}
@@ -257,7 +260,7 @@ class Intake:
         keys = self.matching.keys([o.record.values for o in unknown])
         candidates = await self.matching.candidates((key for its in keys for key in its), batch.commit)
         memories = await self._recall({r for rs in candidates.values() for r in rs if r > 0}, batch)
-        await self.matching.drop_stale(
+        gone = await self.matching.drop_stale(
             _in_the_way(system, keys, candidates, memories), system, candidates, batch.commit
         )
         cases: dict[int, Case] = {}
@@ -266,7 +269,9 @@ class Intake:
             key = observation.record.key
             matching = first_match(its, candidates, self.matching.number(system, key))
             trouble = self._trouble(system, its, matching, memories, cases)
-            if trouble is not None:
+            if len(matching) == 1 and matching[0] in gone and system in memories[matching[0]].sides:
+                self._meet_later(system, key, memories[matching[0]], batch)
+            elif trouble is not None:
                 self._refuse(system, key, trouble, its, matching, memories, batch)
             elif matching:
                 self.matching.alive(system, [key], batch.commit)
@@ -279,6 +284,12 @@ class Intake:
                     candidates.setdefault(match, []).append(record)
                 memories[record] = batch.memories[record]
         await self.decide(cases, memories, batch)
+
+    def _meet_later(self, system: str, key: str, memory: Recollection, batch: Batch) -> None:
+        """A record that was deleted and created again: both are read again, and the delete is decided first."""
+        batch.commit.waiting += [(system, memory.sides[system].key), (system, key)]
+        self.unlinked.add((memory.record, system))
+        self.returning = True
 
     def _targets(self, system: str) -> frozenset[str]:
         if not self._session.rules.systems[system].reads:

@@ -113,7 +113,7 @@ class Matching:
 
     async def drop_stale(
         self, doubtful: Mapping[int, Recollection], prefer: str, candidates: Candidates, commit: Commit
-    ) -> None:
+    ) -> set[int]:
         """Drops keys that records had once and have no more, so that another record may have them now.
 
         Args:
@@ -121,25 +121,31 @@ class Matching:
             prefer: the system in which they are read, where they are in it.
             candidates: changed in place.
             commit: added to.
+
+        Returns:
+            Those records that are gone from where they were looked for.
         """
+        gone: set[int] = set()
         readers: dict[str, dict[str, int]] = {}
         for record, memory in doubtful.items():
             system = prefer if prefer in memory.sides else next(iter(sorted(memory.sides)), None)
             if system is not None:
                 readers.setdefault(system, {})[memory.sides[system].key] = record
         for system, records in readers.items():
-            for record, keys in (await self._keys_now(system, records)).items():
+            for record, keys in (await self._keys_now(system, records, gone)).items():
                 stale = [key for key, found in candidates.items() if record in found and key not in keys]
                 commit.unmatched += [(key, record) for key in stale]
                 for key in stale:
                     candidates[key] = [other for other in candidates[key] if other != record]
+        return gone
 
-    async def _keys_now(self, system: str, records: Mapping[str, int]) -> dict[int, list[int]]:
-        """Record → its match keys as it reads now; those that cannot be read are left out."""
+    async def _keys_now(self, system: str, records: Mapping[str, int], gone: set[int]) -> dict[int, list[int]]:
+        """Record → its match keys as it reads now; those that cannot be read are left out; `gone` is added to."""
         try:
             page: Page = await self._session.systems[system].fetch(list(records))
         except Failure:
             return {}  # then it stands in the way until it can be read
+        gone |= {records[key] for key in page.deleted}
         reader = self._session.readers[system]
         reading = reader.read(page, range(len(page.keys)), reader.rows(page))
         values = {o.record.key: o.record.values for o in reading.observed.values()}

@@ -82,6 +82,12 @@ class Reader:
             reading.observed.pop(i, None)
         return reading
 
+    def excluded(self, page: Page, indices: Sequence[int]) -> list[tuple[str, dict[str, Value]]]:
+        """(key, canonical values) of records that the filter excludes, as far as they can be read."""
+        readable, columns = self._columns(page, list(indices), Reading())
+        rows = zip(*columns, strict=True)
+        return [(page.keys[i], dict(zip(self._names, row, strict=True))) for i, row in zip(readable, rows, strict=True)]
+
     def _columns(self, page: Page, indices: list[int], reading: Reading) -> tuple[list[int], list[list[Value]]]:
         """Canonical columns of what can be read; the rest becomes `broken`. A page is read whole when it can be."""
         if not indices:

@@ -146,6 +146,8 @@ class Run:
         for system in self._order():
             await self._read(system)
             self._intake.read.add(system)
+        if self._intake.returning:
+            await self._read_waiting()
         await self._retry(dead=self._kind is Kind.RESYNC)  # by now a create whose answer was lost has been met
         await self._delete_missing()
         if self._scanned:
@@ -280,11 +282,13 @@ class Run:
     async def _take(
         self, system: str, page: Page, found: dict[int, Found | None], rows: list[int], batch: Batch
     ) -> list[int]:
+        if page.deleted:  # first, and apart: what was deleted and created again must not meet itself
+            gone = Batch()
+            await self._intake.gone(system, page.deleted, gone)
+            await self._commit_and_send(gone)
         if found:
             self.tally.of(system).last_change = self._session.clock()
             await self._intake.take(system, page, found, rows, batch)
-        if page.deleted:
-            await self._intake.gone(system, page.deleted, batch)
         await self._commit_and_send(batch)
         return list(batch.memories)
 
@@ -416,20 +420,25 @@ class Run:
     # --- the guard and the end ---
 
     async def _guard(self) -> None:
-        """Releases held deletes and overwrites when they are few enough or approved; else halts."""
-        counts = await self._store.counts()
-        if counts.held == 0 or self._halt:
+        """Releases held deletes and overwrites while they are few enough or approved; else halts.
+
+        What is found deleted while they are sent is held as well: all of a run is counted together.
+        """
+        if self._halt:
             return
-        limit = limit_of(self._session.policy.spec.deletes.guard, await self._known())
-        held = await self._store.undelivered(held=True, limit=limit + 1)
-        if counts.held > limit:
-            plan = plan_id([f"{item.record}/{item.system}" for item in held] + [str(counts.held)])
-            if plan != self._approved:
-                self._halt = Halt.of(plan, counts.held, limit)
-                if not self._session.planning:  # a plan names what is held back, too
-                    return
-        while held := await self._store.undelivered(held=True, limit=BATCH):
-            await self._send_again(held)
+        released, allowed = 0, limit_of(self._session.policy.spec.deletes.guard, await self._known())
+        while held := (await self._store.counts()).held:
+            if released + held > allowed:
+                first = await self._store.undelivered(held=True, limit=allowed + 1)
+                plan = plan_id([f"{item.record}/{item.system}" for item in first] + [str(held)])
+                if plan != self._approved:
+                    self._halt = Halt.of(plan, held, allowed)
+                    if not self._session.planning:  # a plan names what is held back, too
+                        return
+                allowed = released + held
+            batch = await self._store.undelivered(held=True, limit=BATCH)
+            released += len(batch)
+            await self._send_again(batch)
 
     async def _known(self) -> int:
         return max([await self._store.known(system) for system in self._session.systems], default=0)
