@@ -1,0 +1,170 @@
+"""The examples of `docs/spec/v1alpha1/syncpolicy.md`, played on the real worker: the page is the test."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from fairlead.model import schema
+from fairlead.testing.memory_system import Traits
+from fairlead.worker.run import Kind, RunReport
+from support.desk import OneRecord
+from support.specpage import page
+
+TEXT = page("SyncPolicy").read_text()
+BLOCK = re.compile(r"^```yaml example\n(.*?)^```", re.DOTALL | re.MULTILINE)
+KEYS = {"field", "rule", "policy", "systems", "record", "clocks", "stores", "before", "first", "edits"} | {
+    "after",
+    "waits",
+    "told",
+    "noted",
+    "halts",
+}
+DELETED = "<deleted>"
+STORES: dict[str, Callable[[str, object], object]] = {
+    "in capitals": lambda _, value: value.upper() if isinstance(value, str) else value
+}
+EXAMPLES = [
+    pytest.param(yaml.safe_load(found[1]), id=f"line {TEXT[: found.start()].count(chr(10)) + 1}")
+    for found in BLOCK.finditer(TEXT)
+]
+
+
+class Example:
+    """One example, as it is written on the page."""
+
+    def __init__(self, written: dict[str, Any], path: Path) -> None:
+        assert written.keys() <= KEYS
+        self.written = written
+        self.systems: dict[str, dict[str, Any]] = {"crm": {}, "erp": {}, **written.get("systems", {})}
+        others = {name: {"type": ["string", "null"]} for name in written.get("record", {})}
+        rules = {"x": written["rule"]} if "rule" in written else {}
+        self.spec = {"fields": rules, **written.get("policy", {})}
+        self.desk = OneRecord(
+            path,
+            {"x": written.get("field", {"type": "string"}), **others},
+            self.systems,
+            traits={name: Traits(skew=_ahead(text)) for name, text in written.get("clocks", {}).items()},
+            stored={name: STORES[text] for name, text in written.get("stores", {}).items()},
+            **self.spec,
+        )
+
+    async def play(self) -> list[RunReport]:
+        """Everything that happens in it; the reports of the runs after the edits."""
+        await self._agree()
+        reports = []
+        for edits in self._edits():
+            for system, value in edits.items():
+                self._enter(system, value)
+            reports += [await self.desk.run(), await self.desk.run(Kind.RESYNC)]
+        return reports
+
+    async def _agree(self) -> None:
+        record = self.written.get("record", {})
+        for system, value in self._first().items():
+            self.desk.enter(system, x=value, **record)
+        await self.desk.run()
+        await self.desk.run(Kind.RESYNC)
+
+    def _first(self) -> dict[str, Any]:
+        if "first" in self.written:
+            return dict(self.written["first"])
+        reading = next(n for n, s in self.systems.items() if s.get("access") != "WriteOnly")
+        return {reading: self.written["before"]}
+
+    def _edits(self) -> Iterator[dict[str, Any]]:
+        edits = self.written.get("edits", [])
+        yield from [edits] if isinstance(edits, dict) else edits
+
+    def _enter(self, system: str, value: Any) -> None:
+        if value == DELETED:
+            self.desk.delete(system)
+        else:
+            self.desk.enter(system, **(value if isinstance(value, dict) else {"x": value}))
+
+    @property
+    def expected(self) -> dict[str, Any]:
+        """What each system is to say."""
+        after = self.written["after"]
+        each = isinstance(after, dict) and after.keys() == self.systems.keys()
+        return dict(after) if each else dict.fromkeys(self.systems, after)
+
+    @property
+    def found(self) -> dict[str, Any]:
+        """What each system says."""
+        return {**dict.fromkeys(self.systems, DELETED), **self.desk.values("x")}
+
+
+def _ahead(text: str) -> timedelta:
+    minutes = re.fullmatch(r"(\d+) minutes ahead", text)
+    assert minutes is not None
+    return timedelta(minutes=int(minutes[1]))
+
+
+@pytest.mark.parametrize("written", EXAMPLES)
+async def test_it_is_as_the_page_says(written: dict[str, Any], tmp_path: Path) -> None:
+    example = Example(written, tmp_path / "state.db")
+    reports = await example.play()
+    assert example.found == example.expected
+    assert await example.desk.frozen() == (["x"] if written.get("waits") else [])
+    assert any(report.halt for report in reports) == written.get("halts", False)
+    if "told" in written:
+        assert list(dict.fromkeys(kind for kind, *_ in await example.desk.audit())) == written["told"]
+    noted = {note.kind for report in reports for note in report.tally.notes}
+    assert noted >= set(written.get("noted", []))
+
+
+@pytest.mark.parametrize("written", EXAMPLES)
+async def test_then_nothing_is_left_to_do(written: dict[str, Any], tmp_path: Path) -> None:
+    example = Example(written, tmp_path / "state.db")
+    await example.play()
+    before = example.desk.writes()
+    await example.desk.run()
+    await example.desk.run(Kind.RESYNC)
+    assert example.desk.writes() == before
+
+
+@pytest.mark.parametrize("written", EXAMPLES)
+def test_its_policy_is_valid(written: dict[str, Any], tmp_path: Path) -> None:
+    example = Example(written, tmp_path / "state.db")
+    systems = [
+        {"name": name, "connection": name, "object": "things", **more, "fields": {"x": "x", **more.get("fields", {})}}
+        for name, more in example.systems.items()
+    ]
+    manifest = {
+        "apiVersion": "fairlead.dev/v1alpha1",
+        "kind": "SyncPolicy",
+        "metadata": {"name": "things", "namespace": "default"},
+        "spec": {
+            "entity": "Thing",
+            "schema": {"type": "object"},
+            "systems": systems,
+            "systemOfRecord": "crm",
+            **{name: part for name, part in example.spec.items() if part},
+        },
+    }
+    assert schema.problems("SyncPolicy", manifest) == []
+
+
+def choices() -> Iterator[tuple[str, str]]:
+    """Every (property, choice) of the rules that the CRD declares."""
+    spec = schema.openapi("SyncPolicy")["properties"]["spec"]["properties"]
+    nodes = {
+        **{name: spec[name] for name in ("onConflict", "edits", "whenEmpty", "firstSync")},
+        **{name: spec["deletes"]["properties"][name] for name in ("propagate", "onUpdateConflict")},
+        **{name: spec["systems"]["items"]["properties"][name] for name in ("access", "onLeave")},
+        "merge": spec["fields"]["additionalProperties"]["properties"]["merge"],
+    }
+    for name, node in nodes.items():
+        yield from ((name, choice) for choice in node["enum"] if choice != "ReadWrite")
+
+
+@pytest.mark.parametrize(("name", "choice"), list(choices()))
+def test_every_choice_has_an_example(name: str, choice: str) -> None:
+    assert any(f"{name}: {choice}" in found[1] for found in BLOCK.finditer(TEXT))
