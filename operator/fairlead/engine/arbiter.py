@@ -63,6 +63,7 @@ class Arbiter:
         self._prints = prints
         self._rank = {system: rank for rank, system in enumerate(rule.priority)}
         self.merges = rule.on_conflict is ConflictRule.MERGE
+        self._name = f"onConflict: {rule.on_conflict.value}"
         self._choose: Mapping[ConflictRule, Callable[[Dispute], View]] = {
             ConflictRule.SYSTEM_OF_RECORD_WINS: lambda dispute: min(dispute.rivals, key=self.owner_order),
             ConflictRule.PRIORITY: lambda dispute: min(dispute.rivals, key=self.order),
@@ -82,8 +83,8 @@ class Arbiter:
 
     def why(self, dispute: Dispute) -> str:
         """The rule that decides, in the words of the CRD, and why times did not where they should."""
-        rule = f"onConflict: {self._rule.on_conflict.value}"
-        return rule + (self._untimely(dispute) if self._rule.on_conflict is ConflictRule.LATEST_WINS else "")
+        late = self._rule.on_conflict is ConflictRule.LATEST_WINS
+        return self._name + self._untimely(dispute) if late else self._name
 
     @property
     def reconsiders(self) -> bool:

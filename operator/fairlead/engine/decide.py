@@ -8,8 +8,6 @@ a value is needed that was not read yet, or a write is still undelivered.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from collections.abc import Set as AbstractSet
-from typing import TypeVar
 
 import msgspec
 
@@ -21,10 +19,9 @@ from fairlead.engine.fingerprint import UNSEEN, Fingerprints, differing, field
 from fairlead.engine.image import is_image
 from fairlead.engine.rules import Rules, SystemRule
 from fairlead.engine.view import View
+from fairlead.engine.writes import only, with_field, with_sources, without
 from fairlead.model.record import Value
 from fairlead.model.syncpolicy import ConflictRule, OnUpdateConflict
-
-T = TypeVar("T")
 
 _REMEMBERED = 8
 """How many replaced values of one undelivered field are remembered, so that a long outage does not fill the state."""
@@ -94,7 +91,7 @@ class Decider:
         return [(name, view) for name, view in self._alive_views(case) if view.changed]
 
     def _alive_views(self, case: Case) -> list[tuple[str, View]]:
-        observed, sides = _except(case.observed, case.deleted), _except(case.sides, case.deleted)
+        observed, sides = without(case.observed, case.deleted), without(case.sides, case.deleted)
         alive = msgspec.structs.replace(case, observed=observed, sides=sides)
         return [(name, view) for name in self.rules.fields for view in self._views(alive, name)]
 
@@ -104,7 +101,7 @@ class Decider:
         unread = frozenset(view.system for _, view in unknown if not view.known)
         if unread:
             return Decision(needs=unread)
-        sides = _except(_sides(case), case.deleted)
+        sides = without(_sides(case), case.deleted)
         if spreading:
             doomed = [s for s in sides if self.rules.systems[s].deletes and s not in case.away]
         else:
@@ -164,8 +161,8 @@ class Decider:
         pending = {s: w for s, w in case.pending.items() if s not in gone and w.operation is not Operation.DELETE}
         return msgspec.structs.replace(
             case,
-            sides=_except(case.sides, case.deleted),
-            observed=_except(case.observed, case.deleted),
+            sides=without(case.sides, case.deleted),
+            observed=without(case.observed, case.deleted),
             away=(case.away | case.deleted) - back,
             pending=pending,
             deleted=case.deleted | back,
@@ -305,7 +302,7 @@ class Decider:
                 if name in self.rules.systems[target].writable:
                     unsure = bool(case.pending) and target in _unsure(case, name)
                     earlier = self._earlier(case.pending.get(target), name, verdict, unsure=unsure)
-                    writes[target] = _with_field(writes.get(target), name, verdict, target, earlier, unsure)
+                    writes[target] = with_field(writes.get(target), name, verdict, target, earlier, unsure=unsure)
         if case.create_in or case.pending:
             needs = self._add_creates(case, verdicts, writes)
             if needs:
@@ -333,7 +330,7 @@ class Decider:
                 continue
             names = {name for name in write.values if self._still_wanted(case, target, name, verdicts.get(name))}
             if there and names:
-                kept[target] = write if len(names) == len(write.values) else _only(write, names)
+                kept[target] = write if len(names) == len(write.values) else only(write, names)
         return kept
 
     def _still_wanted(self, case: Case, target: str, name: str, verdict: Verdict | None) -> bool:
@@ -375,7 +372,7 @@ class Decider:
             if not sources and not write.values:
                 continue  # the record is gone from the last system that had it
             needs |= {source.system for source in sources.values() if not source.known}
-            writes[target] = _with_sources(write, sources)
+            writes[target] = with_sources(write, sources)
         return frozenset(needs)
 
     def _sources(self, case: Case, target: str, write: Write, verdicts: dict[str, Verdict]) -> dict[str, View]:
@@ -448,51 +445,3 @@ def _sides(case: Case) -> dict[str, Side]:
 def _merged(side: Side | None, observation: Observation) -> Side:
     fresh = observation.side()
     return fresh if side is None or fresh.version is not None else msgspec.structs.replace(fresh, version=side.version)
-
-
-def _with_field(
-    write: Write | None, name: str, verdict: Verdict, target: str, earlier: tuple[bytes, ...], unsure: bool
-) -> Write:
-    winner = verdict.winner
-    assert winner is not None
-    if write is None:
-        times = {name: winner.modified} if winner.modified else {}
-        overwrites = (name,) if target in verdict.overwritten else ()
-        known = {name: earlier} if earlier else {}
-        doubtful = (name,) if unsure else ()
-        return Write(Operation.UPDATE, {name: winner.value}, {name: winner.system}, times, overwrites, known, doubtful)
-    write = _with_sources(write, {name: winner})
-    guarded = tuple(other for other in write.guarded if other != name)
-    return msgspec.structs.replace(
-        write,
-        guarded=(*guarded, name) if target in verdict.overwritten else guarded,
-        earlier={**_except(write.earlier, {name}), **({name: earlier} if earlier else {})},
-        unsure=(*(other for other in write.unsure if other != name), *((name,) if unsure else ())),
-    )
-
-
-def _with_sources(write: Write, sources: Mapping[str, View]) -> Write:
-    """The write with these views' values; a value whose origin has no time has none."""
-    times = {name: view.modified for name, view in sources.items() if view.modified is not None}
-    return msgspec.structs.replace(
-        write,
-        values={**write.values, **{name: view.value for name, view in sources.items()}},
-        origins={**write.origins, **{name: view.system for name, view in sources.items()}},
-        modified={**_except(write.modified, sources.keys()), **times},
-    )
-
-
-def _only(write: Write, names: AbstractSet[str]) -> Write:
-    return msgspec.structs.replace(
-        write,
-        values={f: v for f, v in write.values.items() if f in names},
-        origins={f: o for f, o in write.origins.items() if f in names},
-        modified={f: t for f, t in write.modified.items() if f in names},
-        guarded=tuple(f for f in write.guarded if f in names),
-        earlier={f: e for f, e in write.earlier.items() if f in names},
-        unsure=tuple(f for f in write.unsure if f in names),
-    )
-
-
-def _except(mapping: Mapping[str, T], names: AbstractSet[str]) -> dict[str, T]:
-    return {name: value for name, value in mapping.items() if name not in names}

@@ -94,7 +94,10 @@ class FieldJudge:
             return _alone(views, changed[0])
         if not changed and not any(view.known for view in others):
             return None
-        return self._weighed(views, changed, undelivered, Dispute((), read_at, undelivered, unsure, bases))
+        scene = Dispute((), read_at, undelivered, unsure, bases)
+        if not others and self._open:
+            return self._edited(views, changed, scene)
+        return self._weighed(views, changed, undelivered, scene)
 
     def _weighed(
         self, views: Sequence[View], changed: Sequence[View], undelivered: Mapping[str, View], scene: Dispute

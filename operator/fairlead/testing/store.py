@@ -235,6 +235,8 @@ class StoreSuite:
             {"credit": "crm"},
             {"credit": datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)},
             ("credit",),
+            {"credit": (prints(1), prints(2))},
+            ("credit",),
         )
         await store.commit(Commit(journal={7: [Intent(1, "erp", write)]}))
         assert await store.journal() == {7: [Intent(1, "erp", write)]}

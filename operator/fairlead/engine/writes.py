@@ -1,0 +1,66 @@
+"""Writes in the making: field by field, as verdicts come in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
+from typing import TypeVar
+
+import msgspec
+
+from fairlead.engine.case import Operation, Write
+from fairlead.engine.fields import Verdict
+from fairlead.engine.view import View
+
+T = TypeVar("T")
+
+
+def with_field(
+    write: Write | None, name: str, verdict: Verdict, target: str, earlier: tuple[bytes, ...], *, unsure: bool
+) -> Write:
+    """The write to `target` with a field's verdict; `earlier` and `unsure` are of what it replaces (see `Write`)."""
+    winner = verdict.winner
+    assert winner is not None
+    if write is None:
+        times = {name: winner.modified} if winner.modified else {}
+        overwrites = (name,) if target in verdict.overwritten else ()
+        known = {name: earlier} if earlier else {}
+        doubtful = (name,) if unsure else ()
+        return Write(Operation.UPDATE, {name: winner.value}, {name: winner.system}, times, overwrites, known, doubtful)
+    write = with_sources(write, {name: winner})
+    guarded = tuple(other for other in write.guarded if other != name)
+    return msgspec.structs.replace(
+        write,
+        guarded=(*guarded, name) if target in verdict.overwritten else guarded,
+        earlier={**without(write.earlier, {name}), **({name: earlier} if earlier else {})},
+        unsure=(*(other for other in write.unsure if other != name), *((name,) if unsure else ())),
+    )
+
+
+def with_sources(write: Write, sources: Mapping[str, View]) -> Write:
+    """The write with these views' values; a value whose origin has no time has none."""
+    times = {name: view.modified for name, view in sources.items() if view.modified is not None}
+    return msgspec.structs.replace(
+        write,
+        values={**write.values, **{name: view.value for name, view in sources.items()}},
+        origins={**write.origins, **{name: view.system for name, view in sources.items()}},
+        modified={**without(write.modified, sources.keys()), **times},
+    )
+
+
+def only(write: Write, names: AbstractSet[str]) -> Write:
+    """The write with these fields alone."""
+    return msgspec.structs.replace(
+        write,
+        values={f: v for f, v in write.values.items() if f in names},
+        origins={f: o for f, o in write.origins.items() if f in names},
+        modified={f: t for f, t in write.modified.items() if f in names},
+        guarded=tuple(f for f in write.guarded if f in names),
+        earlier={f: e for f, e in write.earlier.items() if f in names},
+        unsure=tuple(f for f in write.unsure if f in names),
+    )
+
+
+def without(mapping: Mapping[str, T], names: AbstractSet[str]) -> dict[str, T]:
+    """The mapping without some of its names."""
+    return {name: value for name, value in mapping.items() if name not in names}
