@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from fairlead.testing.memory_system import Fault, Traits
-from fairlead.worker.run import Outcome
+from fairlead.worker.run import Kind, Outcome
 from support.histories import FIELDS, Act, Doing, Replay, Setting
 from support.invariants import check
 
@@ -161,3 +161,27 @@ async def test_the_version_of_a_row_does_not_vouch_for_an_edit_that_was_not_seen
         for tells in (True, False):
             traits = {"b": Traits(versions=True, tells=tells)}
             await played(tmp_path / f"{moment}{tells}", *acts, traits=traits)
+
+
+async def test_an_edit_that_a_delete_took_along_is_met_anew_when_the_record_was_created_again(tmp_path: Path) -> None:
+    deletes = {"propagate": "FromAny", "onUpdateConflict": "DeleteWins"}
+    begin = [
+        ("add", "a", "t0", ()),
+        RUN,
+        ("edit", "c", "t0", "y", "new"),
+        ("remove", "b", "t0"),
+        ("add", "b", "t0", ()),
+    ]
+    for moment in range(1, 30):
+        edited = Doing(meanwhile={moment: (("edit", "c", "t0", "y", "new"),)})
+        traits = {"b": Traits(changes=False)}
+        acts = [*begin, ("run", edited)]
+        await played(tmp_path / str(moment), *acts, systems=("a", "b", "c"), traits=traits, deletes=deletes)
+
+
+async def test_records_that_were_inserted_anew_on_two_sides_are_linked_not_created(tmp_path: Path) -> None:
+    systems = ("a", {"name": "b", "access": "WriteOnly"})
+    anew = [act for system in "ab" for act in (("remove", system, "t0"), ("add", system, "t0", ()))]
+    acts = [("add", "b", "t0", ("x",)), ("add", "a", "t0", ()), RUN, *anew, ("run", Doing(Kind.RESYNC))]
+    replay = await played(tmp_path, *acts, systems=systems)
+    assert shown(replay, "m") == {"a": ["t0"], "b": ["t0"]}

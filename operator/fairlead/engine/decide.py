@@ -15,13 +15,13 @@ from fairlead.engine.bases import Bases
 from fairlead.engine.case import Case, Decision, Finding, FindingKind, Observation, Operation, Side, Write
 from fairlead.engine.expression import Expression, ExpressionError
 from fairlead.engine.fields import FieldJudge, Verdict
-from fairlead.engine.fingerprint import UNSEEN, Fingerprints, differing, field
+from fairlead.engine.fingerprint import UNSEEN, Fingerprints, differing, field, replaced
 from fairlead.engine.image import is_image
 from fairlead.engine.rules import Rules, SystemRule
 from fairlead.engine.view import View
 from fairlead.engine.writes import only, with_field, with_sources, without
 from fairlead.model.record import Value
-from fairlead.model.syncpolicy import ConflictRule, OnUpdateConflict
+from fairlead.model.syncpolicy import ConflictRule, Edits, OnUpdateConflict
 
 _REMEMBERED = 8
 """How many replaced values of one undelivered field are remembered, so that a long outage does not fill the state."""
@@ -63,6 +63,10 @@ class Decider:
             spreading = sorted(s for s in case.deleted if self.rules.deletes_spread_from(s))
             if (spreading or _doomed(case)) and not self._lives_on(case, spreading):
                 return self._ended(case, spreading)
+            if _doomed(case):
+                unread = case.sides.keys() - case.observed.keys() - case.away - case.deleted
+                if unread:
+                    return Decision(needs=frozenset(unread))
             case = self._alive(case)
         verdicts = self._verdicts(case)
         needs = [verdict.needs for verdict in verdicts.values() if verdict.needs]
@@ -74,7 +78,7 @@ class Decider:
 
     def _lives_on(self, case: Case, spreading: Sequence[str]) -> bool:
         """Whether the record outlives a delete: it was created again, or (`UpdateWins`) edited where it lives."""
-        if any(system in case.away and system not in case.sides for system in case.observed):
+        if _returned(case):
             return True
         if self.rules.deletes.on_update_conflict is OnUpdateConflict.DELETE_WINS:
             return False
@@ -155,6 +159,8 @@ class Decider:
         """The case of a record that lives on: without the systems where it is gone, unless it is to come back there."""
         if not case.deleted and not _doomed(case):
             return case
+        if _doomed(case):
+            case = msgspec.structs.replace(case, sides=self._met_anew(case))
         returning = self._ended_in(case) if _doomed(case) else frozenset[str]()
         gone = case.deleted | returning
         back = frozenset(s for s in gone if self.rules.deletes_spread_from(s) and self.rules.systems[s].creates)
@@ -168,6 +174,17 @@ class Decider:
             deleted=case.deleted | back,
             create_in=(case.create_in - case.deleted) | back,
         )
+
+    def _met_anew(self, case: Case) -> dict[str, Side]:
+        """The sides of a record that was to be deleted and lives on.
+
+        What was edited meanwhile counts as seen, and went nowhere: when the record was created again, everything is met
+        as if for the first time, else what only its owner may edit.
+        """
+        width, returned = len(self._names), _returned(case)
+        forgotten = [n for n in self._names if returned or self._judges[n].rule.edits is Edits.SYSTEM_OF_RECORD_ONLY]
+        unseen = {self.rules.fields[name].field.slot: UNSEEN for name in forgotten}
+        return {s: msgspec.structs.replace(i, prints=replaced(i.prints, unseen, width)) for s, i in case.sides.items()}
 
     def _ended_in(self, case: Case) -> frozenset[str]:
         """Systems where the record was deleted for all, and where it is not back."""
@@ -429,6 +446,11 @@ def _unsure(case: Case, name: str) -> frozenset[str]:
     """Systems that may have received some undelivered value of a field, without our knowing."""
     writes = case.pending.items()
     return frozenset(s for s, write in writes if name in write.values and (s in case.unsure or name in write.unsure))
+
+
+def _returned(case: Case) -> bool:
+    """Whether the record was created again where it was gone."""
+    return any(system in case.away and system not in case.sides for system in case.observed)
 
 
 def _doomed(case: Case) -> bool:

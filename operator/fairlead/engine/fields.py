@@ -293,7 +293,10 @@ class FieldJudge:
             differing, filled = [view for view in differing if view not in filled], []
         if not differing:
             return edited
-        lost = [*filled, *(view for view in old if view.changed and view in differing and view not in filled)]
+        lost = [
+            *filled,
+            *(view for view in old if (view.changed or view.strayed) and view in differing and view not in filled),
+        ]
         unread = next((view for view in (winner, *lost) if not view.known), None)
         if unread is not None:
             return Verdict(needs=unread.system)

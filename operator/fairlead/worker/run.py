@@ -147,7 +147,9 @@ class Run:
             await self._read(system)
             self._intake.read.add(system)
         if self._intake.returning:
+            self._intake.read.clear()
             await self._read_waiting()
+            self._intake.read.update(self._session.systems)
         await self._retry(dead=self._kind is Kind.RESYNC)  # by now a create whose answer was lost has been met
         await self._delete_missing()
         if self._scanned:
