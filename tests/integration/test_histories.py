@@ -185,3 +185,10 @@ async def test_records_that_were_inserted_anew_on_two_sides_are_linked_not_creat
     acts = [("add", "b", "t0", ("x",)), ("add", "a", "t0", ()), RUN, *anew, ("run", Doing(Kind.RESYNC))]
     replay = await played(tmp_path, *acts, systems=systems)
     assert shown(replay, "m") == {"a": ["t0"], "b": ["t0"]}
+
+
+async def test_an_edit_in_a_write_only_system_is_told_when_another_one_is_met(tmp_path: Path) -> None:
+    systems = ("a", {"name": "b", "access": "WriteOnly"}, "c")
+    begin = [("add", "a", "t0", ("x", "y")), RUN, ("remove", "c", "t0"), RUN, ("edit", "b", "t0", "y", "new")]
+    replay = await played(tmp_path, *begin, ("add", "c", "t0", ()), systems=systems)
+    assert shown(replay, "y") == {"a": ["y2-abc"], "b": ["y2-abc"], "c": ["y2-abc"]}

@@ -113,7 +113,7 @@ class FieldJudge:
             return verdict
         if any(view.met for view in views):
             verdict = self._first_meeting(views, verdict, undelivered)
-        elif verdict is None and any(view.strayed for view in views):
+        if verdict is None and any(view.strayed for view in views):
             verdict = self._repair(views, undelivered)
         if verdict is None and kept:
             return Verdict(findings=(self._finding(FindingKind.KEPT, _KEEP, None, kept),))
@@ -286,9 +286,11 @@ class FieldJudge:
         winner = self._speaker(views, old, voice)
         if winner is None:
             return edited
-        others = [view for view in views if (view.met or winner is not voice) and view is not winner]
-        differing = [view for view in others if _coming(view, undelivered) != winner.now]
-        filled = [view for view in differing if not self._will_be_empty(view, edited, undelivered)]
+        strayed = [view for view in old if view.strayed] if edited is None else []
+        others = [view for view in views if view.met or winner is not voice or view in strayed]
+        differing = [view for view in others if view is not winner and _coming(view, undelivered) != winner.now]
+        full = [view for view in differing if not self._will_be_empty(view, edited, undelivered)]
+        filled = [view for view in full if view not in strayed]
         if self._first_sync is FirstSync.FILL_EMPTY_ONLY:
             differing, filled = [view for view in differing if view not in filled], []
         if not differing:
