@@ -192,3 +192,29 @@ async def test_an_edit_in_a_write_only_system_is_told_when_another_one_is_met(tm
     begin = [("add", "a", "t0", ("x", "y")), RUN, ("remove", "c", "t0"), RUN, ("edit", "b", "t0", "y", "new")]
     replay = await played(tmp_path, *begin, ("add", "c", "t0", ()), systems=systems)
     assert shown(replay, "y") == {"a": ["y2-abc"], "b": ["y2-abc"], "c": ["y2-abc"]}
+
+
+async def test_a_page_that_was_read_before_our_write_is_not_taken_for_an_edit(tmp_path: Path) -> None:
+    acts = [("add", "a", "t0", ()), ("add", "a", "t1", ()), RUN, ("edit", "a", "t0", "x", "new")]
+    for page in (1, 2, 1000):
+        for fault in ({}, {("b", 1): Fault.REPEATED}):
+            path, traits = tmp_path / f"{page}{len(fault)}", {"b": Traits(page=page)}
+            edited = ("edit", "b", "t0", "x", "new")
+            replay = await played(path, *acts, edited, ("run", Doing(faults=fault)), traits=traits)
+            assert shown(replay, "x") == {"a": ["x1-abc", None], "b": ["x1-abc", None]}
+            assert [write.values for name, write in replay.writes() if name == "a"] == []
+
+
+async def test_a_create_whose_answer_was_lost_is_not_repeated_when_it_is_decided_again(tmp_path: Path) -> None:
+    traits = {"a": Traits(find=False)}
+    lost = Doing(meanwhile={3: (("add", "b", "t0", ("x",)),)}, faults={("a", 2): Fault.LOST})
+    replay = await played(tmp_path, ("run", lost), systems=("a", "b", "c"), traits=traits)
+    assert shown(replay, "m") == {"a": ["t0"], "b": ["t0"], "c": ["t0"]}
+
+
+async def test_a_create_that_never_arrived_is_sent_once_a_scan_has_told(tmp_path: Path) -> None:
+    traits = {"a": Traits(find=False)}
+    for moment in range(1, 40):
+        acts = [RUN, ("add", "b", "t0", ("x",)), ("run", Doing(crash=moment))]
+        replay = await played(tmp_path / str(moment), *acts, traits=traits)
+        assert shown(replay, "m") == {"a": ["t0"], "b": ["t0"]}

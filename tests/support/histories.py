@@ -187,7 +187,6 @@ class Replay:
         self._dead = False
         self._running = False
         self._values = 0
-        self._before: dict[tuple[str, str], dict[str, object]] = {}
         self._past: dict[tuple[str, str], list[object]] = {}
         for system in self.systems.values():
             system.moment = self._moment
@@ -257,7 +256,7 @@ class Replay:
         self.typed.add((system, core(value)))
         past.append(before)
         self.silenced.add(core(before))
-        if value != self._before.get((system, key), {}).get(field):  # else nothing changed, as far as a run can see
+        if kind != "back":  # a run cannot see that a value went and came
             self.silenced.discard(core(value))
         self.systems[system].edit(key, {field: value})
 
@@ -315,7 +314,6 @@ class Replay:
             if group.split(Died)[1] is not None:
                 raise
         self._doing, self._running = Doing(), False
-        self._before = {(n, key): row for n, system in self.systems.items() for key, row in system.records.items()}
         if self._dead:
             self.crashes += 1
             await self.stop()

@@ -90,6 +90,8 @@ def every_system_agrees(replay: Replay, memories: list[Recollection]) -> None:
                 values = {core(v) for s, v in rows.items() if s in readers and name in rules.systems[s].writable}
             if rule.when_empty is WhenEmpty.KEEP:
                 values -= {None, ""}
+            if any(name not in rules.systems[s].writable for s in readers):
+                continue  # one that is never written may differ from the others for good
             if rule.edits is Edits.SYSTEM_OF_RECORD_ONLY and not readers.get(rule.system_of_record):
                 continue  # the owner says nothing, and nobody else may
             assert len(values) <= 1, (name, rows)

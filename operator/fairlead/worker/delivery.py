@@ -28,7 +28,7 @@ from fairlead.transport.failure import Failure
 from fairlead.worker.matching import Matching
 from fairlead.worker.reading import StoredPage
 from fairlead.worker.session import Session
-from fairlead.worker.settlement import Settlement
+from fairlead.worker.settlement import UNCERTAIN, Settlement, is_uncertain
 from fairlead.worker.tally import Note, Tally
 
 BATCH = 1000
@@ -197,17 +197,15 @@ class Delivery:
         """
         sure = []
         for intent in batch:
-            if self._recovering or self._is_uncertain(intent):
-                self._fail([intent], ErrorClass.INVALID, _UNCERTAIN)
+            before = self._memories[intent.record].pending.get(intent.system)
+            doubtful = before is not None and is_uncertain(before) and intent.system not in self._scanned
+            if self._recovering or doubtful:
+                self._fail([intent], ErrorClass.INVALID, UNCERTAIN)
             elif intent.record in held:
                 self._fail([intent], ErrorClass.INVALID, _HELD)
             else:
                 sure.append(intent)
         return sure
-
-    def _is_uncertain(self, intent: Intent) -> bool:
-        before = self._memories[intent.record].pending.get(intent.system)
-        return before is not None and before.dead and before.message == _UNCERTAIN
 
     async def _find(self, system: str, batch: Sequence[Intent]) -> dict[int, dict[str, Observation | None]]:
         """Record → native key → what the system already has under one of the record's match keys.
@@ -356,7 +354,7 @@ class Delivery:
         elif outcome.error is ErrorClass.GONE and intent.write.operation is Operation.UPDATE:
             self._settlement.missing.setdefault(intent.record, set()).add(intent.system)
         elif outcome.uncertain and not self._session.capabilities(intent.system).find:
-            self._fail([intent], ErrorClass.INVALID, _UNCERTAIN)
+            self._fail([intent], ErrorClass.INVALID, UNCERTAIN)
         else:
             self._fail([intent], outcome.error, outcome.message, outcome.retry_after)
 
@@ -386,12 +384,6 @@ class Delivery:
                     dead=error in _LOST_FOREVER,
                 )
             )
-
-
-_UNCERTAIN = (
-    "the answer to this create was lost and the system cannot be searched: look there whether the record "
-    "exists, then resync"
-)
 
 
 _HELD = "a record that is a dead letter has the same match values, and may be this one: mend that first"

@@ -28,6 +28,7 @@ from fairlead.state.base import (
 from fairlead.transport.failure import Failure
 from fairlead.worker.matching import Candidates, Matching, first_match
 from fairlead.worker.session import Session
+from fairlead.worker.settlement import is_uncertain
 from fairlead.worker.tally import Note, Tally, skewed
 
 
@@ -56,6 +57,8 @@ class Intake:
         """Systems that need not be waited for in this run: what is new there has been met."""
         self.unlinked: set[tuple[int, str]] = set()
         """(record, system) of records that are there, and could not be linked yet: they must not be created there."""
+        self._reading = ""
+        self._learnt: set[int] = set()
         self.returning = False
         """Some of `unlinked` can be linked as soon as they are read again."""
 
@@ -64,6 +67,20 @@ class Intake:
         self._next_record = await self._store.next_record()
         await self.matching.prepare()
         self.met = set(met)
+
+    def begin(self, system: str) -> None:
+        """A system is read from now on, page by page."""
+        self._reading, self._learnt = system, set()
+
+    def turn_page(self) -> set[int]:
+        """The records of which something newer than the page at hand may be known: since the one before was at hand."""
+        learnt, self._learnt = self._learnt, set()
+        return learnt
+
+    def learnt(self, record: int, system: str) -> None:
+        """A record was written to a system, or read from it."""
+        if system == self._reading:
+            self._learnt.add(record)
 
     @property
     def next_record(self) -> int:
@@ -194,6 +211,8 @@ class Intake:
     def apply(self, memory: Recollection, decision: Decision, batch: Batch) -> None:
         """Adds a decision to the transaction, and its writes to what goes out after it."""
         now, commit, record = self._session.clock(), batch.commit, memory.record
+        if decision.sides.get(self._reading) is not memory.sides.get(self._reading):
+            self._learnt.add(record)
         removed = {s: side for s, side in memory.sides.items() if s not in decision.sides}
         commit.tombstones += [(system, side.key, record) for system, side in removed.items()]
         frozen = {n: self._conflict(memory, n, values, now) for n, values in decision.frozen.items()}
@@ -218,7 +237,10 @@ class Intake:
         if before is not None and before.write == write and not before.dead:
             after.pending[system] = before  # nothing new: it keeps its place and its back-off
             return
-        if write.halts or self.waits(memory.record, system, write):
+        if before is not None and is_uncertain(before) and write.operation is Operation.CREATE:
+            after.pending[system] = msgspec.structs.replace(before, write=write)
+            batch.commit.pending.append(after.pending[system])
+        elif write.halts or self.waits(memory.record, system, write):
             after.pending[system] = Undelivered(memory.record, system, write, now, held=write.halts)
             batch.commit.pending.append(after.pending[system])
         else:

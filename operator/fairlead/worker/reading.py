@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import zlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
-from fairlead.connectors.base import Page, System
+from fairlead.connectors.base import Page
 from fairlead.engine.canonical import NULL, ContractError, kind_of
 from fairlead.engine.case import Observation
 from fairlead.engine.fingerprint import Fingerprints
 from fairlead.engine.mapping import Mapping
 from fairlead.engine.rules import Rules, SystemRule
 from fairlead.model.record import MISSING, Native, Record, Value
+
+T = TypeVar("T")
 
 _INSTANT = kind_of({"type": "string", "format": "date-time"})
 
@@ -184,7 +187,19 @@ def attribute(row: Native, path: str) -> Any:
     return value
 
 
-async def pages(system: System, cursor: str | None) -> AsyncIterator[Page]:
-    """Every page since a cursor, or of everything."""
-    async for page in system.changes(cursor) if cursor is not None else system.scan():
-        yield page
+async def ahead(pages: AsyncIterator[T]) -> AsyncGenerator[T, None]:
+    """Reads one page ahead while the current one is worked on."""
+    following: asyncio.Task[T | None] = asyncio.ensure_future(_next(pages))
+    try:
+        while (page := await following) is not None:
+            following = asyncio.ensure_future(_next(pages))
+            yield page
+    finally:
+        following.cancel()
+        await asyncio.wait([following])
+        if isinstance(pages, AsyncGenerator):
+            await pages.aclose()
+
+
+async def _next(pages: AsyncIterator[T]) -> T | None:
+    return await anext(pages, None)

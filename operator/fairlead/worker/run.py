@@ -8,12 +8,10 @@ journal is replayed, and every write in it is conditional (`delivery`).
 
 from __future__ import annotations
 
-import asyncio
 import secrets
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from enum import StrEnum
-from typing import TypeVar
 
 import msgspec
 
@@ -24,11 +22,10 @@ from fairlead.transport.failure import Failure
 from fairlead.worker.delivery import BATCH, Delivery
 from fairlead.worker.guard import Halt, limit_of, plan_id
 from fairlead.worker.intake import Batch, Intake
+from fairlead.worker.reading import ahead
 from fairlead.worker.session import Session
 from fairlead.worker.settlement import LossyFields, Settlement
 from fairlead.worker.tally import Tally
-
-T = TypeVar("T")
 
 MET = "met"
 """Fact in the store: the systems whose every record was met, comma separated."""
@@ -223,6 +220,7 @@ class Run:
                 return
             if self._session.capabilities(system).changes:
                 cursor = await self._store.checkpoint(system)
+        self._intake.begin(system)
         try:
             await (self._scan(system) if cursor is None else self._changes(system, cursor))
         except Failure as failure:
@@ -232,14 +230,14 @@ class Run:
         self._down[system] = failure
 
     async def _changes(self, system: str, cursor: str) -> None:
-        async with aclosing(_ahead(self._session.systems[system].changes(cursor))) as pages:
+        async with aclosing(ahead(self._session.systems[system].changes(cursor))) as pages:
             async for page in pages:
                 await self._take_changed(system, page)
 
     async def _scan(self, system: str) -> None:
         marks = self._marks[system] = bytearray((self._intake.next_record >> 3) + 1)
         read = 0
-        async with aclosing(_ahead(self._session.systems[system].scan())) as pages:
+        async with aclosing(ahead(self._session.systems[system].scan())) as pages:
             async for page in pages:
                 read += len(page.keys)
                 for record in await self._take_changed(system, page):
@@ -263,17 +261,25 @@ class Run:
         return True
 
     async def _take_changed(self, system: str, page: Page) -> list[int]:
-        """Takes in those records of a page that differ from what was last seen; returns all the known ones."""
+        """Takes in those records of a page that differ from what was last seen; returns all the known ones.
+
+        The page was read while the one before was worked on: what was written or read anew meanwhile is read again.
+        """
+        later = self._intake.turn_page()
         rows = self._session.readers[system].rows(page)
         found = await self._store.lookup(system, page.keys)
         self.tally.of(system).read += len(page.keys)
         changed = {i: hit for i, hit in enumerate(found) if hit is None or hit.row != rows[i]}
+        stale = {i: page.keys[i] for i, hit in changed.items() if hit is not None and hit.record in later}
+        changed = {i: hit for i, hit in changed.items() if i not in stale}
         batch = Batch()
+        batch.commit.waiting += [(system, key) for key in stale.values()]
         if page.cursor is not None:
             batch.commit.checkpoints = {system: page.cursor}
         records = [hit.record for hit in found if hit]
-        if changed or page.deleted or page.cursor is not None:
+        if changed or stale or page.deleted or page.cursor is not None:
             records += await self._take(system, page, changed, rows, batch)
+        await self._read_again(system, list(stale.values()))
         return records
 
     async def _take_all(self, system: str, page: Page, batch: Batch) -> None:
@@ -377,6 +383,7 @@ class Run:
         for record, sides in settlement.sides.items():
             memory = batch.memories[record]
             for system, side in sides.items():
+                self._intake.learnt(record, system)
                 if side is None:
                     commit.tombstones.append((system, memory.sides[system].key, record))
                 elif system in self._marks:
@@ -475,21 +482,3 @@ def _mark(marks: bytearray, record: int) -> None:
 
 def _anything(commit: Commit) -> bool:
     return commit != Commit()
-
-
-async def _ahead(pages: AsyncIterator[T]) -> AsyncGenerator[T, None]:
-    """Reads one page ahead while the current one is worked on."""
-    following: asyncio.Task[T | None] = asyncio.ensure_future(_next(pages))
-    try:
-        while (page := await following) is not None:
-            following = asyncio.ensure_future(_next(pages))
-            yield page
-    finally:
-        following.cancel()
-        await asyncio.wait([following])
-        if isinstance(pages, AsyncGenerator):
-            await pages.aclose()
-
-
-async def _next(pages: AsyncIterator[T]) -> T | None:
-    return await anext(pages, None)

@@ -21,6 +21,12 @@ _LOSSY = "lossy"
 _STORES_OTHERWISE = "stores it otherwise than it was written: that counts as seen, and is not written again"
 
 
+UNCERTAIN = (
+    "the answer to this create was lost and the system cannot be searched: look there whether the record "
+    "exists, then resync"
+)
+
+
 class Lossy(msgspec.Struct, frozen=True):
     """One system stored one field otherwise than it was written."""
 
@@ -104,3 +110,8 @@ class LossyFields:
             values = {WRITTEN: item.written, item.system: item.stored}
             kind = FindingKind.LOSSY_FIELD.value
             commit.audit.append(AuditEntry(now, run, item.record, item.field, kind, rule, item.system, values))
+
+
+def is_uncertain(item: Undelivered) -> bool:
+    """Whether a create may have happened, in a system that cannot be searched: only a scan can tell."""
+    return item.dead and item.message == UNCERTAIN
