@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
 from decimal import Decimal
 from typing import Any
 
@@ -100,3 +102,26 @@ def test_a_costly_pattern_does_not_hold_a_page_up() -> None:
     assert broken({"a": "a" * 50_000 + "!"}, schema=schema, mapped=frozenset("a")) == {
         0: "field a breaks 'pattern' of the policy's schema"
     }
+
+
+@pytest.mark.parametrize(
+    ("schema", "assured"),
+    [
+        ({"type": "string"}, True),
+        ({"type": ["string", "null"], "description": "a name"}, True),
+        ({"type": "string", "format": "date-time", "x-precision": "Seconds"}, True),
+        ({"description": "anything"}, True),
+        ({"type": "string", "format": "email"}, False),
+        ({"format": "date"}, False),
+        ({"type": ["string", "integer"]}, False),
+        ({"type": "string", "minLength": 1}, False),
+        (False, False),
+    ],
+)
+def test_what_conversion_assures_needs_no_validator(
+    schema: object, assured: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "jsonschema_rs", None)  # it cannot be imported
+    contract = Contract({"type": "object", "properties": {"it": schema}})
+    with contextlib.nullcontext() if assured else pytest.raises(ImportError):
+        assert contract.broken([{"it": None}], frozenset({"it"})) == {}

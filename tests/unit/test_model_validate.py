@@ -8,7 +8,7 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fairlead.cli.output import Output
+from fairlead.cli.choices import Output
 from fairlead.cli.validate import validate, validate_paths
 from fairlead.model.bundle import collect
 from fairlead.model.check import check, check_policy

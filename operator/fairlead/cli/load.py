@@ -8,7 +8,7 @@ from pathlib import Path
 
 import orjson
 
-from fairlead.cli.output import Output
+from fairlead.cli.choices import Output
 from fairlead.connectors.registry import preset_documents
 from fairlead.model.bundle import Bundle, load
 from fairlead.model.check import check

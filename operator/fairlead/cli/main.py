@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 import fairlead
-from fairlead.cli.output import Log, Output, log_to_stderr
+from fairlead.cli.choices import Log, Output
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 state_app = typer.Typer(no_args_is_help=True, help="Move what a policy remembers to another store.")
@@ -90,20 +90,12 @@ def forget(
     raise typer.Exit(commands.forget(commands.Target(paths, policy, state), record))
 
 
-@app.command()
-def worker(
-    *,
-    config: Annotated[Path, typer.Option(help="Folder with policy, connections and connectors.")],
-    secrets: Annotated[Path, typer.Option(help="Folder with one folder per Secret.")],
-    state: Annotated[Path, typer.Option(help="The folder of the state files.")],
-    port: Annotated[int, typer.Option(help="Serve /healthz, /readyz and /metrics here.")] = 8080,
-    log: LogOption = Log.JSON,
-) -> None:
+@app.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True}, add_help_option=False)
+def worker(context: typer.Context) -> None:
     """Run one policy in its pod, and report to the API server. The operator starts this."""
-    from fairlead.worker.main import WorkerOptions, run_worker  # noqa: PLC0415
+    from fairlead.cli.worker import main as run_worker  # noqa: PLC0415
 
-    log_to_stderr(log)
-    raise typer.Exit(run_worker(WorkerOptions(config, secrets, state, port)))
+    raise typer.Exit(run_worker(context.args))
 
 
 @app.command()
@@ -143,4 +135,8 @@ def version() -> None:
 
 def main() -> None:
     """The console script."""
+    if sys.argv[1:2] == ["worker"]:  # without what reads the other command lines: a worker is meant to be small at rest
+        from fairlead.cli.worker import main as run_worker  # noqa: PLC0415
+
+        sys.exit(run_worker(sys.argv[2:]))
     app()

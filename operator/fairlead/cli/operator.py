@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import msgspec
 import typer
 
-from fairlead.cli.output import Log, log_to_stderr
+from fairlead.cli.choices import Log
+from fairlead.cli.log import log_to_stderr
 from fairlead.controller.election import Timing
 from fairlead.controller.main import Options, run, worker_image
 

@@ -15,8 +15,10 @@ import orjson
 from rich.console import Console
 from rich.markup import escape
 
+from fairlead.cli.choices import Log, Output
 from fairlead.cli.load import load_or_explain, secrets_of
-from fairlead.cli.output import COLUMNS, Log, Output, console, log_to_stderr, policy_row, table
+from fairlead.cli.log import log_to_stderr
+from fairlead.cli.output import COLUMNS, console, policy_row, table
 from fairlead.cli.progress import Progress
 from fairlead.cli.telling import Machines, People
 from fairlead.model.bundle import Bundle

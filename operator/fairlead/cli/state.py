@@ -11,8 +11,8 @@ from typing import BinaryIO, NamedTuple
 
 import msgspec
 
+from fairlead.cli.choices import Output
 from fairlead.cli.load import load_or_explain, secrets_of
-from fairlead.cli.output import Output
 from fairlead.engine.rules import compile_rules
 from fairlead.model.bundle import Bundle
 from fairlead.model.problem import near

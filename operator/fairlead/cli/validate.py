@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import orjson
 
-from fairlead.cli.output import Output
+from fairlead.cli.choices import Output
 from fairlead.connectors.registry import preset_documents
 from fairlead.model.bundle import load
 from fairlead.model.check import check

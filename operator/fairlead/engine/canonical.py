@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 import orjson
 
-from fairlead.model.checks.contract import PRECISION, PRECISIONS
+from fairlead.model.common import PRECISION, PRECISIONS
 from fairlead.model.record import MISSING, Value
 
 Convert = Callable[[Any], Value]

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
-import jsonschema_rs
-
+from fairlead.model.common import PRECISION
 from fairlead.model.record import Value
 
-_ASSURED = ({"type"}, {"type", "description"}, {"description"})
+if TYPE_CHECKING:
+    import jsonschema_rs
+
+_ASSURED = {"type", "description", "title", PRECISION}
 """Keywords that canonical conversion already assures, so that a property with only these needs no second look."""
+
+_ASSURED_FORMATS = ("date-time", "date")
 
 _RECORD = "urn:fairlead:record"
 """Makes the schema one of its own wherever it stands, so that `#/$defs/…` means what is in it."""
@@ -21,13 +26,19 @@ class Contract:
 
     def __init__(self, schema: Mapping[str, Any]) -> None:
         self.required = frozenset(schema.get("required", ()))
-        constrained = {n: p for n, p in schema.get("properties", {}).items() if set(p) not in _ASSURED}
+        constrained = {n: p for n, p in schema.get("properties", {}).items() if not _assured(p)}
         rest = {k: v for k, v in schema.items() if k not in ("properties", "required", "type", "description", "title")}
         self._trivial = not constrained and not rest
         assured = dict.fromkeys(schema.get("properties", {}), True)  # named, for `additionalProperties`
-        whole = {"$id": _RECORD, **rest, "type": "object", "properties": {**assured, **constrained}}
-        self._one = jsonschema_rs.validator_for(whole, validate_formats=True)
-        self._page = jsonschema_rs.validator_for({"type": "array", "items": whole}, validate_formats=True)
+        self._whole = {"$id": _RECORD, **rest, "type": "object", "properties": {**assured, **constrained}}
+
+    @cached_property
+    def _one(self) -> jsonschema_rs.Validator:
+        return _compiled(self._whole)
+
+    @cached_property
+    def _page(self) -> jsonschema_rs.Validator:
+        return _compiled({"type": "array", "items": self._whole})
 
     def broken(self, records: Sequence[Mapping[str, Value]], mapped: frozenset[str]) -> dict[int, str]:
         """Index → what is wrong, for each record that breaks the contract; messages hold no value.
@@ -79,3 +90,19 @@ class Contract:
                 else f"breaks {keyword!r} of the schema"
             )
         return None
+
+
+def _assured(schema: Any) -> bool:
+    """Whether a value that was converted as `canonical.kind_of` says keeps the schema already."""
+    if not isinstance(schema, dict):
+        return False
+    types = schema.get("type", [])
+    names = [types] if isinstance(types, str) else [name for name in types if name != "null"]
+    by_format = {"format"} if names == ["string"] and schema.get("format") in _ASSURED_FORMATS else set()
+    return len(names) < 2 and schema.keys() <= _ASSURED | by_format
+
+
+def _compiled(schema: dict[str, Any]) -> jsonschema_rs.Validator:
+    import jsonschema_rs  # noqa: PLC0415 - 6 MB, which a policy whose fields are only typed does not need
+
+    return jsonschema_rs.validator_for(schema, validate_formats=True)

@@ -11,6 +11,11 @@ _DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 _DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|s|m|h|d))+")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
+PRECISION = "x-precision"
+"""Keyword of a date-time's schema: what is finer is no difference between systems."""
+
+PRECISIONS = ("Minutes", "Seconds", "Milliseconds")
+
 
 def seconds(duration: str) -> float:
     """Seconds of a duration like `500ms`, `1m30s` or `7d` (Go's notation, and days).

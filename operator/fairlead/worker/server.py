@@ -41,7 +41,9 @@ def application(loops: Sequence[PolicyLoop], metrics: Metrics) -> Starlette:
 
 def server(app: Starlette, host: str, port: int) -> uvicorn.Server:
     """An HTTP server to be awaited with `serve()`; it leaves signals to the process."""
-    config = uvicorn.Config(app, host=host, port=port, log_config=None, access_log=False, lifespan="off", workers=1)
+    config = uvicorn.Config(
+        app, host=host, port=port, log_config=None, access_log=False, lifespan="off", ws="none", workers=1
+    )
     return _Quiet(config)
 
 

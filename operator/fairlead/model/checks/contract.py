@@ -10,14 +10,10 @@ import jsonschema_rs
 from jsonschema import Draft202012Validator, SchemaError
 
 from fairlead.model.checks.context import Context
+from fairlead.model.common import PRECISION, PRECISIONS
 from fairlead.model.problem import Path, Problem, near
 
 _SCHEMA: Path = ("spec", "schema")
-PRECISION = "x-precision"
-"""Keyword of a date-time's schema: what is finer is no difference between systems."""
-
-PRECISIONS = ("Minutes", "Seconds", "Milliseconds")
-
 _FIELD = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}", re.ASCII)
 
 
