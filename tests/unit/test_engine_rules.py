@@ -331,6 +331,14 @@ def test_fill_empty_only_overwrites_nothing() -> None:
     assert (written(decision), told(decision)) == ({"crm": {"y": "erp's"}}, [])
 
 
+def test_false_that_was_seen_is_a_value_and_not_empty() -> None:
+    schema = {"type": "object", "properties": {"x": {"type": "boolean"}, "y": {"type": "string"}}}
+    desk = desk_of("crm", "erp", schema=schema, fields={"x": {"whenEmpty": "Keep"}})
+    sides = {"crm": desk.side("crm", x=False, y="y"), "erp": desk.side("erp", x=False, y="y")}
+    decision = desk.decide(sides, {"erp": desk.read("erp", x=None, y="y")})
+    assert (written(decision), [f.kind for f in decision.findings]) == ({}, [FindingKind.KEPT])
+
+
 def test_what_differed_at_a_first_meeting_and_was_left_is_no_change_later() -> None:
     desk = desk_of("crm", "erp", firstSync="FillEmptyOnly")
     observed = {"crm": desk.read("crm", x="crm's", y="y"), "erp": desk.read("erp", x="erp's", y="y")}

@@ -86,7 +86,7 @@ class Verdict(StrEnum):
     CONFLICT = "Conflict"
 
 
-class NativeWrite(msgspec.Struct, frozen=True):
+class NativeWrite(msgspec.Struct, frozen=True, gc=False):
     """One record to be written, in the system's own attributes.
 
     Attributes:
@@ -112,7 +112,7 @@ class NativeWrite(msgspec.Struct, frozen=True):
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
-class Outcome(msgspec.Struct, frozen=True):
+class Outcome(msgspec.Struct, frozen=True, gc=False):
     """What became of one write.
 
     Done: `error` is None. Otherwise its class says what it means, `message` what the system said.

@@ -38,6 +38,8 @@ class Bases:
             said: system → values that its fingerprints in `sides` were taken of, where they are new.
         """
         found: Kept = {}
+        if not self._slots:
+            return found
         for name, slot in self._slots.items():
             values: dict[bytes, Value] = {}
             known = before.get(name, {})

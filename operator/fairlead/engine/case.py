@@ -18,7 +18,7 @@ class Operation(StrEnum):
     DELETE = "Delete"
 
 
-class Side(msgspec.Struct, frozen=True):
+class Side(msgspec.Struct, frozen=True, gc=False):
     """What is remembered of one record in one system.
 
     Attributes:
@@ -34,7 +34,7 @@ class Side(msgspec.Struct, frozen=True):
     version: str | None = None
 
 
-class Observation(msgspec.Struct, frozen=True):
+class Observation(msgspec.Struct, frozen=True, gc=False):
     """One system's record as it was just read."""
 
     record: Record
@@ -46,7 +46,7 @@ class Observation(msgspec.Struct, frozen=True):
         return Side(self.record.key, self.row, self.prints, self.record.version)
 
 
-class Write(msgspec.Struct, frozen=True):
+class Write(msgspec.Struct, frozen=True, gc=False):
     """One record to be written to one system: an intent until it is settled.
 
     Attributes:

@@ -44,12 +44,12 @@ class Decider:
 
     def fresh(self, system: str, observation: Observation, create_in: frozenset[str]) -> Decision:
         """The decision for a record that only `system` has: it is created wherever it is wanted."""
-        values = observation.record.values
-        writes = {}
+        record, values, writes = observation.record, observation.record.values, {}
+        timed = record.modified is not None or bool(record.times)
         for name in create_in:
             target = self.rules.systems[name]
             wanted = {f: v for f, v in values.items() if f in target.writable}
-            times = {f: at for f in wanted if (at := observation.record.time_of(f)) is not None}
+            times = {f: at for f in wanted if (at := record.time_of(f)) is not None} if timed else {}
             writes[name] = Write(Operation.CREATE, wanted, dict.fromkeys(wanted, system), times)
         sides = {system: observation.side()}
         return Decision(sides=sides, writes=writes, bases=self.bases.kept({}, sides, {system: values}))

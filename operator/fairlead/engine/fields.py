@@ -414,6 +414,6 @@ def _encodings(rule: FieldRule, empties: Sequence[Value]) -> list[bytes]:
     for value in empties:
         try:
             codes.append(rule.field.kind.print_bytes(value))
-        except (TypeError, ValueError, AttributeError):
+        except (TypeError, ValueError, LookupError, AttributeError):
             continue  # this kind has no such empty value
     return codes

@@ -131,9 +131,9 @@ class Mapping:
             ContractError: a write expression failed.
         """
         native: dict[str, object] = {path: values[name] for name, path in self._plain if name in values}
-        native |= {
-            item.path: _pack(item, values[item.field.name]) for item in self._packed if item.field.name in values
-        }
+        for item in self._packed:
+            if item.field.name in values:
+                native[item.path] = _pack(item, values[item.field.name])
         for computed in self._computed:
             if computed.field.name in values:
                 native |= _write_computed(computed, values)

@@ -10,7 +10,7 @@ from fairlead.engine.fingerprint import UNSEEN
 from fairlead.model.record import Value
 
 
-class View(msgspec.Struct, frozen=True):
+class View(msgspec.Struct, frozen=True, gc=False):
     """One field of one record in one system.
 
     Attributes:

@@ -1,4 +1,8 @@
-"""What a record is made of, in the words of the design."""
+"""What a record is made of, in the words of the design.
+
+Structs of which there is one per record have `gc=False`: they are never part of a cycle, so they need not be looked at
+by the collector, which else runs all the time while a page of them is made.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +34,7 @@ class Missing:
 MISSING = Missing()
 
 
-class Record(msgspec.Struct, frozen=True):
+class Record(msgspec.Struct, frozen=True, gc=False):
     """One system's copy of a record, mapped to canonical fields.
 
     Attributes:

@@ -77,14 +77,14 @@ class Layout(msgspec.Struct, frozen=True):
     kept: tuple[str, ...] = ()
 
 
-class Found(msgspec.Struct, frozen=True):
+class Found(msgspec.Struct, frozen=True, gc=False):
     """A key that is known: its record, and the fingerprint of the row last read."""
 
     record: int
     row: int | None
 
 
-class Undelivered(msgspec.Struct, frozen=True):
+class Undelivered(msgspec.Struct, frozen=True, gc=False):
     """A write that has not reached its system, and why.
 
     Attributes:
@@ -126,7 +126,7 @@ class Conflict(msgspec.Struct, frozen=True):
     since: float
 
 
-class Recollection(msgspec.Struct):
+class Recollection(msgspec.Struct, gc=False):
     """All that is remembered of one record.
 
     Attributes:
@@ -141,7 +141,7 @@ class Recollection(msgspec.Struct):
     bases: dict[str, dict[bytes, Value]] = {}
 
 
-class Intent(msgspec.Struct, frozen=True):
+class Intent(msgspec.Struct, frozen=True, gc=False):
     """One write of a batch that is about to be sent."""
 
     record: int

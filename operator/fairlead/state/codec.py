@@ -17,9 +17,14 @@ def _default(value: Any) -> Any:
     if isinstance(value, Decimal):
         return {_DECIMAL: str(value)}
     if isinstance(value, Write):
-        earlier = {name: [known.hex() for known in prints] for name, prints in value.earlier.items()}
-        return (value.operation, value.values, value.origins, value.modified, value.guarded, earlier, value.unsure)
+        return parts(value)
     raise TypeError(f"{type(value).__name__} cannot be stored")
+
+
+def parts(write: Write) -> tuple[Any, ...]:
+    """A `Write` as `dump` takes it quickest, where there are many."""
+    earlier = {name: [known.hex() for known in prints] for name, prints in write.earlier.items()}
+    return (write.operation, write.values, write.origins, write.modified, write.guarded, earlier, write.unsure)
 
 
 def dump(value: Any) -> bytes:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 
 import msgspec
 
 from fairlead.engine.case import Side
 from fairlead.engine.fingerprint import UNSEEN, WIDTH, field, replaced
 from fairlead.state.base import Layout
+
+_NONE_OF_THEIR_OWN: Mapping[str, bytes | None] = MappingProxyType({})
 
 
 class Folding:
@@ -21,15 +24,17 @@ class Folding:
         self._width = len(layout.fields)
         self._full = (1 << (8 * WIDTH * self._width)) - 1
         self._masks = {name: self._mask(layout, frozenset(system.fields)) for name, system in layout.systems.items()}
+        self._whole = frozenset(name for name, mask in self._masks.items() if mask == self._full)
 
     def _mask(self, layout: Layout, mapped: frozenset[str]) -> int:
         ones = b"\xff" * WIDTH
         return int.from_bytes(b"".join(ones if name in mapped else UNSEEN for name in layout.fields), "big")
 
-    def fold(self, sides: Mapping[str, Side]) -> tuple[bytes, dict[str, bytes | None]]:
-        """The shared string, and per system its own where it differs (else None)."""
-        if len({side.prints for side in sides.values()}) == 1 and all(self._masks[n] == self._full for n in sides):
-            return next(iter(sides.values())).prints, dict.fromkeys(sides)
+    def fold(self, sides: Mapping[str, Side]) -> tuple[bytes, Mapping[str, bytes | None]]:
+        """The shared string, and per system its own where it differs (else None, or nothing)."""
+        prints = [side.prints for side in sides.values()]
+        if prints and self._whole.issuperset(sides) and prints.count(prints[0]) == len(prints):
+            return prints[0], _NONE_OF_THEIR_OWN
         shared, covered = 0, 0
         numbers = {name: int.from_bytes(side.prints, "big") for name, side in sides.items()}
         for name, number in numbers.items():

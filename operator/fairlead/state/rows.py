@@ -38,6 +38,7 @@ from fairlead.state.tables import (
 SIDE = 4
 """Columns of one system's side: key, row, version, prints."""
 
+_NO_SIDE = (None,) * SIDE
 _APPENDED = tuple(name for name in AUDIT.columns if name != "id")
 
 
@@ -158,16 +159,16 @@ class Rows:
 
     def _record(self, item: Recollection) -> Row:
         shared, own = self._folding.fold(item.sides)
-        away = sum(1 << self.slots[name] for name in item.away if name in self.slots)
+        away = sum(1 << self.slots[name] for name in item.away if name in self.slots) if item.away else 0
         row: list[Any] = [item.record, shared, away]
         for name in self._names:
             side = item.sides.get(name)
-            row += (None, None, None, None) if side is None else (side.key, side.row, side.version, own[name])
+            row += _NO_SIDE if side is None else (side.key, side.row, side.version, own.get(name))
         return tuple(row)
 
     def _writes(self, commit: Commit) -> list[Step]:
         batches: list[Row] = [
-            (number, codec.dump([(i.record, i.system, i.write) for i in batch]))
+            (number, codec.dump([(i.record, i.system, codec.parts(i.write)) for i in batch]))
             for number, batch in commit.journal.items()
         ]
         return [

@@ -277,17 +277,21 @@ class Delivery:
         stored: Sequence[Observation | None],
     ) -> None:
         tally = self._tally.of(system)
-        created = self._created_prints(system, intents, stored) if operation is Operation.CREATE else []
+        creates, done, settlement = operation is Operation.CREATE, 0, self._settlement
+        created = self._created_sides(system, intents, outcomes, stored) if creates else []
+        noted = bool(self._session.decider.bases.fields)
         for position, (intent, outcome) in enumerate(zip(intents, outcomes, strict=True)):
             if outcome.error is None or (operation is Operation.DELETE and outcome.error is ErrorClass.GONE):
-                side = self._side_after(intent, outcome, stored[position], created[position] if created else b"")
-                self._settlement.sides.setdefault(intent.record, {})[system] = side
-                self._settlement.delivered.append((intent.record, system))
-                if side is not None:
-                    self._note_values(intent, stored[position])
-                _count(tally, operation)
+                there = stored[position]
+                side = created[position] if creates else self._side_after(intent, outcome, there)
+                settlement.sides.setdefault(intent.record, {})[system] = side
+                settlement.delivered.append((intent.record, system))
+                if side is not None and (noted or there is not None):
+                    self._note_values(intent, there)
+                done += 1
             else:
                 self._unsettled(intent, outcome)
+        _count(tally, operation, done)
 
     def _note_values(self, intent: Intent, stored: Observation | None) -> None:
         """Old values for the rules that need them, and the fields that the system stores in its own way."""
@@ -301,15 +305,10 @@ class Delivery:
         if stored is not None:
             self._settlement.compare(intent.system, intent.record, written, stored, self._session.kinds)
 
-    def _side_after(self, intent: Intent, outcome: Outcome, stored: Observation | None, created: bytes) -> Side | None:
+    def _side_after(self, intent: Intent, outcome: Outcome, stored: Observation | None) -> Side | None:
         write, before = intent.write, self._memories[intent.record].sides.get(intent.system)
         if write.operation is Operation.DELETE:
             return None
-        reader = self._session.readers[intent.system]
-        if write.operation is Operation.CREATE:
-            # What the filter excludes or the contract refuses as it is stored must be looked at again.
-            odd = outcome.stored is not None and stored is None
-            return Side(outcome.key or "", None if odd else reader.row(outcome.raw), created, outcome.version)
         assert before is not None
         slots = {name: self._session.rules.fields[name].field.slot for name in write.values}
         if stored is None:
@@ -326,12 +325,23 @@ class Delivery:
     def _width(self) -> int:
         return len(self._session.rules.fields)
 
-    def _created_prints(
-        self, system: str, intents: Sequence[Intent], stored: Sequence[Observation | None]
-    ) -> list[bytes]:
-        """What the new records read as: as stored where the system told, as written elsewhere."""
-        prints = self._session.readers[system].prints([intent.write.values for intent in intents])
-        return [there.prints if there else written for there, written in zip(stored, prints, strict=True)]
+    def _created_sides(
+        self,
+        system: str,
+        intents: Sequence[Intent],
+        outcomes: Sequence[Outcome],
+        stored: Sequence[Observation | None],
+    ) -> list[Side]:
+        """What is remembered of new records: as stored where the system told, as written elsewhere."""
+        reader = self._session.readers[system]
+        written = reader.prints([intent.write.values for intent in intents])
+        # What the filter excludes or the contract refuses as it is stored must be looked at again.
+        odd = [o.stored is not None and there is None for o, there in zip(outcomes, stored, strict=True)]
+        rows = reader.rows_of([None if strange else o.raw for o, strange in zip(outcomes, odd, strict=True)])
+        return [
+            Side(o.key or "", row, there.prints if there else prints, o.version)
+            for o, row, there, prints in zip(outcomes, rows, stored, written, strict=True)
+        ]
 
     def _stored(self, system: str, outcome: Outcome) -> Observation | None:
         if outcome.stored is None:
@@ -422,6 +432,6 @@ def _proceed(_: Native) -> Verdict:
     return Verdict.PROCEED
 
 
-def _count(tally: object, operation: Operation) -> None:
+def _count(tally: object, operation: Operation, done: int) -> None:
     name = {Operation.CREATE: "created", Operation.UPDATE: "updated", Operation.DELETE: "deleted"}[operation]
-    setattr(tally, name, getattr(tally, name) + 1)
+    setattr(tally, name, getattr(tally, name) + done)

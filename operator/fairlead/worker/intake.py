@@ -289,7 +289,8 @@ class Intake:
         create_in = self._targets(system)
         for observation, its in zip(unknown, keys, strict=True):
             key = observation.record.key
-            matching = first_match(its, candidates, self.matching.number(system, key))
+            met = not candidates.keys().isdisjoint(its)
+            matching = first_match(its, candidates, self.matching.number(system, key)) if met else []
             trouble = self._trouble(system, its, matching, memories, cases)
             if len(matching) == 1 and matching[0] in gone and system in memories[matching[0]].sides:
                 self._meet_later(system, key, memories[matching[0]], batch)

@@ -62,8 +62,10 @@ class Matching:
 
     def alive(self, system: str, keys: Sequence[str], commit: Commit) -> None:
         """These are no dead letters any more; what they held up is read again by the next run."""
-        commit.alive += [(system, key) for key in keys]
+        if not self._letters:
+            return
         mended = [key for key in keys if self._letters.pop((system, key), None)]
+        commit.alive += [(system, key) for key in mended]
         commit.forget += [reservation(system, key) for key in mended]
         if mended:
             self.look_again(commit)

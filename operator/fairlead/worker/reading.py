@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from fairlead.connectors.base import Page
-from fairlead.engine.canonical import NULL, ContractError, kind_of
+from fairlead.engine.canonical import ContractError, kind_of
 from fairlead.engine.case import Observation
 from fairlead.engine.fingerprint import Fingerprints
 from fairlead.engine.mapping import Mapping
@@ -60,7 +60,12 @@ class Reader:
 
     def row(self, raw: bytes | None) -> int | None:
         """The fingerprint of one native row, where it is known."""
-        return None if raw is None else self._prints.rows([raw], self._shape)[0]
+        return self.rows_of([raw])[0]
+
+    def rows_of(self, raws: Sequence[bytes | None]) -> list[int | None]:
+        """The fingerprints of native rows, where they are known."""
+        known = iter(self._prints.rows([raw for raw in raws if raw is not None], self._shape))
+        return [None if raw is None else next(known) for raw in raws]
 
     def read(self, page: Page, indices: Sequence[int], rows: Sequence[int | None]) -> Reading:
         """Observations of the records at `indices`; `rows` holds the fingerprint of every record of the page."""
@@ -113,11 +118,8 @@ class Reader:
         return readable, columns
 
     def _encoded(self, columns: Sequence[Sequence[Value]]) -> list[list[bytes]]:
-        encoded = []
-        for field, column in zip(self._mapping.fields, columns, strict=True):
-            encode = field.kind.encode
-            encoded.append([NULL if value is None else encode(value) for value in column])
-        return encoded
+        fields = zip(self._mapping.fields, columns, strict=True)
+        return [field.kind.encoded_column(column) for field, column in fields]
 
     def prints(self, values: Sequence[dict[str, Value]]) -> list[bytes]:
         """Fingerprints of canonical records; a mapped field that is absent counts as "no value"."""
