@@ -3,7 +3,7 @@ SHELL := /bin/bash
 BIN := .venv/bin
 RUN := $(BIN)/python
 
-.PHONY: help venv test test-fast check generate fmt demo bench clean
+.PHONY: help venv test test-fast prove check generate fmt demo bench clean
 
 help: ## Say what each target does
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -21,6 +21,9 @@ test: venv ## Run all the tests; what cannot run here is skipped with its reason
 
 test-fast: venv ## Run the tests that need no server
 	$(BIN)/pytest -n 2 tests/unit tests/property
+
+prove: venv ## Twenty thousand histories of systems that do their worst, on the real worker; about a quarter of an hour
+	FAIRLEAD_HISTORIES=20000 $(BIN)/pytest -q --timeout 7200 tests/property/test_worker_machine.py
 
 check: venv ## Format, lint, types, layers, generated files
 	$(BIN)/ruff format --check .

@@ -78,7 +78,7 @@ class Cluster:
             process = subprocess.Popen(command, cwd=self.folder, stdout=log, stderr=log, start_new_session=True)
         self.restarted.append(process)
         file.write_text(f"{process.pid}\n")
-        until(lambda: self.kubectl("get", "--raw", "/readyz", check=False) == "ok")
+        until(lambda: self.kubectl("get", "--raw", "/readyz", check=False) == "ok", seconds=240)
 
     def apply(self, *documents: dict[str, Any]) -> None:
         """Applies objects."""

@@ -1,0 +1,156 @@
+"""What holds for every policy and every history: on the real worker, over systems that do their worst."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from fairlead.testing.memory_system import Fault, Traits
+from fairlead.worker.run import Kind
+from support.histories import FIELDS, Act, Doing, History, Setting, replayed
+from support.invariants import check
+
+NAMES = ("a", "b", "c", "d")
+THINGS = ("t0", "t0", "t0", "t1")
+VALUES = FIELDS[1:]
+ACCESS = ("ReadWrite", "ReadWrite", "ReadWrite", "ReadOnly", "WriteOnly")
+CONFLICT = ("SystemOfRecordWins", "LatestWins", "Priority", "Manual")
+SCRATCH = Path("/dev/shm") if Path("/dev/shm").is_dir() else Path(tempfile.gettempdir())  # noqa: S108 - named below
+
+
+def rarely(strategy: Any, default: Any) -> Any:
+    """The default, mostly; it is what examples shrink to."""
+    return st.one_of(st.just(default), st.just(default), strategy)
+
+
+@st.composite
+def field_rules(draw: Any, names: tuple[str, ...]) -> dict[str, Any]:
+    rule: dict[str, Any] = {}
+    choices = {
+        "onConflict": st.sampled_from(CONFLICT),
+        "systemOfRecord": st.sampled_from(names),
+        "edits": st.just("SystemOfRecordOnly"),
+        "whenEmpty": st.just("Keep"),
+        "priority": st.permutations(names),
+    }
+    for name, values in choices.items():
+        value = draw(rarely(values, None))
+        if value is not None:
+            rule[name] = value
+    return rule
+
+
+@st.composite
+def traits(draw: Any) -> Traits:
+    return Traits(
+        changes=draw(st.booleans()),
+        deletions=draw(st.booleans()),
+        find=draw(rarely(st.just(False), True)),
+        versions=draw(st.booleans()),
+        tells=draw(st.booleans()),
+        page=draw(st.sampled_from([1000, 1, 2])),
+        backwards=draw(st.booleans()),
+        unique=draw(st.sampled_from([(), ("m",)])),
+        skew=draw(rarely(st.sampled_from([timedelta(hours=1), timedelta(hours=-1)]), timedelta())),
+    )
+
+
+@st.composite
+def settings_of_all_kinds(draw: Any) -> Setting:
+    names = NAMES[: draw(st.integers(2, 4))]
+    systems = []
+    for number, name in enumerate(names):
+        access = draw(st.sampled_from(ACCESS if number else ACCESS[:4]))
+        mapped = FIELDS if number == 0 else ("m", *draw(st.sampled_from([VALUES, VALUES, VALUES[:1], VALUES[1:]])))
+        system: dict[str, Any] = {"name": name, "access": access, "fields": {f: f for f in mapped}}
+        if "x" in mapped and draw(rarely(st.just(True), False)):
+            system["filter"] = 'x != "out"'
+            system["onLeave"] = draw(st.sampled_from(["Keep", "Delete"]))
+        systems.append(system)
+    deletes = {
+        "propagate": draw(st.sampled_from(["FromSystemOfRecord", "FromAny", "Never"])),
+        "onUpdateConflict": draw(st.sampled_from(["UpdateWins", "DeleteWins"])),
+        "guard": draw(rarely(st.just({"maxRecords": 1, "maxPercent": 100}), {"maxRecords": 100, "maxPercent": 100})),
+    }
+    spec = {
+        "onConflict": draw(st.sampled_from(CONFLICT)),
+        "firstSync": draw(rarely(st.just("FillEmptyOnly"), "SystemOfRecordWins")),
+        "deletes": deletes,
+        "fields": {name: draw(field_rules(names)) for name in VALUES},
+    }
+    kinds = {name: draw(traits()) for name in names}
+    lossy = {n: draw(rarely(st.sampled_from(["upper", "cut"]), "")) if kind.tells else "" for n, kind in kinds.items()}
+    return Setting(tuple(systems), kinds, lossy, spec)
+
+
+class Acts:
+    """What may happen among some systems. Numbers of things are drawn first, so that histories are long and shrink."""
+
+    def __init__(self, names: tuple[str, ...]) -> None:
+        system, thing, field = st.sampled_from(names), st.sampled_from(THINGS), st.sampled_from(VALUES)
+        self.add = st.tuples(st.just("add"), system, thing, st.sampled_from([VALUES, VALUES, VALUES[:1], ()]))
+        kind = st.sampled_from(["new", "new", "new", "back", "", "out"])
+        edit = st.tuples(st.just("edit"), system, thing, field, kind)
+        remove = st.tuples(st.just("remove"), system, thing)
+        feed = st.one_of(st.tuples(st.just("lag"), system), st.tuples(st.just("late"), system, st.booleans()))
+        outage = st.tuples(st.sampled_from(["down", "up"]), system)
+        self.user = st.one_of(edit, edit, edit, edit, self.add, remove)
+        self.fault = st.tuples(st.tuples(system, st.integers(1, 6)), st.sampled_from(list(Fault)))
+        self.other = st.one_of(st.tuples(st.just("wait")), feed, outage)
+        self.word = st.sampled_from(["user", "user", "user", "run", "run", "run", "quiet", "other"])
+
+    def acts(self, draw: Any, count: int) -> list[Act]:
+        """So many acts."""
+        drawn: list[Act] = []
+        for _ in range(count):
+            word = draw(self.word)
+            if word in ("run", "quiet"):
+                drawn.append(("run", self.doing(draw) if word == "run" else Doing(draw(KIND))))
+            else:
+                drawn.append(draw(self.user if word == "user" else self.other))
+        return drawn
+
+    def doing(self, draw: Any) -> Doing:
+        """A run in which users act, calls fail and the worker may die."""
+        meanwhile: dict[int, tuple[Act, ...]] = {}
+        for _ in range(draw(st.integers(0, 4))):
+            moment = draw(st.integers(1, 40))
+            meanwhile[moment] = (*meanwhile.get(moment, ()), draw(self.user))
+        faults = dict(draw(self.fault) for _ in range(draw(st.integers(0, 2))))
+        return Doing(draw(KIND), meanwhile, faults, draw(st.one_of(st.just(0), st.integers(1, 45))))
+
+
+KIND = st.sampled_from([Kind.CHANGES, Kind.CHANGES, Kind.RESYNC])
+ACTS = {count: Acts(NAMES[:count]) for count in (2, 3, 4)}
+
+
+@st.composite
+def histories(draw: Any) -> History:
+    setting = draw(settings_of_all_kinds())
+    acts = ACTS[len(setting.systems)]
+    begin = [draw(acts.add) for _ in range(draw(st.integers(1, 4)))]
+    first: list[Act] = [("run", Doing())] if draw(st.integers(0, 2)) else []
+    return History(setting, (*begin, *first, *acts.acts(draw, draw(st.integers(0, 20)))))
+
+
+HISTORY = histories()
+COUNT = int(os.environ.get("FAIRLEAD_HISTORIES", "150"))
+
+
+@settings(
+    max_examples=COUNT,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=list(HealthCheck),
+    phases=[Phase.explicit, Phase.generate, Phase.shrink],
+    report_multiple_bugs=False,
+)
+@given(HISTORY)
+def test_histories(history: History) -> None:
+    replayed(history, SCRATCH / f"fairlead-{os.getpid()}.db", check)
