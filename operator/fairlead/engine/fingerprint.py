@@ -2,8 +2,8 @@
 
 A field's fingerprint is `AES-128(key, xxh3_128(value, seed))`, cut to 8 bytes, with a secret seed for each field: a
 fast hash, then a pseudo-random permutation over it. Without the key nobody can test a guess against it; a page of
-thousands of values is one call to AES, which costs a sixth of one keyed BLAKE2b per value
-(docs/design/003-fingerprints.md). A row's fingerprint (an xxh3_64 of all its bytes under a secret seed) answers only
+thousands of values is one call to AES, which costs a third of one keyed BLAKE2b per value
+(docs/design/002-fingerprints.md). A row's fingerprint (an xxh3_64 of all its bytes under a secret seed) answers only
 "did anything change?".
 """
 
