@@ -70,3 +70,9 @@ def test_every_make_target_that_is_named_exists() -> None:
 def test_make_help_names_every_target_that_people_use() -> None:
     told = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert {line.split()[0] for line in told.splitlines()} >= {"demo", "demo-cluster", "test", "check", "bench"}
+
+
+def test_every_document_that_the_code_names_exists() -> None:
+    sources = [path for folder in ("operator", "tests", "benchmarks") for path in (ROOT / folder).rglob("*.py")]
+    named = {name for path in sources for name in re.findall(r"docs/[\w./-]+\.md", path.read_text())}
+    assert [name for name in sorted(named) if not (ROOT / name).exists()] == []
