@@ -48,7 +48,8 @@ class Decider:
         timed = record.modified is not None or bool(record.times)
         for name in create_in:
             target = self.rules.systems[name]
-            wanted = {f: v for f, v in values.items() if f in target.writable}
+            whole = target.writable.issuperset(values)
+            wanted = values if whole else {f: v for f, v in values.items() if f in target.writable}
             times = {f: at for f in wanted if (at := record.time_of(f)) is not None} if timed else {}
             writes[name] = Write(Operation.CREATE, wanted, dict.fromkeys(wanted, system), times)
         sides = {system: observation.side()}

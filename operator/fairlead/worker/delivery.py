@@ -70,6 +70,7 @@ class Delivery:
         self._scanned = scanned
         self._down = down
         self._recovering = recovering
+        self._uid = session.policy.metadata.uid
         self._settlement = Settlement()
 
     async def send(self, intents: Sequence[Intent]) -> Settlement:
@@ -99,9 +100,10 @@ class Delivery:
         if operation is Operation.CREATE:
             batch = await self._not_there_yet(system, batch)
         sendable, writes = [], []
+        native, mapping = NativeOperation(operation.value), self._session.rules.systems[system].mapping
         for intent in batch:
             try:
-                writes.append(self._native(intent, self._memories[intent.record]))
+                writes.append(self._native(intent, native, mapping))
                 sendable.append(intent)
             except ContractError as error:
                 self._fail([intent], ErrorClass.INVALID, str(error))
@@ -115,17 +117,11 @@ class Delivery:
 
     # --- before the write ---
 
-    def _native(self, intent: Intent, memory: Recollection) -> NativeWrite:
-        write, side = intent.write, memory.sides.get(intent.system)
-        values = self._session.rules.systems[intent.system].mapping.write(write.values)
-        return NativeWrite(
-            operation=NativeOperation(write.operation.value),
-            key=side.key if side else None,
-            values=values,
-            version=side.version if side else None,
-            check=self._check(intent, side),
-            intent=f"{self._session.policy.metadata.uid}/{intent.record}/{intent.system}",
-        )
+    def _native(self, intent: Intent, operation: NativeOperation, mapping: FieldMapping) -> NativeWrite:
+        side = self._memories[intent.record].sides.get(intent.system)
+        key, version = (side.key, side.version) if side else (None, None)
+        values, name = mapping.write(intent.write.values), f"{self._uid}/{intent.record}/{intent.system}"
+        return NativeWrite(operation, key, values, version, self._check(intent, side), name)
 
     def _check(self, intent: Intent, side: Side | None) -> Callable[[Native], Verdict]:
         """Judges the record just before it is changed: as seen, already as wanted, or edited meanwhile."""

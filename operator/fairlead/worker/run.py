@@ -17,7 +17,7 @@ import msgspec
 
 from fairlead.connectors.base import Page
 from fairlead.engine.case import Case
-from fairlead.state.base import Commit, Found, Intent, RunRecord, Undelivered
+from fairlead.state.base import Commit, Found, Intent, Recollection, RunRecord, Undelivered
 from fairlead.transport.failure import Failure
 from fairlead.worker.delivery import BATCH, Delivery
 from fairlead.worker.guard import Halt, limit_of, plan_id
@@ -380,6 +380,7 @@ class Run:
 
     def _settled(self, batch: Batch, settlement: Settlement, settles: int, *, recovering: bool) -> Commit:
         commit = Commit(settled=[settles], delivered=settlement.delivered, pending=settlement.undelivered)
+        kept = self._session.decider.bases.kept
         for record, sides in settlement.sides.items():
             memory = batch.memories[record]
             for system, side in sides.items():
@@ -389,8 +390,8 @@ class Run:
                 elif system in self._marks:
                     _mark(self._marks[system], record)  # written in this run, so not missing from its scan
             merged = {s: side for s, side in {**memory.sides, **sides}.items() if side is not None}
-            bases = self._session.decider.bases.kept(memory.bases, merged, settlement.said.get(record, {}))
-            memory = msgspec.structs.replace(memory, sides=merged, bases=bases)
+            bases = kept(memory.bases, merged, settlement.said.get(record, {}))
+            memory = Recollection(record, merged, memory.away, memory.pending, memory.frozen, bases)
             batch.memories[record] = memory
             if memory.sides:
                 commit.records.append(memory)
