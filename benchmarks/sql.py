@@ -15,6 +15,9 @@ from benchmarks.measure import FILL, Stopwatch, arguments, databases, policy, ro
 from fairlead.worker.run import Kind, Outcome, Run
 from fairlead.worker.session import Session
 
+TRIES = 3
+"""A floor is the quickest of these: the first also pays for what is cold, and a busy machine hits short ones most."""
+
 
 def copied(source: psycopg.Connection[Any], target: psycopg.Connection[Any]) -> float:
     """The floor: COPY from A to B, with primary key, in this process."""
@@ -53,7 +56,7 @@ async def measure(dsn: str, count: int) -> None:
     """One table size."""
     made = databases(dsn, "a", "b")
     made["a"].execute(FILL.format(n=count))
-    floor = copied(made["a"], made["b"])
+    floor = min(copied(made["a"], made["b"]) for _ in range(TRIES))
     clients = {name: sql_client(dsn, name) for name in ("a", "b")}
     with tempfile.TemporaryDirectory() as folder:
         opened = await session(policy({n: {"modified": "updated"} for n in ("a", "b")}), clients, Path(folder))
@@ -66,7 +69,7 @@ async def measure(dsn: str, count: int) -> None:
         await asyncio.sleep(6)
         await run(opened)
         row(f"nothing changed, {size}", min([await run(opened) for _ in range(5)]), mark="≤ 50 ms")
-        both = read(made["a"]) + read(made["b"])
+        both = min(read(made["a"]) + read(made["b"]) for _ in range(TRIES))
         await run(opened, Kind.RESYNC)
         row(f"resync, nothing changed, {size}", await run(opened, Kind.RESYNC), floor=both, mark="≤ 4 ×", memory=True)
         await opened.store.close()
