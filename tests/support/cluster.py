@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 import time
@@ -73,12 +74,19 @@ class Cluster:
         before = Path("/proc") / file.read_text().strip()
         command = before.joinpath("cmdline").read_bytes().decode().rstrip("\0").split("\0")
         os.kill(int(before.name), signal.SIGKILL)
-        until(lambda: not before.joinpath("exe").exists())
-        with (self.folder / "apiserver.log").open("ab") as log:
-            process = subprocess.Popen(command, cwd=self.folder, stdout=log, stderr=log, start_new_session=True)
+        port = next(int(each.partition("=")[2]) for each in command if each.startswith("--secure-port="))
+        until(lambda: _is_free(port))  # the kernel closes the sockets of a killed process a moment after the process
+        log = self.folder / "apiserver.log"
+        with log.open("ab") as output:
+            process = subprocess.Popen(command, cwd=self.folder, stdout=output, stderr=output, start_new_session=True)
         self.restarted.append(process)
         file.write_text(f"{process.pid}\n")
-        until(lambda: self.kubectl("get", "--raw", "/readyz", check=False) == "ok", seconds=240)
+
+        def ready() -> bool:
+            assert process.poll() is None, f"the API server ended: {_end_of(log)}"
+            return self.kubectl("get", "--raw", "/readyz", check=False) == "ok"
+
+        until(ready, seconds=240, what=lambda: f"the API server is not ready: {_end_of(log)}")
 
     def apply(self, *documents: dict[str, Any]) -> None:
         """Applies objects."""
@@ -94,12 +102,24 @@ class Cluster:
         self.kubectl("wait", f"{kind}/{name}", "-n", namespace, f"--for={condition}", f"--timeout={seconds}s")
 
 
-def until(come: Callable[[], bool], seconds: float = 60.0) -> None:
-    """Waits until something has come."""
+def until(come: Callable[[], bool], seconds: float = 60.0, what: Callable[[], str] = lambda: "it did not come") -> None:
+    """Waits until something has come, or says what did not."""
     deadline = time.monotonic() + seconds
     while not come():
-        assert time.monotonic() < deadline, "it did not come"
+        assert time.monotonic() < deadline, what()
         time.sleep(0.1)
+
+
+def _is_free(port: int) -> bool:
+    try:
+        socket.create_server(("127.0.0.1", port)).close()
+    except OSError:
+        return False
+    return True
+
+
+def _end_of(log: Path) -> str:
+    return log.read_text(errors="replace")[-3000:]
 
 
 def _script(name: str, *arguments: str) -> str:

@@ -32,12 +32,20 @@ until_true() {
   done
 }
 
-# Ports that were free a moment ago; in a namespace of its own a node can have the usual ones.
+# Ports that were free a moment ago, of those that the kernel gives to nobody by itself: an API server that is started
+# again must find its own free. In a namespace of its own a node can have the usual ones.
 ports() {
   [ "$mode" = api ] || { echo 6443 2379 2380; return; }
-  python3 -c 'import socket
-sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(3)]
-print(*(each.getsockname()[1] for each in sockets))'
+  python3 -c 'import random, socket
+first = int(open("/proc/sys/net/ipv4/ip_local_port_range").read().split()[0])
+free = []
+while len(free) < 3:
+    port = random.randrange(10000, first) if first > 11000 else 0
+    try:
+        free.append(socket.create_server(("127.0.0.1", port)))
+    except OSError:
+        pass
+print(*(each.getsockname()[1] for each in free))'
 }
 
 # control_plane ADDRESS FLAG...: ADDRESS is where clients reach the API server.
