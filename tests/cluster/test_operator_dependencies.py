@@ -17,17 +17,10 @@ from support import manifests
 from support.api import Api, Manifest, condition, eventually, once, verdict
 from support.declared import database_connection, http_connection, login, policy, with_token
 from support.manifests import with_values
+from support.operator import NAME, Read
 from support.pods import report, start_pods
 
 pytestmark = [pytest.mark.xdist_group("api"), pytest.mark.usefixtures("operator")]
-
-NAME = "customers-fairlead"
-Read = Callable[[], Manifest]
-
-
-@pytest.fixture
-def read(api: Api, namespace: str) -> Read:
-    return lambda: api.get(SYNC_POLICY, namespace, "customers")
 
 
 @pytest.fixture

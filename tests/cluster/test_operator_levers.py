@@ -1,25 +1,17 @@
 """What people pull: suspend, and the annotations that ask for something."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import yaml
 
 from fairlead.kube.kinds import CONFIG_MAP, CONNECTION, DEPLOYMENT, SYNC_POLICY
-from support.api import Api, Manifest, condition, eventually, once, verdict
+from support.api import Api, condition, eventually, once, verdict
 from support.declared import database_connection, policy
+from support.operator import NAME, Read
 from support.pods import pods, report, start_pods
 
 pytestmark = [pytest.mark.xdist_group("api"), pytest.mark.usefixtures("operator")]
-
-NAME = "customers-fairlead"
-Read = Callable[[], Manifest]
-
-
-@pytest.fixture
-def read(api: Api, namespace: str) -> Read:
-    return lambda: api.get(SYNC_POLICY, namespace, "customers")
 
 
 @pytest.fixture(autouse=True)

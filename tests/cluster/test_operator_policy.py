@@ -1,7 +1,6 @@
 """What the operator makes of a SyncPolicy, and what it says of it."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -21,18 +20,10 @@ from fairlead.worker.main import read_config
 from support.api import Api, Manifest, condition, eventually, once, verdict
 from support.cluster import Cluster
 from support.declared import database_connection, login, policy, with_token
-from support.operator import IMAGE
+from support.operator import IMAGE, NAME, Read
 from support.pods import pods, report, start_pods
 
 pytestmark = [pytest.mark.xdist_group("api"), pytest.mark.usefixtures("operator")]
-
-NAME = "customers-fairlead"
-Read = Callable[[], Manifest]
-
-
-@pytest.fixture
-def read(api: Api, namespace: str) -> Read:
-    return lambda: api.get(SYNC_POLICY, namespace, "customers")
 
 
 @pytest.fixture

@@ -1,35 +1,28 @@
 """What the operator misses, forgets or was cut off from, it finds again by looking."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from fairlead.controller.handlers import OWNED
 from fairlead.kube.kinds import CONNECTION, DEPLOYMENT, PERSISTENT_VOLUME_CLAIM, ROLE, SYNC_POLICY
-from support.api import Api, Manifest, condition, eventually, once, verdict
+from support.api import Api, condition, eventually, once, verdict
 from support.cluster import Cluster
 from support.declared import database_connection, policy
-from support.operator import Install, Installation, Replica
+from support.operator import NAME, Install, Installation, Read, Replica
 from support.pods import report, start_pods
 from support.proxy import Proxy, proxy_to
 
 pytestmark = pytest.mark.xdist_group("api")
 
-NAME = "customers-fairlead"
 ALONE = ("--no-elect",)
-Read = Callable[[], Manifest]
 
 
 @pytest.fixture
 def installed(install: Install, namespace: str) -> Iterator[Installation]:
     with install(namespace) as made:
         yield made
-
-
-@pytest.fixture
-def read(api: Api, namespace: str) -> Read:
-    return lambda: api.get(SYNC_POLICY, namespace, "customers")
 
 
 @pytest.fixture

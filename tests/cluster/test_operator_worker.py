@@ -12,17 +12,10 @@ from fairlead.kube.status import StatusWriter
 from support.api import Api, Manifest, condition, eventually, once, verdict
 from support.cluster import Cluster
 from support.declared import database_connection, policy
+from support.operator import NAME, Read
 from support.pods import POD, now, pods, report, start_pods
 
 pytestmark = [pytest.mark.xdist_group("api"), pytest.mark.usefixtures("operator")]
-
-NAME = "customers-fairlead"
-Read = Callable[[], Manifest]
-
-
-@pytest.fixture
-def read(api: Api, namespace: str) -> Read:
-    return lambda: api.get(SYNC_POLICY, namespace, "customers")
 
 
 @pytest.fixture

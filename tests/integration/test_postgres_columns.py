@@ -1,6 +1,5 @@
 """What columns of PostgreSQL can hold: what is written is read, and what does not fit is refused alone."""
 
-from collections.abc import Iterator
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
@@ -12,13 +11,6 @@ from fairlead.connectors.postgres import PostgresDatabase
 from fairlead.model.connector import ErrorClass
 from fairlead.testing.connector import update
 from support.sql import create, errors, opened, postgres_client, raws, rows
-
-
-@pytest.fixture
-def admin(database: str) -> Iterator[psycopg.Connection[Any]]:
-    """The person who owns the database."""
-    with psycopg.connect(database, autocommit=True) as connection:
-        yield connection
 
 
 @pytest.fixture

@@ -15,13 +15,6 @@ from support.sql import create, cursor_of, errors, feed, opened, postgres_client
 
 
 @pytest.fixture
-def admin(database: str) -> Iterator[psycopg.Connection[Any]]:
-    """The person who owns the database."""
-    with psycopg.connect(database, autocommit=True) as connection:
-        yield connection
-
-
-@pytest.fixture
 def client(database: str) -> PostgresDatabase:
     """Closed by `opened`."""
     return postgres_client(database)

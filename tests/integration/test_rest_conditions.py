@@ -12,19 +12,26 @@ from fairlead.model.record import Native
 from fairlead.testing.http_faults import Fault, FaultKind
 from fairlead.testing.http_system import HTTPSystem
 from fairlead.transport.failure import Misconfigured, Transient
-from support.rest import NoWaiting, creation, deletion, opened, preset, record, renaming, sent, write, writes
-
-LOSSES = [FaultKind.LOSE_ANSWER, FaultKind.TRUNCATE, FaultKind.RESET]
+from support.rest import (
+    LOSSES,
+    NoWaiting,
+    add,
+    creation,
+    deletion,
+    opened,
+    preset,
+    record,
+    renaming,
+    sent,
+    write,
+    writes,
+)
 
 
 @pytest.fixture
 def system() -> Iterator[HTTPSystem]:
     with HTTPSystem(unique={"customers": ["email"]}) as system:
         yield system
-
-
-def add(system: HTTPSystem, count: int = 1) -> list[str]:
-    return system.store.fill("customers", [{"email": f"p{n}@x", "name": f"P{n}"} for n in range(count)])
 
 
 READ_BEFORE = writes(update={"condition": "ReadBefore"}, delete={"condition": "ReadBefore"})

@@ -10,20 +10,15 @@ from fairlead.model.connector import ErrorClass
 from fairlead.testing.http_faults import Fault, FaultKind
 from fairlead.testing.http_system import HTTPSystem
 from fairlead.transport.failure import AuthRejected, Failure, Transient
-from support.rest import creation, deletion, opened, record, renaming, sent, write, writes
+from support.rest import LOSSES, add, creation, deletion, opened, record, renaming, sent, write, writes
 
 ONE = {"concurrency": 1}
-LOSSES = [FaultKind.LOSE_ANSWER, FaultKind.TRUNCATE, FaultKind.RESET]
 
 
 @pytest.fixture
 def system() -> Iterator[HTTPSystem]:
     with HTTPSystem(unique={"customers": ["email"]}) as system:
         yield system
-
-
-def add(system: HTTPSystem, count: int = 1) -> list[str]:
-    return system.store.fill("customers", [{"email": f"p{n}@x", "name": f"P{n}"} for n in range(count)])
 
 
 ALONE = writes(createBatch=None)

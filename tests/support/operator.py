@@ -17,7 +17,8 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from support.api import Api
+from fairlead.kube.kinds import SYNC_POLICY
+from support.api import Api, Manifest
 from support.cluster import CHART, Cluster
 
 START = 30.0
@@ -25,6 +26,11 @@ START = 30.0
 
 STOP = 30.0
 IMAGE = "registry.example.com/fairlead:test"
+
+NAME = "customers-fairlead"
+"""Of what the operator makes for the policy `customers`."""
+
+Read = Callable[[], Manifest]
 
 
 class Replica:
@@ -195,6 +201,12 @@ def api(api_server: Cluster) -> Iterator[Api]:
     opened = Api(api_server)
     yield opened
     opened.close()
+
+
+@pytest.fixture
+def read(api: Api, namespace: str) -> Read:
+    """The policy `customers` as it is now."""
+    return lambda: api.get(SYNC_POLICY, namespace, "customers")
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 import os
 import uuid
 from collections.abc import Iterator
+from typing import Any
 
 import psycopg
 import pytest
@@ -38,3 +39,10 @@ def database(postgres: str) -> Iterator[str]:
     yield f"host={host} port={port} user={user} dbname={name}"
     with psycopg.connect(postgres, autocommit=True) as admin:
         admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def admin(database: str) -> Iterator[psycopg.Connection[Any]]:
+    """The person who owns the database."""
+    with psycopg.connect(database, autocommit=True) as connection:
+        yield connection

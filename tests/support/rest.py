@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import msgspec
+import pytest
 import yaml
 
 from fairlead.connectors.base import NativeWrite, Operation, Outcome, Verdict
@@ -18,8 +19,12 @@ from fairlead.testing.http_faults import Fault, FaultKind
 from fairlead.testing.http_system import HTTPSystem
 from fairlead.transport.answer import Request
 from fairlead.transport.exchange import Bounds
+from fairlead.transport.failure import Failure
 from fairlead.transport.http import HTTPClient
 from fairlead.transport.secrets import MappingSecrets, Secrets
+
+LOSSES = [FaultKind.LOSE_ANSWER, FaultKind.TRUNCATE, FaultKind.RESET]
+"""What may become of an answer."""
 
 QUICK = {"maxAttempts": 3, "initialBackoff": "1ms", "maxBackoff": "100ms"}
 
@@ -112,6 +117,13 @@ def request_to(client: HTTPClient, path: str = "/customers", method: str = "GET"
     return Request(method, client.url(path), f"{method} {path}", **more)
 
 
+async def failure_of(client: HTTPClient, kind: type[Failure] = Failure, **request: Any) -> Failure:
+    """What a request that must fail fails with."""
+    with pytest.raises(kind) as caught:
+        await client.send(request_to(client, **request))
+    return caught.value
+
+
 def client_to(
     system: HTTPSystem | str,
     spec: Mapping[str, Any] | None = None,
@@ -148,6 +160,11 @@ async def opened(
 
 
 # --- writes ---
+
+
+def add(system: HTTPSystem, count: int = 1) -> list[str]:
+    """The keys of new customers, made behind our back."""
+    return system.store.fill("customers", [{"email": f"p{n}@x", "name": f"P{n}"} for n in range(count)])
 
 
 def record(system: HTTPSystem, key: str) -> dict[str, Any] | None:

@@ -1,6 +1,7 @@
 """SQL databases for tests of their connectors: a `customer` table that others use beside Fairlead."""
 
 import sqlite3
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -24,7 +25,7 @@ LOGIN = {
 }
 
 
-class SQLWorld:
+class SQLWorld(ABC):
     """A `customer` table, used by others through a connection of their own. See `fairlead.testing.connector.World`."""
 
     object_name, key, modified, missing = "customer", None, "changed", "nowhere"
@@ -34,8 +35,9 @@ class SQLWorld:
     def key_values(self, number: int) -> dict[str, object]:
         return {"id": 10_000 + number}
 
+    @abstractmethod
     def sql(self, query: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        raise NotImplementedError
+        """The rows that a statement gives."""
 
     async def insert(self, records: Sequence[Mapping[str, str | None]]) -> list[str]:
         places = ", ".join([self.place] * 3)

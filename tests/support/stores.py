@@ -1,6 +1,7 @@
 """One policy's state, as a test opens it again and again: in a file, or in a schema of its own."""
 
 import uuid
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,12 @@ from fairlead.state.sql import SQLStore
 from fairlead.state.sqlite import SQLiteStore
 
 
-class Place:
+class Place(ABC):
     """Where a state is. Every call of `store` makes another store of it, as another process would."""
 
+    @abstractmethod
     def store(self, kind: type | None = None, *arguments: Any, scratch: bool = False) -> SQLStore:
         """A store; a `kind` is mixed in before it, and made with `arguments`."""
-        raise NotImplementedError
 
 
 class InFile(Place):

@@ -15,20 +15,13 @@ from fairlead.testing.http_system import HTTPSystem, Logins
 from fairlead.transport.answer import About
 from fairlead.transport.exchange import Bounds
 from fairlead.transport.failure import Failure, Invalid, Lost, Misconfigured, Transient
-from fairlead.transport.http import HTTPClient
-from support.rest import bounds_for, http_to, ref, request_to
+from support.rest import bounds_for, failure_of, http_to, ref, request_to
 
 
 @pytest.fixture
 def system() -> Iterator[HTTPSystem]:
     with HTTPSystem() as system:
         yield system
-
-
-async def failure_of(client: HTTPClient, kind: type[Failure] = Failure, **request: Any) -> Failure:
-    with pytest.raises(kind) as caught:
-        await client.send(request_to(client, **request))
-    return caught.value
 
 
 def host(system: HTTPSystem) -> str:

@@ -2,27 +2,19 @@
 
 import asyncio
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
 from fairlead.testing.http_faults import Fault, FaultKind
 from fairlead.testing.http_system import HTTPSystem
-from fairlead.transport.failure import Failure, Misconfigured, Throttled, Transient
-from fairlead.transport.http import HTTPClient
-from support.rest import NoWaiting, http_to, request_to
+from fairlead.transport.failure import Misconfigured, Throttled, Transient
+from support.rest import NoWaiting, failure_of, http_to, request_to
 
 
 @pytest.fixture
 def system() -> Iterator[HTTPSystem]:
     with HTTPSystem() as system:
         yield system
-
-
-async def failure_of(client: HTTPClient, kind: type[Failure] = Failure, **request: Any) -> Failure:
-    with pytest.raises(kind) as caught:
-        await client.send(request_to(client, **request))
-    return caught.value
 
 
 # --- URLs ---

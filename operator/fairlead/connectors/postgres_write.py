@@ -8,6 +8,7 @@ bad row costs some statements more, and never its neighbours.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
 
@@ -88,7 +89,7 @@ class Writer:
             )
 
 
-class _Batch:
+class _Batch(ABC):
     """What becomes of the writes of a batch, by their position in it, over all attempts."""
 
     def __init__(self, where: str, relation: Relation, queries: Queries, writes: Sequence[NativeWrite]) -> None:
@@ -126,8 +127,9 @@ class _Batch:
             self._patient, failure = False, failure_of(error, self._where)
             raise _Met(failure.message, reason=failure.reason) from None
 
+    @abstractmethod
     async def _do(self, connection: AsyncConnection) -> None:
-        raise NotImplementedError
+        """Does what is not done yet; an error of the moment may leave it half done."""
 
     async def _halved(self, connection: AsyncConnection, indices: Sequence[int], change: Change) -> None:
         """Does a change to some writes; where one is refused, to halves of them, until it stands alone."""

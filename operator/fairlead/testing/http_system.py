@@ -22,6 +22,7 @@ import argparse
 import asyncio
 import base64
 import binascii
+import os
 import secrets
 import socket
 import struct
@@ -426,12 +427,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
     store = RecordStore(options.data, objects)
     logins = Logins(options.token, _pair(options.api_key), _pair(options.basic), _pair(options.client))
     tls = tuple(options.tls) if options.tls else None
-    listener = socket.create_server((options.host, options.port))
+    listener = _listener(parser, options.host, options.port)
     scheme = "https" if tls else "http"
     print(f"{scheme}://{options.host}:{listener.getsockname()[1]}", flush=True)  # noqa: T201 - who started it reads this
     server = uvicorn.Server(config_of(RecordAPI(store, list(objects), logins).app, tls))
     server.run([listener])
     store.close()
+
+
+def _listener(parser: argparse.ArgumentParser, host: str, port: int) -> socket.socket:
+    try:
+        return socket.create_server((host, port))
+    except OSError as error:
+        parser.error(
+            f"cannot listen on {host}:{port} ({os.strerror(error.errno or 0)}): stop what uses it, or take another --port"
+        )
 
 
 def _pair(text: str | None) -> tuple[str, str] | None:

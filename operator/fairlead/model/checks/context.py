@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from fairlead.model.connection import Connection
-from fairlead.model.connector import SQL, Connector, ObjectSpec
+from fairlead.model.connector import Connector, ObjectSpec
 from fairlead.model.problem import Path
 from fairlead.model.syncpolicy import (
     ExpressionMapping,
@@ -105,11 +105,6 @@ class Context:
         connection = self.connection(system)
         connector = self.connectors.get(connection.spec.connector) if connection else None
         return connector.object_named(system.object) if connector else None
-
-    def is_database(self, system: SystemSpec) -> bool:
-        """Whether the system is reached by SQL."""
-        connection = self.connection(system)
-        return connection is not None and connection.spec.connector == SQL
 
 
 def connection_of(policy: SyncPolicy, system: SystemSpec, connections: Mapping[str, Connection]) -> Connection | None:
