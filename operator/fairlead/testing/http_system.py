@@ -439,9 +439,8 @@ def _listener(parser: argparse.ArgumentParser, host: str, port: int) -> socket.s
     try:
         return socket.create_server((host, port))
     except OSError as error:
-        parser.error(
-            f"cannot listen on {host}:{port} ({os.strerror(error.errno or 0)}): stop what uses it, or take another --port"
-        )
+        why = os.strerror(error.errno or 0)
+        parser.error(f"cannot listen on {host}:{port} ({why}): stop what uses it, or take another --port")
 
 
 def _pair(text: str | None) -> tuple[str, str] | None:
