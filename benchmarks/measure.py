@@ -136,13 +136,20 @@ def policy(systems: Mapping[str, Mapping[str, Any]], **spec: Any) -> SyncPolicy:
     return msgspec.convert({"metadata": {"name": "bench", "uid": "bench"}, "spec": whole}, SyncPolicy)
 
 
-async def session(made: SyncPolicy, clients: Mapping[str, Client], folder: Path) -> Session:
-    """A session with an empty state in `folder`."""
+async def session(
+    made: SyncPolicy,
+    clients: Mapping[str, Client],
+    folder: Path,
+    *,
+    kept: type[SQLiteStore] = SQLiteStore,
+    reached: type[LateSystem] = LateSystem,
+) -> Session:
+    """A session with its state in `folder`."""
     rules = compile_rules(made.spec)
-    store = SQLiteStore(folder / "state.db")
+    store = kept(folder / "state.db")
     await store.open(layout_of(made, rules))
     systems = {
-        spec.name: LateSystem(clients[spec.name], spec, rules.systems[spec.name].mapping.paths)
+        spec.name: reached(clients[spec.name], spec, rules.systems[spec.name].mapping.paths)
         for spec in made.spec.systems
     }
     return Session(made, rules, systems, store, time.time)
