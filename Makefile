@@ -22,8 +22,9 @@ test: venv ## Run all the tests; what cannot run here is skipped with its reason
 test-fast: venv ## Run the tests that need no server
 	$(BIN)/pytest -n 2 tests/unit tests/property
 
-prove: venv ## Twenty thousand histories of systems that do their worst, on the real worker; about a quarter of an hour
-	FAIRLEAD_HISTORIES=20000 $(BIN)/pytest -q --timeout 7200 tests/property/test_worker_machine.py
+prove: venv ## Twenty thousand histories of systems that do their worst, and a worker killed 200 times; about half an hour
+	FAIRLEAD_HISTORIES=20000 FAIRLEAD_KILL_ROUNDS=100 $(BIN)/pytest -q -n 2 --timeout 7200 \
+	  tests/property/test_worker_machine.py tests/integration/test_kill_rounds.py
 
 check: venv ## Format, lint, types, layers, generated files
 	$(BIN)/ruff format --check .

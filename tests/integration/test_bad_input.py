@@ -199,7 +199,7 @@ def test_a_system_that_suddenly_reads_as_empty_halts_until_a_person_approves(sit
     assert site.emails("erp") == ["a@x", "b@x"]
     plan = re.search(r"fairlead\.dev/approve=(\w+)", halted.stdout)
     assert plan is not None
-    site.approve(plan[1])
+    site.annotate("approve", plan[1])
     assert (site.once().returncode, site.emails("erp")) == (OK, [])
 
 

@@ -32,12 +32,14 @@ class Hosted:
         self.state = folder / "state"
         self.hosts: list[Host] = []
 
-    def loop(self, **spec: Any) -> PolicyLoop:
+    def loop(self, annotations: dict[str, str] | None = None, **spec: Any) -> PolicyLoop:
         """The policy, as another process would run it."""
         secrets = MappingSecrets(self.values)
         self.hosts.append(Host(self.connections, {}, lambda _: secrets, self.state))
         spec = {"state": ON_POSTGRES, **spec}
-        return PolicyLoop(policy_of([{"name": "crm"}, {"name": "erp"}], **msgspec.to_builtins(spec)), self.hosts[-1])
+        policy = policy_of([{"name": "crm"}, {"name": "erp"}], **msgspec.to_builtins(spec))
+        metadata = msgspec.structs.replace(policy.metadata, annotations=annotations or {})
+        return PolicyLoop(msgspec.structs.replace(policy, metadata=metadata), self.hosts[-1])
 
     async def close(self) -> None:
         for host in self.hosts:

@@ -78,10 +78,10 @@ class Site:
         path.write_text("---\n".join(texts))
         return path
 
-    def approve(self, plan: str) -> None:
-        """Writes the annotation that releases a plan into the policy."""
+    def annotate(self, lever: str, value: str) -> None:
+        """Writes an annotation into the policy, such as `approve`, which releases a plan."""
         document = yaml.safe_load((self.manifests / "policy.yaml").read_text())
-        document["metadata"]["annotations"] = {"fairlead.dev/approve": plan}
+        document["metadata"]["annotations"] = {f"fairlead.dev/{lever}": value}
         self.write("policy", document)
 
     # --- what users do in the systems ---

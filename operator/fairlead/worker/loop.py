@@ -20,6 +20,9 @@ from fairlead.worker.session import Session
 RESYNCED = "resynced"
 """Fact in the store: epoch seconds of the last resync that read every system."""
 
+RESYNC_HANDLED = "resync-handled"
+"""Fact in the store: the last request for a resync that was answered, so that one made while no worker ran is too."""
+
 Listener = Callable[["PolicyLoop", "RunReport | None"], Awaitable[None]]
 
 
@@ -100,12 +103,18 @@ class PolicyLoop:
         self.plan = Plan() if planning else None
         async with self._host.session(self.policy, self.plan) as session:
             resynced = await session.store.meta(RESYNCED)
+            asked = annotations.get(RESYNC_REQUESTED_AT, "")
+            if asked and resynced and asked != await session.store.meta(RESYNC_HANDLED):
+                requested = Kind.RESYNC
             kind = requested or self._schedule.kind(self._host.clock(), float(resynced) if resynced else None)
             self.running = Run(session, kind, approved=annotations.get(APPROVE, ""), stopping=stopping)
             finished = await self.running.run()
             finished.tally.planned = self.plan.count if self.plan else 0
-            if finished.good and (kind is Kind.RESYNC or resynced is None):
+            whole = kind is Kind.RESYNC or resynced is None
+            if whole and finished.good:
                 await session.store.commit(Commit(meta={RESYNCED: str(finished.started)}))
+            if whole and asked and not finished.stopped:
+                await session.store.commit(Commit(meta={RESYNC_HANDLED: asked}))
             await self._measure(session, finished, annotations)
         return finished
 
