@@ -1,0 +1,88 @@
+"""A state that is opened for another layout."""
+# ruff: noqa: D102 - a test's name is its sentence, and assert is what it says
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+
+from fairlead.engine.case import Side
+from fairlead.state.base import (
+    STALE,
+    Commit,
+    Layout,
+    Recollection,
+    Store,
+    SystemLayout,
+)
+from fairlead.testing.store.sample import (
+    ALL,
+    LAYOUT,
+    prints,
+)
+
+
+class LayoutTests:
+    """A changed policy makes void what it must, and nothing else."""
+
+    async def reopened(self, again: Callable[[], Store], layout: Layout) -> tuple[Store, frozenset[str]]:
+        """A store with one record, opened again for another layout."""
+        first = again()
+        await first.open(LAYOUT)
+        sides = {"crm": Side("a", 1, prints(5, 6)), "erp": Side("1", 2, prints(5, 0))}
+        checkpoints: dict[str, str | None] = {"crm": "c", "erp": "e"}
+        await first.commit(Commit(records=[Recollection(1, sides)], checkpoints=checkpoints, meta={STALE: None}))
+        await first.close()
+        second = again()
+        return second, await second.open(layout)
+
+    async def test_a_new_field_is_unseen_everywhere(self, again: Callable[[], Store]) -> None:
+        crm = SystemLayout("crm/customers", {"name": "name", "phone": "phone", "email": "email"})
+        layout = Layout(("name", "phone", "email"), {"crm": crm, "erp": LAYOUT.systems["erp"]})
+        store, stale = await self.reopened(again, layout)
+        side = (await store.recall([1]))[1].sides["crm"]
+        assert (side.prints, side.row) == (prints(6, 0, 5), None)
+        assert (stale, await store.checkpoint("crm")) == (ALL, None)
+        await store.close()
+
+    async def test_a_remapped_field_is_unseen_where_it_was_remapped(self, again: Callable[[], Store]) -> None:
+        crm = SystemLayout("crm/customers", {"email": "email", "name": "full_name"})
+        store, stale = await self.reopened(again, Layout(LAYOUT.fields, {"crm": crm, "erp": LAYOUT.systems["erp"]}))
+        sides = (await store.recall([1]))[1].sides
+        assert (sides["crm"].prints, sides["erp"].prints) == (prints(5, 0), prints(5, 0))
+        assert (stale, await store.checkpoint("erp")) == (frozenset({"crm"}), "e")
+        await store.close()
+
+    async def test_a_field_whose_old_values_are_kept_from_now_on_is_read_anew_and_not_forgotten(
+        self, again: Callable[[], Store]
+    ) -> None:
+        store, stale = await self.reopened(again, msgspec.structs.replace(LAYOUT, kept=("email", "name")))
+        found = (await store.recall([1]))[1].sides
+        assert (found["crm"], found["erp"]) == (Side("a", None, prints(5, 6)), Side("1", None, prints(5, 0)))
+        assert (stale, await store.checkpoint("crm"), await store.checkpoint("erp")) == (ALL, None, None)
+        await store.close()
+
+    async def test_old_values_of_a_field_that_is_not_kept_any_more_are_gone(self, again: Callable[[], Store]) -> None:
+        first = again()
+        await first.open(LAYOUT)
+        await first.commit(
+            Commit(records=[Recollection(1, {}, bases={"name": {prints(6): "old"}})], meta={STALE: None})
+        )
+        await first.close()
+        for layout in (msgspec.structs.replace(LAYOUT, kept=()), LAYOUT):
+            store = again()
+            await store.open(layout)
+            assert (await store.recall([1]))[1].bases == {}
+            await store.close()
+
+    async def test_a_removed_system_is_forgotten_and_the_record_is_not(self, again: Callable[[], Store]) -> None:
+        store, _ = await self.reopened(again, Layout(LAYOUT.fields, {"crm": LAYOUT.systems["crm"]}))
+        assert set((await store.recall([1]))[1].sides) == {"crm"}
+        await store.close()
+
+    async def test_another_object_is_another_system(self, again: Callable[[], Store]) -> None:
+        erp = SystemLayout("erp/another_table", {"email": "mail"})
+        store, stale = await self.reopened(again, Layout(LAYOUT.fields, {"crm": LAYOUT.systems["crm"], "erp": erp}))
+        assert (set((await store.recall([1]))[1].sides), stale) == ({"crm"}, frozenset({"erp"}))
+        await store.close()

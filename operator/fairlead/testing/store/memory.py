@@ -1,0 +1,272 @@
+"""What a store remembers."""
+# ruff: noqa: ARG002, D102 - a test's name is its sentence, and assert is what it says
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from decimal import Decimal
+
+import pytest
+
+from fairlead.engine.case import Operation, Side, Write
+from fairlead.model.record import Value
+from fairlead.state.base import (
+    STALE,
+    AuditEntry,
+    Commit,
+    Conflict,
+    Counts,
+    DeadLetter,
+    Found,
+    Intent,
+    Recollection,
+    RunRecord,
+    StateLocked,
+    Store,
+    Undelivered,
+    reservation,
+)
+from fairlead.testing.store.sample import (
+    ALL,
+    LAYOUT,
+    prints,
+    recollection,
+    update,
+)
+
+
+class MemoryTests:
+    """What was committed is there, as it was, after a restart too."""
+
+    async def test_a_new_store_says_that_every_system_must_be_met(self, again: Callable[[], Store]) -> None:
+        made = again()
+        assert await made.open(LAYOUT) == ALL
+        await made.close()
+
+    async def test_what_was_committed_is_there_after_a_restart(self, again: Callable[[], Store]) -> None:
+        side = Side("k1", 77, prints(1, 2), "v1")
+        first = again()
+        await first.open(LAYOUT)
+        key = first.key
+        await first.commit(Commit(records=[recollection(1, crm=side)], checkpoints={"crm": "c1"}, meta={STALE: None}))
+        await first.close()
+        second = again()
+        assert await second.open(LAYOUT) == frozenset()
+        assert (await second.recall([1]))[1].sides == {"crm": side}
+        assert (await second.checkpoint("crm"), second.key) == ("c1", key)
+        await second.close()
+
+    async def test_what_must_be_met_is_said_until_someone_took_note(self, again: Callable[[], Store]) -> None:
+        for _ in range(2):
+            store = again()
+            assert await store.open(LAYOUT) == ALL
+            await store.close()
+
+    async def test_keys_are_looked_up_in_order(self, store: Store) -> None:
+        await store.commit(Commit(records=[recollection(1, crm=Side("a", 7, prints(1, 2)))]))
+        assert await store.lookup("crm", ["x", "a"]) == [None, Found(1, 7)]
+        assert await store.lookup("erp", ["a"]) == [None]
+
+    async def test_a_key_is_text_whatever_it_looks_like(self, store: Store) -> None:
+        await store.commit(Commit(records=[recollection(1, crm=Side("007", 7, prints(1, 2)))]))
+        assert await store.lookup("crm", ["7", "007"]) == [None, Found(1, 7)]
+
+    async def test_sides_that_agree_and_sides_that_differ_come_back_as_they_were(self, store: Store) -> None:
+        agree = recollection(1, crm=Side("a", 1, prints(5, 6)), erp=Side("1", 2, prints(5, 0)))
+        differ = recollection(2, crm=Side("b", 1, prints(5, 6)), erp=Side("2", None, prints(9, 0)))
+        await store.commit(Commit(records=[agree, differ]))
+        found = await store.recall([1, 2, 3])
+        assert {record: item.sides for record, item in found.items()} == {1: agree.sides, 2: differ.sides}
+
+    async def test_a_record_is_replaced_as_a_whole(self, store: Store) -> None:
+        await store.commit(
+            Commit(records=[recollection(1, crm=Side("a", 1, prints(5, 6)), erp=Side("1", 2, prints(5, 0)))])
+        )
+        after = Recollection(1, {"crm": Side("a", 3, prints(7, 6))}, frozenset({"erp"}))
+        await store.commit(Commit(records=[after]))
+        found = (await store.recall([1]))[1]
+        assert (found.sides, found.away) == (after.sides, after.away)
+
+    async def test_old_values_come_and_go_with_their_record(self, store: Store) -> None:
+        side = {"crm": Side("a", 1, prints(5, 6))}
+        values: dict[bytes, Value] = {prints(6): {"a": [1, Decimal("0.10"), None]}, prints(7): None}
+        await store.commit(Commit(records=[Recollection(1, side, bases={"name": values}), recollection(2)]))
+        found = await store.recall([1, 2])
+        assert [found[record].bases for record in (1, 2)] == [{"name": values}, {}]
+        twice = [Recollection(1, side, bases={"name": {prints(8): text}}) for text in ("first", "last")]
+        await store.commit(Commit(records=twice))
+        assert (await store.recall([1]))[1].bases == {"name": {prints(8): "last"}}
+        await store.commit(Commit(forget=[1]))
+        await store.commit(Commit(records=[Recollection(1, side)]))
+        assert (await store.recall([1]))[1].bases == {}
+
+    async def test_record_numbers_are_never_used_again(self, store: Store) -> None:
+        assert await store.next_record() == 1
+        await store.commit(Commit(records=[recollection(4, crm=Side("a", 1, prints(1, 2)))]))
+        await store.commit(Commit(forget=[4], tombstones=[("crm", "a", 4)]))
+        assert await store.next_record() == 5
+
+    async def test_a_match_key_finds_every_record_that_has_it(self, store: Store) -> None:
+        await store.commit(Commit(matches=[(-5, 1), (-5, 2), (9, 3)]))
+        found = await store.candidates([-5, 9, 10])
+        assert {key: sorted(records) for key, records in found.items()} == {-5: [1, 2], 9: [3]}
+        assert await store.match_keys([1, 3]) == {1: [-5], 3: [9]}
+
+    async def test_a_match_key_is_dropped_from_one_record_alone(self, store: Store) -> None:
+        await store.commit(Commit(matches=[(5, 1), (5, 2), (6, 1)]))
+        await store.commit(Commit(unmatched=[(5, 1)]))
+        assert await store.candidates([5, 6]) == {5: [2], 6: [1]}
+
+    async def test_a_dead_letter_holds_the_match_keys_that_it_has_now(self, store: Store) -> None:
+        number = reservation("crm", "a")
+        await store.commit(Commit(matches=[(5, number)]))
+        await store.commit(Commit(forget=[number], matches=[(6, number)]))
+        assert await store.candidates([5, 6]) == {6: [number]}
+
+    async def test_ambiguity_is_cleared_with_its_dead_letters(self, store: Store) -> None:
+        letters = [DeadLetter("crm", "a", "Ambiguous", "m", 1.0), DeadLetter("crm", "b", "ContractBroken", "m", 2.0)]
+        await store.commit(Commit(matches=[(5, reservation("crm", "a")), (5, 1)], dead=letters))
+        await store.clear_ambiguity()
+        assert await store.candidates([5]) == {5: [1]}
+        assert await store.dead_letters() == letters[1:]
+
+    async def test_a_tombstone_lasts_until_it_is_revived(self, store: Store) -> None:
+        await store.commit(Commit(tombstones=[("crm", "a", 3)]))
+        assert await store.tombstones("crm", ["a", "b"]) == {"a": 3}
+        await store.commit(Commit(revived=[("crm", "a")]))
+        assert await store.tombstones("crm", ["a"]) == {}
+
+    async def test_the_journal_holds_writes_to_the_last_digit(self, store: Store) -> None:
+        write = Write(
+            Operation.UPDATE,
+            {"credit": Decimal("12.3400000000000000001"), "tags": ["a", Decimal("0.5")], "none": None},
+            {"credit": "crm"},
+            {"credit": datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)},
+            ("credit",),
+            {"credit": (prints(1), prints(2))},
+            ("credit",),
+        )
+        await store.commit(Commit(journal={7: [Intent(1, "erp", write)]}))
+        assert await store.journal() == {7: [Intent(1, "erp", write)]}
+        await store.commit(Commit(settled=[7]))
+        assert await store.journal() == {}
+
+    async def test_undelivered_writes_are_given_when_they_are_due(self, store: Store) -> None:
+        waiting = Undelivered(
+            1, "erp", update(name="x"), 10.0, not_before=50.0, attempts=2, error="Transient", message="m"
+        )
+        dead = Undelivered(2, "erp", update(name="y"), 10.0, dead=True)
+        held = Undelivered(3, "erp", Write(Operation.DELETE), 10.0, held=True)
+        await store.commit(Commit(pending=[waiting, dead, held]))
+        assert await store.undelivered(due=49.0) == []
+        assert await store.undelivered(due=50.0) == [waiting]
+        assert sorted(u.record for u in await store.undelivered(due=50.0, dead=True)) == [1, 2]
+        assert await store.undelivered(held=True) == [held]
+        await store.commit(Commit(delivered=[(1, "erp")]))
+        assert await store.undelivered(due=50.0) == []
+
+    async def test_writes_to_systems_that_cannot_be_reached_are_left_out(self, store: Store) -> None:
+        waiting = [Undelivered(n, system, update(name="x"), 1.0) for n, system in enumerate(("crm", "erp"), start=1)]
+        await store.commit(Commit(pending=waiting))
+        assert await store.undelivered(due=9.0, without=["crm"]) == waiting[1:]
+        assert await store.undelivered(due=9.0, without=["crm", "erp"]) == []
+
+    async def test_what_waits_is_due_when_the_clock_was_set_back(self, store: Store) -> None:
+        waiting = Undelivered(1, "erp", update(name="x"), 1000.0, not_before=1600.0)
+        await store.commit(Commit(pending=[waiting]))
+        assert await store.undelivered(due=1000.0) == []
+        assert await store.undelivered(due=10.0) == [waiting]
+
+    async def test_pending_writes_and_conflicts_are_part_of_what_is_recalled(self, store: Store) -> None:
+        pending = Undelivered(1, "erp", update(name="x"), 10.0)
+        conflict = Conflict(1, "name", {"crm": "x", "erp": "y"}, 11.0)
+        record = recollection(1, crm=Side("a", 1, prints(1, 2)))
+        await store.commit(Commit(records=[record], pending=[pending], frozen=[conflict]))
+        found = (await store.recall([1]))[1]
+        assert (found.pending, found.frozen) == ({"erp": pending}, {"name": conflict})
+        await store.commit(Commit(thawed=[(1, "name")]))
+        assert await store.conflicts() == []
+
+    async def test_records_that_a_system_lacks_are_walked_without_those_that_left_it(self, store: Store) -> None:
+        both = recollection(1, crm=Side("a", 1, prints(1, 2)), erp=Side("1", 1, prints(1, 0)))
+        lacking = recollection(2, crm=Side("b", 1, prints(1, 2)))
+        left = Recollection(3, {"crm": Side("c", 1, prints(1, 2))}, frozenset({"erp"}))
+        await store.commit(Commit(records=[both, lacking, left]))
+        assert [page async for page in store.lacking("erp")] == [[2]]
+
+    async def test_records_that_a_scan_did_not_mark_are_walked(self, store: Store) -> None:
+        sides = {n: recollection(n, crm=Side(f"k{n}", 1, prints(1, 2))) for n in range(1, 20)}
+        await store.commit(Commit(records=list(sides.values())))
+        marks = bytearray(b"\xff\xff\x00")
+        assert [page async for page in store.unmarked("crm", marks)] == [
+            [(16, "k16"), (17, "k17"), (18, "k18"), (19, "k19")]
+        ]
+
+    async def test_keys_wait_until_they_arrive(self, store: Store) -> None:
+        await store.commit(Commit(waiting=[("crm", "a"), ("crm", "a"), ("erp", "b")]))
+        assert await store.waiting("crm") == ["a"]
+        await store.commit(Commit(arrived=[("crm", "a")]))
+        assert await store.waiting("crm") == []
+
+    async def test_a_dead_letter_keeps_the_time_since_when_it_is_one(self, store: Store) -> None:
+        await store.commit(Commit(dead=[DeadLetter("crm", "a", "ContractBroken", "first", 1.0)]))
+        await store.commit(Commit(dead=[DeadLetter("crm", "a", "ContractBroken", "second", 9.0)]))
+        assert await store.dead_letters() == [DeadLetter("crm", "a", "ContractBroken", "second", 1.0)]
+        await store.commit(Commit(alive=[("crm", "a")]))
+        assert await store.dead_letters() == []
+
+    async def test_counts_are_of_what_is_there(self, store: Store) -> None:
+        await store.commit(
+            Commit(
+                records=[recollection(1, crm=Side("a", 1, prints(1, 2)))],
+                pending=[
+                    Undelivered(1, "erp", update(name="x"), 1.0),
+                    Undelivered(2, "erp", update(name="x"), 1.0, dead=True),
+                    Undelivered(3, "erp", update(name="x"), 1.0, held=True),
+                ],
+                dead=[DeadLetter("crm", "z", "Duplicate", "m", 1.0)],
+                frozen=[Conflict(1, "name", {}, 1.0)],
+            )
+        )
+        assert await store.counts() == Counts(records=1, pending=1, held=1, dead=2, conflicts=1)
+        assert (await store.known("crm"), await store.known("erp")) == (1, 0)
+        await store.commit(Commit(records=[recollection(2, crm=Side("b", 1, prints(1, 2)))]))
+        assert (await store.counts()).records == 2
+        await store.commit(Commit(forget=[1, 2]))
+        assert (await store.counts()).records == 0
+
+    async def test_facts_are_kept_and_removed(self, store: Store) -> None:
+        await store.commit(Commit(meta={"met": "crm"}))
+        assert await store.meta("met") == "crm"
+        await store.commit(Commit(meta={"met": None}))
+        assert await store.meta("met") is None
+
+    async def test_the_history_gives_the_newest_runs_first_and_ends_at_a_hundred(self, store: Store) -> None:
+        for n in range(105):
+            await store.record_run(RunRecord(f"r{n:03}", "Changes", float(n), n + 0.5, "Succeeded", "", {"read": n}))
+        assert [run.id for run in await store.history(2)] == ["r104", "r103"]
+        assert len(await store.history(1000)) == 100
+
+    async def test_a_run_is_the_newest_although_the_clock_was_set_back(self, store: Store) -> None:
+        for n, started in enumerate((1000.0, 2000.0, 5.0, 6.0)):
+            await store.record_run(RunRecord(f"r{n}", "Changes", started, started, "Succeeded", "", {}))
+        assert [(run.id, run.started) for run in await store.history(3)] == [("r3", 6.0), ("r2", 5.0), ("r1", 2000.0)]
+
+    async def test_a_commit_that_fails_changes_nothing(self, store: Store) -> None:
+        await store.commit(Commit(records=[recollection(1, crm=Side("a", 1, prints(1, 2)))]))
+        twice = recollection(2, crm=Side("a", 1, prints(1, 2)))
+        with pytest.raises(Exception):  # noqa: B017, PT011 - a key belongs to one record; how a store says so is its own
+            await store.commit(Commit(records=[twice], checkpoints={"crm": "moved"}))
+        assert (await store.checkpoint("crm"), await store.recall([2])) == (None, {})
+
+    async def test_a_second_worker_is_kept_out(self, store: Store, again: Callable[[], Store]) -> None:
+        other = again()
+        with pytest.raises(StateLocked, match="another worker"):
+            await other.open(LAYOUT)
+
+    async def test_the_audit_only_grows(self, store: Store) -> None:
+        entry = AuditEntry(1.0, "r1", 1, "name", "Conflict", "onConflict: Manual", "", {"crm": "x"})
+        await store.commit(Commit(audit=[entry]))
+        await store.commit(Commit(audit=[entry]))
+        assert await store.next_record() == 2
