@@ -298,8 +298,10 @@ class Intake:
                 self._refuse(system, key, trouble, its, matching, memories, batch)
             elif matching:
                 self.matching.alive(system, [key], batch.commit)
+                others = self.matching.learn(matching[0], its, candidates, batch.commit)
+                there = {name for other in others if other in memories for name in memories[other].sides}
                 cases[matching[0]] = self._session.case(
-                    memories[matching[0]], {system: observation}, create_in=create_in
+                    memories[matching[0]], {system: observation}, create_in=create_in - there
                 )
             else:
                 record = self._take_new(system, observation, its, create_in, batch)

@@ -87,6 +87,26 @@ class Matching:
         taken = {key for key, records in found.items() if min(records) < 0}
         return {intent.record for intent, its in zip(intents, keys, strict=True) if taken.intersection(its)}
 
+    async def in_doubt(self, records: Sequence[int]) -> set[int]:
+        """Those records that may be, where they are lacking, what a dead letter or another record is already.
+
+        Two records that one system tells apart are two, whatever match keys they share.
+        """
+        keys = await self._store.match_keys(records)
+        shared = await self._store.candidates(sorted({key for its in keys.values() for key in its}))
+        others = {r: {o for key in its for o in shared[key]} - {r} for r, its in keys.items()}
+        others = {record: its for record, its in others.items() if its}
+        memories = await self._store.recall(
+            sorted({r for pair in others.items() for r in (pair[0], *pair[1]) if r > 0})
+        )
+        return {r for r, its in others.items() if any(self._may_be_one(r, o, memories) for o in its)}
+
+    @staticmethod
+    def _may_be_one(record: int, other: int, memories: Mapping[int, Recollection]) -> bool:
+        if record not in memories or other not in memories:
+            return True  # a dead letter
+        return memories[record].sides.keys().isdisjoint(memories[other].sides)
+
     # --- candidates ---
 
     def follow(self, known: Sequence[tuple[Recollection, str, Observation]], commit: Commit) -> None:
@@ -103,6 +123,22 @@ class Matching:
     def _differs(self, memory: Recollection, system: str, observation: Observation) -> bool:
         side = memory.sides.get(system)
         return side is not None and any(field(side.prints, n) != field(observation.prints, n) for n in self._slots)
+
+    def learn(self, record: int, keys: Iterable[int], candidates: Candidates, commit: Commit) -> set[int]:
+        """A record is found from now on by all that its new side is found by, not only by what they met by.
+
+        Returns:
+            The others that are found by some of it: they may be the same record in another system.
+        """
+        others: set[int] = set()
+        for key in keys:
+            owners = candidates.setdefault(key, [])
+            if record not in owners:
+                owners.append(record)
+                commit.matches.append((key, record))
+            if len(owners) > 1:
+                others.update(owners)
+        return others - {record}
 
     async def candidates(self, keys: Iterable[int], commit: Commit) -> Candidates:
         """What is known under match keys, with what this commit has decided already."""

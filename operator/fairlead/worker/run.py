@@ -325,7 +325,7 @@ class Run:
                 await self._create_missing(target, records)
 
     async def _create_missing(self, target: str, records: Sequence[int]) -> None:
-        ambiguous = await self._ambiguous(records)
+        ambiguous = await self._intake.matching.in_doubt(records)
         memories = await self._store.recall([record for record in records if record not in ambiguous])
         cases: dict[int, Case] = {}
         for record, memory in memories.items():
@@ -335,12 +335,6 @@ class Run:
         batch = Batch()
         await self._intake.decide(cases, memories, batch)
         await self._commit_and_send(batch)
-
-    async def _ambiguous(self, records: Sequence[int]) -> set[int]:
-        keys = await self._store.match_keys(records)
-        shared = await self._store.candidates([key for its in keys.values() for key in its])
-        doubtful = {key for key, owners in shared.items() if len(owners) > 1}
-        return {record for record, its in keys.items() if doubtful.intersection(its)}
 
     # --- writing ---
 
