@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import AsyncIterator, Collection, Sequence
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import msgspec
 
@@ -108,13 +108,18 @@ class Undelivered(msgspec.Struct, frozen=True, gc=False):
 
 
 class DeadLetter(msgspec.Struct, frozen=True):
-    """A record that could not be taken in: it broke the contract, or its match is ambiguous."""
+    """A record that could not be taken in: it broke the contract, or its match is ambiguous.
+
+    Attributes:
+        candidates: the records that it may be, and (negative, see `reservation`) such dead letters.
+    """
 
     system: str
     key: str
     reason: str
     message: str
     since: float
+    candidates: tuple[int, ...] = ()
 
 
 class Conflict(msgspec.Struct, frozen=True):
@@ -184,6 +189,10 @@ class Counts(msgspec.Struct, frozen=True):
     conflicts: int
 
 
+Place: TypeAlias = "tuple[str, str]"
+"""A record in one system: (system, native key)."""
+
+
 class Commit(msgspec.Struct):
     """One transaction. Empty lists change nothing.
 
@@ -199,6 +208,9 @@ class Commit(msgspec.Struct):
         pending, delivered: undelivered writes that begin or go on, and those that ended.
         frozen, thawed: conflicts that begin or go on, and those that ended.
         dead, alive: dead letters by (system, key), and those that ended.
+        apart, together: pairs of places that are not the same record, whatever they match, and those that may be again.
+        merged: (record, into, when): all that was of the one is of the other from now on.
+        parted: (record, from, when): what was told of the one until then was told of the other, too.
         waiting, arrived: keys to be read again by id, and those that were.
         checkpoints: system → cursor; None forgets it.
         audit: entries to append.
@@ -219,6 +231,10 @@ class Commit(msgspec.Struct):
     thawed: list[tuple[int, str]] = []
     dead: list[DeadLetter] = []
     alive: list[tuple[str, str]] = []
+    apart: list[tuple[Place, Place]] = []
+    together: list[tuple[Place, Place]] = []
+    merged: list[tuple[int, int, float]] = []
+    parted: list[tuple[int, int, float]] = []
     waiting: list[tuple[str, str]] = []
     arrived: list[tuple[str, str]] = []
     checkpoints: dict[str, str | None] = {}
@@ -321,6 +337,10 @@ class Store(Protocol):
 
     async def tombstones(self, system: str, keys: Sequence[str]) -> dict[str, int]:
         """Those of `keys` that were deleted, with their old record."""
+        ...
+
+    async def apart(self, places: Sequence[Place]) -> dict[Place, frozenset[Place]]:
+        """Those of `places` that are not the same record as some others, and which; quick where there are none."""
         ...
 
     async def checkpoint(self, system: str) -> str | None:

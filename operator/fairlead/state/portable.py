@@ -19,12 +19,14 @@ from fairlead.state.base import Layout, Recollection, StateError, StateNewer
 from fairlead.state.rows import Rows
 from fairlead.state.seal import MARK
 from fairlead.state.tables import (
+    APART,
     AUDIT,
     BASE,
     CHECKPOINT,
     CONFLICT,
     DEAD,
     ERASED,
+    FORMER,
     JOURNAL,
     MATCH,
     META,
@@ -41,7 +43,23 @@ from fairlead.state.tables import (
     whole,
 )
 
-PORTABLE = (CHECKPOINT, MATCH, TOMBSTONE, JOURNAL, PENDING, CONFLICT, DEAD, WAITING, AUDIT, RUN, BASE, ERASED, META)
+PORTABLE = (
+    CHECKPOINT,
+    MATCH,
+    TOMBSTONE,
+    JOURNAL,
+    PENDING,
+    CONFLICT,
+    DEAD,
+    WAITING,
+    AUDIT,
+    RUN,
+    BASE,
+    APART,
+    FORMER,
+    ERASED,
+    META,
+)
 """Tables that a file holds row by row; records have a form of their own."""
 
 OWN_FACTS = ("version", "epoch", "holder", "key", "slots", "layout")

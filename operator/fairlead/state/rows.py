@@ -10,15 +10,27 @@ import msgspec
 from fairlead.engine.case import Side
 from fairlead.model.record import Value
 from fairlead.state import codec
-from fairlead.state.base import Commit, Conflict, DeadLetter, Intent, Layout, Recollection, RunRecord, Undelivered
+from fairlead.state.base import (
+    Commit,
+    Conflict,
+    DeadLetter,
+    Intent,
+    Layout,
+    Place,
+    Recollection,
+    RunRecord,
+    Undelivered,
+)
 from fairlead.state.layout import Folding
 from fairlead.state.seal import Seal
 from fairlead.state.tables import (
+    APART,
     AUDIT,
     BASE,
     CHECKPOINT,
     CONFLICT,
     DEAD,
+    FORMER,
     JOURNAL,
     MATCH,
     META,
@@ -92,7 +104,8 @@ class Rows:
     def dead_letter(self, row: Row) -> DeadLetter:
         """A row of `dead`."""
         system, key, reason, body, since = row
-        return DeadLetter(system, key, reason, codec.load(self._opened(DEAD, (system, key), body)), since)
+        message, candidates = codec.load(self._opened(DEAD, (system, key), body))
+        return DeadLetter(system, key, reason, message, since, tuple(candidates))
 
     def base(self, row: Row) -> tuple[int, str, bytes, Value]:
         """A row of `base`: (record, field, fingerprint, value)."""
@@ -115,6 +128,7 @@ class Rows:
             Put(MATCH, MATCH.key, commit.matches, ()),
             whole(TOMBSTONE, [(*row, now) for row in commit.tombstones]),
             Drop(TOMBSTONE, TOMBSTONE.key, commit.revived),
+            *_identities(commit),
             *self._writes(commit),
             *self._trouble(commit),
             *_facts(CHECKPOINT, commit.checkpoints),
@@ -184,7 +198,9 @@ class Rows:
         return (item.record, item.system, body, *times, item.error, int(item.dead), int(item.held))
 
     def _trouble(self, commit: Commit) -> list[Step]:
-        letters: list[Row] = [(d.system, d.key, d.reason, codec.dump(d.message), d.since) for d in commit.dead]
+        letters: list[Row] = [
+            (d.system, d.key, d.reason, codec.dump((d.message, d.candidates)), d.since) for d in commit.dead
+        ]
         entries: list[Row] = [
             (a.at, a.run, a.record, a.field, a.kind, a.rule, a.winner, codec.dump(a.values)) for a in commit.audit
         ]
@@ -212,6 +228,23 @@ def run_row(run: RunRecord, place: float) -> Row:
 def run_of(body: bytes) -> RunRecord:
     """The run of such a row's body."""
     return msgspec.json.decode(body, type=RunRecord)
+
+
+def _identities(commit: Commit) -> list[Step]:
+    """What is not the same, and what was."""
+    former = [(into, record, when) for record, into, when in commit.merged] + commit.parted
+    buried = "UPDATE tombstone SET record = ? WHERE record = ?"
+    return [
+        Drop(APART, APART.key, _both_ways(commit.together)),
+        Put(APART, APART.key, _both_ways(commit.apart), ()),
+        Put(FORMER, tuple(FORMER.columns), [*former], ("until",)),
+        *(Query(buried, (into, record)) for record, into, _ in commit.merged),
+    ]
+
+
+def _both_ways(pairs: Iterable[tuple[Place, Place]]) -> list[Row]:
+    """Rows of `APART.key`."""
+    return [(a[1], a[0], b[1], b[0]) for pair in pairs for a, b in (pair, pair[::-1])]
 
 
 def _facts(table: Table, facts: dict[str, str | None]) -> list[Step]:

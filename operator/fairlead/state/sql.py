@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator, Sequence
 from hashlib import blake2b
 
 from fairlead.state import portable
-from fairlead.state.base import STALE, Commit, Recollection, StateError, reservation
+from fairlead.state.base import STALE, Commit, Place, Recollection, StateError, reservation
 from fairlead.state.rows import place_of
 from fairlead.state.seal import MARK, OPEN, Seal, wrong_key
 from fairlead.state.sql_base import PAGE
@@ -69,6 +70,8 @@ class SQLStore(SQLMemory):
         old = f"SELECT id FROM audit WHERE at < ? ORDER BY at LIMIT {PAGE}"
         while await self._one("SELECT 1 FROM audit WHERE at < ? LIMIT 1", before):
             await self._apply([Query(f"DELETE FROM audit WHERE id IN ({old})", (before,))])
+        if await self._one("SELECT 1 FROM former LIMIT 1"):
+            await self._apply([Query("DELETE FROM former WHERE until < ?", (before,))])
         if await self._one("SELECT 1 FROM run WHERE started < ? LIMIT 1", before):
             await self._apply([Query("DELETE FROM run WHERE started < ?", (before,))])
 
@@ -91,11 +94,24 @@ class SQLStore(SQLMemory):
         self._record_count = None
         async with self._transaction():
             await self._apply([*self._rows.steps(commit, 0.0), Put(ERASED, ("mark",), marks, ())])
+            await self._apply([query for each in keys for query in _nothing_apart(each)])
             if record is not None:
-                await self._apply([Query("UPDATE audit SET body = ? WHERE record = ?", (_NO_VALUES, record))])
+                await self._erase_audit(record)
                 await self._erase_intents(record)
         self._anybody_erased = True
         return frozenset(keys)
+
+    async def _erase_audit(self, record: int) -> None:
+        """Drops the values of a record's audit, and of those that it was, as long as it was."""
+        left, known = [(record, math.inf)], {record}
+        while left:
+            number, until = left.pop()
+            old = "UPDATE audit SET body = ? WHERE record = ? AND at <= ?"
+            await self._apply([Query(old, (_NO_VALUES, number, until))])
+            for other, ended in await self._all("SELECT other, until FROM former WHERE record = ?", number):
+                if other not in known:
+                    known.add(other)
+                    left.append((other, ended))
 
     async def _erase_intents(self, record: int) -> None:
         for number, batch in (await self.journal()).items():
@@ -171,6 +187,13 @@ class SQLStore(SQLMemory):
                 await self._apply(batch.steps(self._rows))
                 batch = portable.Batch()
         raise StateError(f"the file ends after line {number}, without its last line: it was cut off; export it again")
+
+
+def _nothing_apart(place: Place) -> list[Query]:
+    return [
+        Query("DELETE FROM apart WHERE key = ? AND system = ?", (place[1], place[0])),
+        Query("DELETE FROM apart WHERE other_key = ? AND other_system = ?", (place[1], place[0])),
+    ]
 
 
 _BURIED = "SELECT system, key FROM tombstone WHERE record = ?"

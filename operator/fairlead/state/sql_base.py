@@ -28,7 +28,7 @@ T = TypeVar("T")
 PAGE = 2000
 """Records in one page of a walk over the store."""
 
-_DROPPED_WITH_SYSTEM = ("checkpoint", "tombstone", "pending", "dead", "waiting")
+_DROPPED_WITH_SYSTEM = ("checkpoint", "tombstone", "pending", "dead", "waiting", "apart")
 
 
 class SQLBase(ABC):
@@ -146,6 +146,7 @@ class SQLBase(ABC):
             *(Query(f"ALTER TABLE record DROP COLUMN {column}") for column in side_columns(slot)),
             Query(f"UPDATE record SET away = away & {~(1 << slot)} WHERE (away >> {slot}) & 1 = 1"),
             *(Query(f"DELETE FROM {table} WHERE system = ?", (name,)) for table in _DROPPED_WITH_SYSTEM),
+            Query("DELETE FROM apart WHERE other_system = ?", (name,)),
         ]
 
     async def _convert(self, before: Rows) -> None:

@@ -7,11 +7,13 @@ from collections.abc import AsyncIterator, Collection, Sequence
 
 from fairlead.model.record import Value
 from fairlead.state.base import (
+    Commit,
     Conflict,
     Counts,
     DeadLetter,
     Found,
     Intent,
+    Place,
     Recollection,
     RunRecord,
     Undelivered,
@@ -29,6 +31,11 @@ _TOMBSTONE_SECONDS = 90 * 86400.0
 
 class SQLMemory(SQLBase):
     """The part of `state.base.Store` that runs need."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._any_apart: bool | None = None
+        """None before it was looked up."""
 
     # --- reads ---
 
@@ -84,6 +91,19 @@ class SQLMemory(SQLBase):
         query = f"SELECT t.key, t.record FROM {self.TEXTS} tombstone t ON t.system = ? AND t.key = j.value"
         return dict(await self._all(query, list(keys), system))
 
+    async def apart(self, places: Sequence[Place]) -> dict[Place, frozenset[Place]]:
+        """See `Store.apart`."""
+        if self._any_apart is None:
+            self._any_apart = await self._one("SELECT 1 FROM apart LIMIT 1") is not None
+        if not self._any_apart:
+            return {}
+        columns = "a.system, a.key, a.other_system, a.other_key"
+        rows = await self._all(f"SELECT {columns} FROM {self.TEXTS} apart a ON a.key = j.value", [k for _, k in places])
+        found: dict[Place, set[Place]] = {}
+        for system, key, other_system, other_key in rows:
+            found.setdefault((system, key), set()).add((other_system, other_key))
+        return {place: frozenset(found[place]) for place in places if place in found}
+
     async def checkpoint(self, system: str) -> str | None:
         """See `Store.checkpoint`."""
         row = await self._one("SELECT cursor FROM checkpoint WHERE system = ?", system)
@@ -91,10 +111,7 @@ class SQLMemory(SQLBase):
 
     async def next_record(self) -> int:
         """See `Store.next_record`."""
-        tables = " UNION ALL ".join(
-            f"SELECT max({column}) AS n FROM {table}"
-            for table, column in (("record", "id"), ("tombstone", "record"), ("audit", "record"))
-        )
+        tables = " UNION ALL ".join(f"SELECT max({column}) AS n FROM {table}" for table, column in _NUMBERED)
         row = await self._one(f"SELECT max(n) FROM ({tables}) m")
         journaled = [intent.record for batch in (await self.journal()).values() for intent in batch]
         return 1 + max((row and row[0]) or 0, *journaled, 0)
@@ -181,6 +198,12 @@ class SQLMemory(SQLBase):
 
     # --- writes ---
 
+    async def commit(self, commit: Commit) -> None:
+        """See `Store.commit`."""
+        await super().commit(commit)
+        if commit.apart:
+            self._any_apart = True
+
     async def record_run(self, run: RunRecord) -> None:
         """See `Store.record_run`."""
         newest = await self._one("SELECT max(started) FROM run WHERE id <> ?", run.id)
@@ -203,6 +226,9 @@ class SQLMemory(SQLBase):
             ]
         )
 
+
+_NUMBERED = (("record", "id"), ("tombstone", "record"), ("audit", "record"), ("former", "record"), ("former", "other"))
+"""Where a record's number may stand, although all else is forgotten."""
 
 _PENDING = "p.record, p.system, p.body, p.since, p.not_before, p.attempts, p.error, p.dead, p.held"
 _CONFLICT = "c.record, c.field, c.body, c.since"

@@ -107,6 +107,12 @@ BASE = Table(
     ("record", "field", "print"),
     place=("record", "field", "print"),
 )
+APART = Table(
+    "apart",
+    {"key": Type.TEXT, "system": Type.TEXT, "other_key": Type.TEXT, "other_system": Type.TEXT},
+    ("key", "system", "other_key", "other_system"),
+)
+FORMER = Table("former", {"record": Type.INTEGER, "other": Type.INTEGER, "until": Type.REAL}, ("record", "other"))
 ERASED = Table("erased", {"mark": Type.INTEGER}, ("mark",))
 
 SEALED = (JOURNAL, PENDING, CONFLICT, DEAD, AUDIT, BASE)
@@ -145,6 +151,8 @@ def tables(slots: dict[str, int]) -> tuple[Table, ...]:
         AUDIT,
         RUN,
         BASE,
+        APART,
+        FORMER,
         ERASED,
     )
 

@@ -361,7 +361,7 @@ class Intake:
         batch: Batch,
     ) -> None:
         reason, message = trouble
-        self.matching.refuse(system, key, reason, message, batch.commit)
+        self.matching.refuse(system, key, reason, message, batch.commit, matching)
         alone = reason == "Duplicate" and matching[0] in memories and len(memories[matching[0]].sides) == 1
         if alone:  # nothing is linked yet, so the next system must not be linked to either by chance
             self.matching.hold(system, key, keys, batch.commit)

@@ -45,14 +45,16 @@ class Matching:
 
     # --- dead letters ---
 
-    def refuse(self, system: str, key: str, reason: str, message: str, commit: Commit) -> None:
-        """A record cannot be taken in; it is told once."""
+    def refuse(
+        self, system: str, key: str, reason: str, message: str, commit: Commit, candidates: Sequence[int] = ()
+    ) -> None:
+        """A record cannot be taken in; it is told once. `candidates` are the records that it may be."""
         if self._letters.get((system, key)) != (reason, message):
             self._letters[system, key] = (reason, message)
             self._tally.dead += 1
             said = message if reason == "ContractBroken" else f"{reason}: {message}"
             self._tally.note(Note("DeadLetter", f"{system}/{key}", "", said, ""))
-        commit.dead.append(DeadLetter(system, key, reason, message, self._session.clock()))
+        commit.dead.append(DeadLetter(system, key, reason, message, self._session.clock(), tuple(candidates)))
 
     def hold(self, system: str, key: str, keys: Iterable[int], commit: Commit) -> None:
         """Keeps these match keys for a dead letter, in place of those that it held before."""

@@ -22,6 +22,7 @@ from collections.abc import Callable
 import pytest
 
 from fairlead.state.base import Store
+from fairlead.testing.store.identities import IdentityTests
 from fairlead.testing.store.layouts import LayoutTests
 from fairlead.testing.store.memory import MemoryTests
 from fairlead.testing.store.moving import MovingTests
@@ -31,7 +32,7 @@ from fairlead.testing.store.sample import KEY, LAYOUT, OTHER_KEY, prints, recoll
 __all__ = ["KEY", "LAYOUT", "OTHER_KEY", "StoreSuite", "prints", "recollection"]
 
 
-class StoreSuite(MemoryTests, PrivacyTests, MovingTests, LayoutTests):
+class StoreSuite(MemoryTests, PrivacyTests, MovingTests, LayoutTests, IdentityTests):
     """The tests."""
 
     @pytest.fixture

@@ -56,7 +56,7 @@ WITH_VALUES = Commit(
     journal={1: [Intent(1, "erp", update(name="in the journal"))]},
     pending=[Undelivered(1, "erp", update(name="undelivered"), 1.0, message="refused 'undelivered'")],
     frozen=[Conflict(1, "name", {"crm": "x", "erp": "y"}, 1.0)],
-    dead=[DeadLetter("crm", "a", "ContractBroken", "bad 'value'", 1.0)],
+    dead=[DeadLetter("crm", "a", "ContractBroken", "bad 'value'", 1.0, (3,))],
     audit=[AuditEntry(1.0, "r1", 1, "name", "Conflict", "onConflict: Manual", "", {"crm": "audited"})],
 )
 """One of everything that holds values."""
@@ -83,6 +83,8 @@ async def fill(store: Store) -> None:
             matches=[(-(2**63), 1), (5, 2), (5, reservation("crm", "x"))],
             tombstones=[("erp", "t", 9)],
             waiting=[("crm", "w")],
+            apart=[(("crm", "b"), ("erp", "1"))],
+            merged=[(8, 1, 1.5)],
             checkpoints={"crm": "c1"},
             meta={"met": "crm", STALE: None},
         )
