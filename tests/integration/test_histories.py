@@ -218,3 +218,13 @@ async def test_a_create_that_never_arrived_is_sent_once_a_scan_has_told(tmp_path
         acts = [RUN, ("add", "b", "t0", ("x",)), ("run", Doing(crash=moment))]
         replay = await played(tmp_path / str(moment), *acts, traits=traits)
         assert shown(replay, "m") == {"a": ["t0"], "b": ["t0"]}
+
+
+@pytest.mark.parametrize("order", ["abcd", "acbd", "dcba"])
+async def test_a_new_copy_is_filled_by_another_where_the_only_editor_says_nothing_in_any_order(
+    tmp_path: Path, order: str
+) -> None:
+    owned = {"systemOfRecord": "a", "priority": ["a", "b", "c", "d"], "fields": {"y": {"edits": "SystemOfRecordOnly"}}}
+    acts = [("add", "a", "t0", ("x",)), ("add", "b", "t0", ("x", "y"))]
+    replay = await played(tmp_path, *acts, systems=tuple(order), **owned)
+    assert shown(replay, "y") == {"a": [None], "b": ["y3-abc"], "c": ["y3-abc"], "d": ["y3-abc"]}

@@ -8,12 +8,13 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from fairlead.testing.memory_system import Fault, Traits
+from fairlead.testing.memory_system import Fault, MemorySystem, Traits
 from fairlead.worker.run import Kind
-from support.histories import FIELDS, Act, Doing, History, Setting, replayed
+from support.histories import FIELDS, Act, Doing, History, Setting, core, replayed
 from support.invariants import check
 
 NAMES = ("a", "b", "c", "d")
@@ -143,7 +144,7 @@ HISTORY = histories()
 COUNT = int(os.environ.get("FAIRLEAD_HISTORIES", "150"))
 
 
-@settings(
+SETTINGS = settings(
     max_examples=COUNT,
     deadline=None,
     derandomize=True,
@@ -151,6 +152,51 @@ COUNT = int(os.environ.get("FAIRLEAD_HISTORIES", "150"))
     phases=[Phase.explicit, Phase.generate, Phase.shrink],
     report_multiple_bugs=False,
 )
+
+
+@SETTINGS
 @given(HISTORY)
 def test_histories(history: History) -> None:
     replayed(history, SCRATCH / f"fairlead-{os.getpid()}.db", check)
+
+
+@st.composite
+def calm_histories(draw: Any) -> tuple[History, Setting]:
+    """A history without faults or deaths, in which nobody acts while the worker runs; and its setting in another order.
+
+    What is compared needs nothing that depends on when something was met: every system has a feed.
+    """
+    setting = draw(settings_of_all_kinds())
+    names = [system["name"] for system in setting.systems]
+    setting = msgspec.structs.replace(
+        setting, spec={**setting.spec, "priority": names, "systemOfRecord": names[0], "firstSync": "SystemOfRecordWins"}
+    )
+    traits = {name: msgspec.structs.replace(kind, unique=()) for name, kind in setting.traits.items()}
+    other = {
+        name: msgspec.structs.replace(kind, page=draw(st.sampled_from([1, 2, 1000])), backwards=draw(st.booleans()))
+        for name, kind in traits.items()
+    }
+    systems = tuple(draw(st.permutations(setting.systems)))
+    acts = ACTS[len(names)]
+    played: list[Act] = [draw(acts.add) for _ in range(draw(st.integers(1, 4)))]
+    run = st.tuples(st.just("run"), st.builds(Doing, KIND))
+    played += [draw(acts.user) if draw(st.integers(0, 2)) else draw(run) for _ in range(draw(st.integers(0, 12)))]
+    first = msgspec.structs.replace(setting, traits=traits)
+    return History(first, tuple(played)), msgspec.structs.replace(first, systems=systems, traits=other)
+
+
+@settings(SETTINGS, max_examples=max(COUNT // 10, 50))
+@given(calm_histories())
+def test_the_order_of_systems_records_and_pages_decides_nothing(drawn: tuple[History, Setting]) -> None:
+    history, setting = drawn
+    found = []
+    for one in (history, History(setting, history.acts)):
+        replay = replayed(one, SCRATCH / f"fairlead-{os.getpid()}.db", lambda replay: replay.rest())
+        found.append({name: things(system) for name, system in replay.systems.items()})
+    assert found[0] == found[1]
+
+
+def things(system: MemorySystem) -> list[tuple[Any, ...]]:
+    """What a system has, whatever its keys are. No value is an empty one, and spelling is a lossy system's."""
+    rows = [sorted((name, core(value)) for name, value in row.items() if value) for row in system.records.values()]
+    return sorted(tuple(row) for row in rows)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from fairlead.model.syncpolicy import Edits, FirstSync, WhenEmpty
+from fairlead.connectors.base import Operation
+from fairlead.model.syncpolicy import ConflictRule, Edits, FirstSync, WhenEmpty
 from fairlead.state.base import Recollection
 from fairlead.worker.reading import StoredPage
 from support.histories import OUT, InlineStore, Replay, audited, core
@@ -30,6 +31,8 @@ async def check(replay: Replay) -> None:
     entries = await audited(store)
     every_system_agrees(replay, [m for m in memories if not _returned(replay, m, entries)])
     every_record_is_everywhere(replay, memories)
+    the_only_editor_takes_nobodys_value(replay)
+    conflicts_are_won_as_their_rule_says(replay, entries)
     await no_value_is_lost_silently(replay)
     assert replay.echoes == [], "what we wrote came back as a change"
 
@@ -114,6 +117,31 @@ def every_record_is_everywhere(replay: Replay, memories: list[Recollection]) -> 
         for name, rule in replay.rules.systems.items():
             if rule.creates and name not in memory.sides and name not in memory.away and name not in memory.pending:
                 raise AssertionError(f"record {memory.record} of {memory.sides.keys()} never came to {name}")
+
+
+def the_only_editor_takes_nobodys_value(replay: Replay) -> None:
+    """Where only the system of record may edit a field, it is never given what another system says."""
+    for name, write in replay.writes():
+        if write.operation is not Operation.UPDATE or not replay.rules.systems[name].reads:
+            continue
+        for field, value in write.values.items():
+            rule = replay.rules.fields[field]
+            owned = rule.edits is Edits.SYSTEM_OF_RECORD_ONLY and rule.system_of_record == name
+            assert not owned or (name, core(value)) in replay.typed, f"{name} owns {field}, and was given {value}"
+
+
+def conflicts_are_won_as_their_rule_says(replay: Replay, entries: list[dict[str, Any]]) -> None:
+    """The system of record wins if it takes part, else the first by priority; `Manual` is won by nobody."""
+    for entry in entries:
+        if entry["kind"] != "Conflict" or not entry["rule"].startswith("onConflict: "):
+            continue
+        rule = replay.rules.fields[entry["field"]]
+        ranked = [s for s in rule.priority if s in entry["values"]]
+        owner = [s for s in ranked if s == rule.system_of_record]
+        expected = {ConflictRule.SYSTEM_OF_RECORD_WINS: [*owner, *ranked], ConflictRule.PRIORITY: ranked}
+        if rule.on_conflict in expected:
+            assert entry["winner"] == expected[rule.on_conflict][0], (entry, "is not won as its rule says")
+        assert rule.on_conflict is not ConflictRule.MANUAL, (entry, "a person was to decide")
 
 
 async def no_value_is_lost_silently(replay: Replay) -> None:

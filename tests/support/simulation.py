@@ -155,7 +155,7 @@ class World:
         copy.values[name] = value
         copy.modified = self._tick()
         self.edited.add(name)
-        if value not in self._coming(system, name):
+        if value not in self._coming(system, name) and not self._as_seen(system, name):
             self.silenced.discard(value)
         if value:
             self.entered.add(value)
@@ -169,6 +169,11 @@ class World:
         """What is on its way there: a user who enters just that cannot be told from its arrival."""
         write = self.pending.get(system)
         return [write.values[name]] if write is not None and name in write.values else []
+
+    def _as_seen(self, system: str, name: str) -> bool:
+        """Whether a field is back at what was last seen there: what went and came between two readings is no change."""
+        side, slot = self.sides.get(system), self.rules.fields[name].field.slot
+        return side is not None and field(side.prints, slot) == field(self.observe(system).prints, slot)
 
     def delete(self, system: str) -> None:
         """A user deletes the record in one system."""

@@ -400,7 +400,7 @@ class Decider:
             verdict = verdicts.get(name)
             source = verdict.winner if verdict is not None else None
             if source is None and name not in write.values:
-                source = self._judges[name].agreed(self._views(case, name), self._undelivered(case, name))
+                source = self._judges[name].copied(self._views(case, name), self._undelivered(case, name))
             if source is not None:
                 sources[name] = source
         return sources

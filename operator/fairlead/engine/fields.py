@@ -136,6 +136,14 @@ class FieldJudge:
             readers = [view for view in readers if self._owns(view)] or readers
         return min(readers, key=lambda view: (self._is_empty(view), *self._owner_order(view)), default=None)
 
+    def copied(self, views: Sequence[View], undelivered: Mapping[str, View]) -> View | None:
+        """What a new copy gets: what the record says, and where its only editor says nothing, what another one does."""
+        found = self.agreed(views, undelivered)
+        if undelivered or found is None or not self._is_empty(found):
+            return found
+        readers = [view for view in views if view.reads]
+        return min(readers, key=lambda view: (self._is_empty(view), *self._owner_order(view)), default=found)
+
     # --- one rule each ---
 
     def _keeps(self, view: View, views: Sequence[View]) -> bool:
