@@ -16,7 +16,7 @@ from fairlead.kube.kinds import (
     SECRET,
     SYNC_POLICY,
 )
-from fairlead.worker.main import read_config
+from fairlead.worker.config import read_config
 from support.api import Api, Manifest, condition, eventually, once, verdict
 from support.cluster import Cluster
 from support.declared import database_connection, login, policy, with_token

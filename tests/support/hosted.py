@@ -29,13 +29,13 @@ class Hosted:
             f"default/{name}": connection_of(name, f"sqlite:///{folder}/{name}.db") for name in ("crm", "erp")
         } | {"default/state": connection_of("state", url, auth={"basic": BASIC})}
         self.values = {"login": {"user": str(server["user"])}}
+        self.secrets = MappingSecrets(self.values)
         self.state = folder / "state"
         self.hosts: list[Host] = []
 
     def loop(self, annotations: dict[str, str] | None = None, **spec: Any) -> PolicyLoop:
         """The policy, as another process would run it."""
-        secrets = MappingSecrets(self.values)
-        self.hosts.append(Host(self.connections, {}, lambda _: secrets, self.state))
+        self.hosts.append(Host(self.connections, {}, lambda _: self.secrets, self.state))
         spec = {"state": ON_POSTGRES, **spec}
         policy = policy_of([{"name": "crm"}, {"name": "erp"}], **msgspec.to_builtins(spec))
         metadata = msgspec.structs.replace(policy.metadata, annotations=annotations or {})

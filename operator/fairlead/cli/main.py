@@ -25,8 +25,13 @@ LogOption = Annotated[
     Log, typer.Option("--log", help="What is told while it runs: text for people, json for machines.")
 ]
 
-StateOption = Annotated[Path, typer.Option("--state", help="The folder of the state files.")]
-PolicyOption = Annotated[str, typer.Option("--policy", help="The policy's name, or namespace/name.")]
+OwnPaths = Annotated[
+    list[Path] | None, typer.Argument(help="YAML files, or folders of them; in a worker's pod none.", exists=True)
+]
+StateOption = Annotated[Path, typer.Option("--state", envvar="FAIRLEAD_STATE", help="The folder of the state files.")]
+PolicyOption = Annotated[
+    str, typer.Option("--policy", help="The policy's name, or namespace/name; not needed where there is only one.")
+]
 
 
 @app.command()
@@ -61,33 +66,36 @@ def validate(paths: Paths, output: OutputOption = Output.TABLE) -> None:
 
 
 @state_app.command("export")
-def export_state(paths: Paths, *, policy: PolicyOption, state: StateOption = Path(".fairlead")) -> None:
+def export_state(paths: OwnPaths = None, *, policy: PolicyOption = "", state: StateOption = Path(".fairlead")) -> None:
     """Write a policy's state to standard output, as JSON Lines. It is as secret as the state itself."""
     from fairlead.cli import state as commands  # noqa: PLC0415
+    from fairlead.cli.place import Target  # noqa: PLC0415
 
-    raise typer.Exit(commands.export_state(commands.Target(paths, policy, state), sys.stdout.buffer))
+    raise typer.Exit(commands.export_state(Target(paths or [], policy, state), sys.stdout.buffer))
 
 
 @state_app.command("import")
-def import_state(paths: Paths, *, policy: PolicyOption, state: StateOption = Path(".fairlead")) -> None:
+def import_state(paths: OwnPaths = None, *, policy: PolicyOption = "", state: StateOption = Path(".fairlead")) -> None:
     """Read a policy's state from standard input into the store that it declares, which must be empty."""
     from fairlead.cli import state as commands  # noqa: PLC0415
+    from fairlead.cli.place import Target  # noqa: PLC0415
 
-    raise typer.Exit(commands.import_state(commands.Target(paths, policy, state), sys.stdin.buffer))
+    raise typer.Exit(commands.import_state(Target(paths or [], policy, state), sys.stdin.buffer))
 
 
 @app.command()
 def forget(
-    paths: Paths,
+    paths: OwnPaths = None,
     *,
-    policy: PolicyOption,
+    policy: PolicyOption = "",
     record: Annotated[str, typer.Option("--record", help="SYSTEM/KEY: a native key of the person in one system.")],
     state: StateOption = Path(".fairlead"),
 ) -> None:
     """Erase a person from a policy's state, in every system; stop its worker first."""
     from fairlead.cli import state as commands  # noqa: PLC0415
+    from fairlead.cli.place import Target  # noqa: PLC0415
 
-    raise typer.Exit(commands.forget(commands.Target(paths, policy, state), record))
+    raise typer.Exit(commands.forget(Target(paths or [], policy, state), record))
 
 
 @app.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True}, add_help_option=False)

@@ -25,14 +25,13 @@ from fairlead.model.bundle import Bundle
 from fairlead.model.common import counted
 from fairlead.model.health import Conclusion, PolicyReason, conclude
 from fairlead.model.syncpolicy import Mode, SyncPolicy
+from fairlead.worker.exit import NEEDS_A_PERSON, OK, STATE_UNUSABLE
 from fairlead.worker.hosting import Host
 from fairlead.worker.loop import PolicyLoop, work_all
 from fairlead.worker.metrics import Metrics
 from fairlead.worker.report import duration
 from fairlead.worker.run import RunReport
 from fairlead.worker.server import application, server
-
-OK, NEEDS_A_PERSON, STATE_UNUSABLE = 0, 1, 3
 
 _STOPPED = 128
 """Plus the number of the signal: a run that was to be whole was not, or was ended at once."""

@@ -14,6 +14,7 @@ import msgspec
 
 from fairlead.engine.case import Side, Write
 from fairlead.model.record import Value
+from fairlead.state.requests import Answer, Request
 
 
 class StateError(Exception):
@@ -50,6 +51,12 @@ class StateKeyWrong(StateError):
     """Values are sealed with a key that was not given, or the given one is none."""
 
     reason = "StateKeyWrong"
+
+
+class StateMissing(StateError):
+    """There is no such state."""
+
+    reason = "StateMissing"
 
 
 class SystemLayout(msgspec.Struct, frozen=True):
@@ -214,6 +221,7 @@ class Commit(msgspec.Struct):
         waiting, arrived: keys to be read again by id, and those that were.
         checkpoints: system → cursor; None forgets it.
         audit: entries to append.
+        answers: of requests, which end with it.
         meta: small facts by name; None removes one.
     """
 
@@ -239,6 +247,7 @@ class Commit(msgspec.Struct):
     arrived: list[tuple[str, str]] = []
     checkpoints: dict[str, str | None] = {}
     audit: list[AuditEntry] = []
+    answers: list[Answer] = []
     meta: dict[str, str | None] = {}
 
 
@@ -271,6 +280,23 @@ class Store(Protocol):
 
         Raises:
             StateError: one of its subclasses.
+        """
+        ...
+
+    async def join(self, keys: Sequence[bytes]) -> Layout:
+        """Opens a store as it is, beside the worker that may hold it: to be read, and to `ask` that worker something.
+
+        Everything that would change it in another way is an error.
+
+        Args:
+            keys: as for `unlock`.
+
+        Returns:
+            The layout that the worker opened it for.
+
+        Raises:
+            StateMissing: no worker made it yet.
+            StateError: another of its subclasses.
         """
         ...
 
@@ -413,6 +439,22 @@ class Store(Protocol):
 
     async def record_run(self, run: RunRecord) -> None:
         """Adds a run to the history, and drops the oldest beyond a hundred."""
+        ...
+
+    async def ask(self, request: Request) -> None:
+        """Leaves a request for the worker."""
+        ...
+
+    async def asked(self) -> bool:
+        """Whether there are open requests; quick."""
+        ...
+
+    async def requests(self, limit: int = 10) -> list[Request]:
+        """Open requests, oldest first."""
+        ...
+
+    async def answer(self, request: str) -> Answer | None:
+        """What came of a request; None while it is open. Answers are kept for a day."""
         ...
 
     async def commit(self, commit: Commit) -> None:

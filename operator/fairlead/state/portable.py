@@ -19,6 +19,7 @@ from fairlead.state.base import Layout, Recollection, StateError, StateNewer
 from fairlead.state.rows import Rows
 from fairlead.state.seal import MARK
 from fairlead.state.tables import (
+    ANSWER,
     APART,
     AUDIT,
     BASE,
@@ -31,6 +32,7 @@ from fairlead.state.tables import (
     MATCH,
     META,
     PENDING,
+    REQUEST,
     RUN,
     TOMBSTONE,
     VERSION,
@@ -58,6 +60,8 @@ PORTABLE = (
     APART,
     FORMER,
     ERASED,
+    REQUEST,
+    ANSWER,
     META,
 )
 """Tables that a file holds row by row; records have a form of their own."""

@@ -16,6 +16,7 @@ from fairlead.state.postgres_schema import (
     FENCE,
     TYPES,
     AsyncConnection,
+    attach,
     confirm,
     copy,
     prepare,
@@ -89,6 +90,13 @@ class PostgresStore(SQLStore):
         else:
             self._epoch = await take_over(connection, self._schema, self._name)
 
+    async def _attach(self) -> None:
+        await finished(self._guarded(self._begin_beside()))
+
+    async def _begin_beside(self) -> None:
+        self._connection = await self._connected()
+        await attach(self._connection, self._schema, self._name)
+
     async def _connected(self) -> AsyncConnection:
         connection = await self._connect()
         try:
@@ -149,7 +157,8 @@ class PostgresStore(SQLStore):
             raise StateError(f"state {self._name} broke the connection; nothing was lost, and the next run goes on")
         connection = await self._guarded(self._connected())
         try:
-            await self._guarded(return_to(connection, self._schema, self._name, self._epoch))
+            if not self._joined:
+                await self._guarded(return_to(connection, self._schema, self._name, self._epoch))
         except BaseException:
             await connection.close()
             raise
@@ -183,7 +192,7 @@ class PostgresStore(SQLStore):
     async def _begun(self, connection: AsyncConnection) -> None:
         async with connection.pipeline():
             await connection.execute("BEGIN ISOLATION LEVEL READ COMMITTED")
-            fence = None if self._scratch else await connection.execute(FENCE)
+            fence = None if self._scratch or self._joined else await connection.execute(FENCE)
         if fence is not None:
             confirm(await fence.fetchone(), self._epoch, self._name)
 

@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 import msgspec
 import psycopg
 
-from fairlead.state.base import StateLocked, StateNewer
+from fairlead.state.base import StateLocked, StateMissing, StateNewer
 from fairlead.state.postgres_text import register
 from fairlead.state.tables import AUDIT, META, VERSION, Table, Type, declarations, tables
 
@@ -102,6 +102,18 @@ async def take_over(connection: AsyncConnection, schema: str, name: str) -> str:
         )
     assert epoch is not None
     return str(epoch[0])
+
+
+async def attach(connection: AsyncConnection, schema: str, name: str) -> None:
+    """Sees that there is something to be read beside the writer.
+
+    Raises:
+        StateMissing: there is not.
+        StateNewer: its tables are of a newer version.
+    """
+    if not await _exists(connection, schema):
+        raise StateMissing(f"there is no state {name}")
+    await _check_version(connection, schema, name)
 
 
 async def return_to(connection: AsyncConnection, schema: str, name: str, epoch: str) -> None:

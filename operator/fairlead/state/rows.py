@@ -22,8 +22,10 @@ from fairlead.state.base import (
     Undelivered,
 )
 from fairlead.state.layout import Folding
+from fairlead.state.requests import Answer, Request, answer_body, answer_of, kind_of, request_body, request_of
 from fairlead.state.seal import Seal
 from fairlead.state.tables import (
+    ANSWER,
     APART,
     AUDIT,
     BASE,
@@ -35,6 +37,7 @@ from fairlead.state.tables import (
     MATCH,
     META,
     PENDING,
+    REQUEST,
     TOMBSTONE,
     WAITING,
     Drop,
@@ -113,6 +116,16 @@ class Rows:
         value = codec.load(self._opened(BASE, (record, field, fingerprint), body))
         return record, field, bytes.fromhex(fingerprint), value
 
+    def request(self, row: Row) -> Request:
+        """A row of `request`, without its kind."""
+        request, at, body = row
+        return request_of(request, at, self._opened(REQUEST, (request,), body))
+
+    def answer(self, row: Row) -> Answer:
+        """A row of `answer`."""
+        request, at, body = row
+        return answer_of((request, at), self._opened(ANSWER, (request,), body))
+
     def _opened(self, table: Table, place: Row, body: bytes) -> bytes:
         return self.seal.open(body, place_of(table, place))
 
@@ -131,10 +144,17 @@ class Rows:
             *_identities(commit),
             *self._writes(commit),
             *self._trouble(commit),
+            Drop(REQUEST, REQUEST.key, [(answer.request,) for answer in commit.answers]),
+            Put(ANSWER, tuple(ANSWER.columns), [(a.request, a.at, answer_body(a)) for a in commit.answers]),
             *_facts(CHECKPOINT, commit.checkpoints),
             *_facts(META, commit.meta),
         ]
         return [self._closed(step) for step in steps if isinstance(step, Query) or step.rows]
+
+    def asking(self, request: Request) -> Step:
+        """The step that leaves a request."""
+        row = (request.id, request.at, kind_of(request), request_body(request))
+        return self._closed(Put(REQUEST, tuple(REQUEST.columns), [row]))
 
     def _closed(self, step: Step) -> Step:
         """The step with its bodies sealed."""

@@ -119,6 +119,24 @@ class Seal:
             ) from None
 
 
+def seal_as_used(keys: Sequence[bytes], store: bytes, used: Sequence[str]) -> Seal:
+    """The seal of a store beside its worker, which may know less keys by now: what it does not use seals nothing.
+
+    Args:
+        keys: as for `Seal`.
+        store: the same.
+        used: the ids of the keys that the worker uses.
+
+    Raises:
+        StateKeyWrong: one of them is not among `keys`.
+    """
+    known = [(key, Seal([key], store)) for key in keys]
+    seal = Seal([key for key, its in known if its.id in used], store)
+    if strange := [name for name in used if not seal.knows(name)]:
+        raise wrong_key(strange[0])
+    return seal
+
+
 def wrong_key(name: str) -> StateKeyWrong:
     """Values are sealed with a key that was not given."""
     return StateKeyWrong(

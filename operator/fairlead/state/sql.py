@@ -8,17 +8,15 @@ from hashlib import blake2b
 
 from fairlead.state import portable
 from fairlead.state.base import STALE, Commit, Place, Recollection, StateError, reservation
+from fairlead.state.requests import mentions
 from fairlead.state.rows import place_of
 from fairlead.state.seal import MARK, OPEN, Seal, wrong_key
-from fairlead.state.sql_base import PAGE
+from fairlead.state.sql_base import PAGE, SEALED_WITH
 from fairlead.state.sql_memory import SQLMemory
 from fairlead.state.tables import ERASED, META, SEALED, Put, Query, Row, Step, Table
 
 _BATCH = 1000
 """Lines of a file that are stored in one step."""
-
-_SEALED_WITH = "sealed"
-"""Fact: the ids of the keys that bodies may be sealed with."""
 
 _NO_VALUES = b"{}"
 
@@ -36,7 +34,7 @@ class SQLStore(SQLMemory):
     async def unlock(self, keys: Sequence[bytes]) -> None:
         """See `Store.unlock`."""
         seal = Seal(keys, self._key)
-        used = (await self.meta(_SEALED_WITH) or OPEN).split()
+        used = (await self.meta(SEALED_WITH) or OPEN).split()
         if not keys and used != [OPEN] and not await self._holds_sealed():
             used = []
         if strange := [name for name in used if not seal.knows(name)]:
@@ -45,10 +43,10 @@ class SQLStore(SQLMemory):
         if used == [seal.id]:
             return
         # A crash below leaves bodies of either kind: both stay named until all are sealed with the newest key.
-        await self.commit(Commit(meta={_SEALED_WITH: " ".join(sorted({*used, seal.id}))}))
+        await self.commit(Commit(meta={SEALED_WITH: " ".join(sorted({*used, seal.id}))}))
         for table in SEALED:
             await self._seal_anew(table)
-        await self.commit(Commit(meta={_SEALED_WITH: seal.id}))
+        await self.commit(Commit(meta={SEALED_WITH: seal.id}))
 
     async def _holds_sealed(self) -> bool:
         found = [f"SELECT 1 FROM {table.name} WHERE substr(body, 1, 1) = ? LIMIT 1" for table in SEALED]
@@ -91,10 +89,13 @@ class SQLStore(SQLMemory):
         commit.forget += [reservation(*each) for each in keys]
         commit.revived = commit.alive = commit.arrived = list(keys)
         marks: list[Row] = [(self._mark(*each),) for each in keys]
+        requests = [asked.id for asked in await self.requests(_BATCH) if mentions(asked, record, keys)]
         self._record_count = None
         async with self._transaction():
             await self._apply([*self._rows.steps(commit, 0.0), Put(ERASED, ("mark",), marks, ())])
             await self._apply([query for each in keys for query in _nothing_apart(each)])
+            await self._apply([Query("DELETE FROM request WHERE id = ?", (each,)) for each in requests])
+            await self._apply([Query("DELETE FROM answer")])
             if record is not None:
                 await self._erase_audit(record)
                 await self._erase_intents(record)

@@ -17,16 +17,19 @@ from typing import ClassVar, TypeVar
 
 import msgspec
 
-from fairlead.state.base import STALE, Commit, Layout
+from fairlead.state.base import STALE, Commit, Layout, StateError, StateMissing
 from fairlead.state.layout import converted
 from fairlead.state.rows import Rows
-from fairlead.state.seal import Seal
+from fairlead.state.seal import OPEN, Seal, seal_as_used
 from fairlead.state.tables import Query, Row, Step, Table, Type, side_columns
 
 T = TypeVar("T")
 
 PAGE = 2000
 """Records in one page of a walk over the store."""
+
+SEALED_WITH = "sealed"
+"""Fact: the ids of the keys that bodies may be sealed with."""
 
 _DROPPED_WITH_SYSTEM = ("checkpoint", "tombstone", "pending", "dead", "waiting", "apart")
 
@@ -49,6 +52,8 @@ class SQLBase(ABC):
         self._rows = Rows(Layout((), {}), {}, Seal((), b""))
         self._record_count: int | None = None
         """How many records there are; None when that must be counted, which takes long."""
+        self._joined = False
+        """Whether it was opened beside the worker that holds it."""
 
     @property
     def key(self) -> bytes:
@@ -60,6 +65,14 @@ class SQLBase(ABC):
     @abstractmethod
     async def _acquire(self) -> None:
         """Connects, keeps others out, and makes the tables where there are none."""
+
+    @abstractmethod
+    async def _attach(self) -> None:
+        """Connects beside whoever holds it, and makes nothing.
+
+        Raises:
+            StateMissing: there is nothing.
+        """
 
     @abstractmethod
     async def _release(self) -> None:
@@ -88,6 +101,26 @@ class SQLBase(ABC):
         except BaseException:
             await self._release()
             raise
+
+    async def join(self, keys: Sequence[bytes]) -> Layout:
+        """See `Store.join`."""
+        self._joined = True
+        try:
+            await self._attach()
+            self._rows = await self._as_it_is(keys)
+        except BaseException:
+            await self._release()
+            raise
+        return self._rows.layout
+
+    async def _as_it_is(self, keys: Sequence[bytes]) -> Rows:
+        facts: dict[str, str] = dict(await self._all("SELECT name, value FROM meta"))
+        if "layout" not in facts:
+            raise StateMissing("no worker has used this state yet")
+        self._key = bytes.fromhex(facts["key"])
+        seal = seal_as_used(keys, self._key, facts.get(SEALED_WITH, OPEN).split())
+        layout = msgspec.json.decode(facts["layout"], type=Layout)
+        return Rows(layout, msgspec.json.decode(facts["slots"], type=dict[str, int]), seal)
 
     async def close(self) -> None:
         """See `Store.close`."""
@@ -167,6 +200,8 @@ class SQLBase(ABC):
 
     async def commit(self, commit: Commit) -> None:
         """See `Store.commit`."""
+        if self._joined:
+            raise StateError("this state was opened beside its worker: only the worker changes it")
         if commit.records or commit.forget:
             self._record_count = None
         await self._apply(self._rows.steps(commit, time.time()))

@@ -18,6 +18,7 @@ from fairlead.state.base import (
     RunRecord,
     Undelivered,
 )
+from fairlead.state.requests import Answer, Request
 from fairlead.state.rows import run_of, run_row
 from fairlead.state.sql_base import PAGE, SQLBase
 from fairlead.state.tables import RUN, Query, Row, whole
@@ -27,6 +28,7 @@ _MANY = 10_000
 _RUNS = 100
 _TICK = 0.001
 _TOMBSTONE_SECONDS = 90 * 86400.0
+_ANSWER_SECONDS = 86400.0
 
 
 class SQLMemory(SQLBase):
@@ -196,6 +198,26 @@ class SQLMemory(SQLBase):
         """See `Store.history`."""
         return [run_of(row[0]) for row in await self._all("SELECT body FROM run ORDER BY started DESC LIMIT ?", limit)]
 
+    # --- requests ---
+
+    async def ask(self, request: Request) -> None:
+        """See `Store.ask`."""
+        await self._apply([self._rows.asking(request)])
+
+    async def asked(self) -> bool:
+        """See `Store.asked`."""
+        return await self._one("SELECT 1 FROM request LIMIT 1") is not None
+
+    async def requests(self, limit: int = 10) -> list[Request]:
+        """See `Store.requests`."""
+        rows = await self._all(f"SELECT id, at, body FROM request ORDER BY id LIMIT {limit}")
+        return list(map(self._rows.request, rows))
+
+    async def answer(self, request: str) -> Answer | None:
+        """See `Store.answer`."""
+        row = await self._one("SELECT id, at, body FROM answer WHERE id = ?", request)
+        return self._rows.answer(row) if row else None
+
     # --- writes ---
 
     async def commit(self, commit: Commit) -> None:
@@ -214,6 +236,7 @@ class SQLMemory(SQLBase):
                 whole(RUN, [run_row(run, max(run.started, after))]),
                 Query(f"DELETE FROM run WHERE id NOT IN ({kept})"),
                 Query("DELETE FROM tombstone WHERE at < ?", (time.time() - _TOMBSTONE_SECONDS,)),
+                Query("DELETE FROM answer WHERE at < ?", (time.time() - _ANSWER_SECONDS,)),
             ]
         )
 

@@ -15,7 +15,7 @@ import orjson
 from fairlead.state.base import RunRecord, StateError
 from fairlead.state.sql import SQLStore
 from fairlead.state.sql_base import finished
-from fairlead.state.sqlite_file import TYPES, connected, copied, locked, state_error
+from fairlead.state.sqlite_file import TYPES, attached, connected, copied, locked, state_error
 from fairlead.state.tables import Drop, Put, Query, Row, Step, on_conflict
 
 P = ParamSpec("P")
@@ -70,6 +70,9 @@ class SQLiteStore(SQLStore):
         else:
             self._lock = locked(self._path)
             self._database = connected(self._path)
+
+    async def _attach(self) -> None:
+        self._database = await self._run(attached, self._path)
 
     async def _release(self) -> None:
         await self._run(self._disconnect)

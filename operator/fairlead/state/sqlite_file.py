@@ -9,7 +9,7 @@ import sqlite3
 from pathlib import Path
 from typing import IO
 
-from fairlead.state.base import StateCorrupted, StateError, StateFull, StateLocked, StateNewer
+from fairlead.state.base import StateCorrupted, StateError, StateFull, StateLocked, StateMissing, StateNewer
 from fairlead.state.tables import VERSION, Table, Type, declarations, tables
 
 TYPES = {
@@ -61,6 +61,23 @@ def connected(path: Path) -> sqlite3.Connection:
     return database
 
 
+def attached(path: Path) -> sqlite3.Connection:
+    """The file as it is, beside the worker that may hold its lock.
+
+    Raises:
+        StateMissing: there is none.
+    """
+    if not path.exists():
+        raise StateMissing(f"there is no state {path}")
+    database = sqlite3.connect(
+        f"{path.absolute().as_uri()}?mode=rw", uri=True, isolation_level=None, check_same_thread=False, timeout=10
+    )
+    _set_up(database)
+    if _version(database, path) == 0:
+        raise StateMissing(f"there is no state {path}")
+    return database
+
+
 def copied(path: Path) -> sqlite3.Connection:
     """A private copy, on disk but without a name (SQLite's temporary database)."""
     copy = _prepared(sqlite3.connect("", isolation_level=None, check_same_thread=False), path)
@@ -74,15 +91,23 @@ def copied(path: Path) -> sqlite3.Connection:
 
 
 def _prepared(database: sqlite3.Connection, path: Path) -> sqlite3.Connection:
-    for pragma in _PRAGMAS:
-        database.execute(f"PRAGMA {pragma}").fetchall()
-    version = database.execute("PRAGMA user_version").fetchone()[0]
-    if version > VERSION:
-        raise StateNewer(f"state {path} was written by a newer version of Fairlead: run that version, or newer")
-    if version == 0:
+    _set_up(database)
+    if _version(database, path) == 0:
         made = "; ".join(text for table in tables({}) for text in declarations(table, TYPES, _options(table)))
         database.executescript(f"BEGIN; {made}; PRAGMA user_version = {VERSION}; COMMIT;")
     return database
+
+
+def _set_up(database: sqlite3.Connection) -> None:
+    for pragma in _PRAGMAS:
+        database.execute(f"PRAGMA {pragma}").fetchall()
+
+
+def _version(database: sqlite3.Connection, path: Path) -> int:
+    version = int(database.execute("PRAGMA user_version").fetchone()[0])
+    if version > VERSION:
+        raise StateNewer(f"state {path} was written by a newer version of Fairlead: run that version, or newer")
+    return version
 
 
 def _options(table: Table) -> str:

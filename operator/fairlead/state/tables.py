@@ -114,8 +114,12 @@ APART = Table(
 )
 FORMER = Table("former", {"record": Type.INTEGER, "other": Type.INTEGER, "until": Type.REAL}, ("record", "other"))
 ERASED = Table("erased", {"mark": Type.INTEGER}, ("mark",))
+REQUEST = Table(
+    "request", {"id": Type.TEXT, "at": Type.REAL, "kind": Type.TEXT, "body": Type.BYTES}, ("id",), place=("id",)
+)
+ANSWER = Table("answer", {"id": Type.TEXT, "at": Type.REAL, "body": Type.BYTES}, ("id",), place=("id",))
 
-SEALED = (JOURNAL, PENDING, CONFLICT, DEAD, AUDIT, BASE)
+SEALED = (JOURNAL, PENDING, CONFLICT, DEAD, AUDIT, BASE, REQUEST, ANSWER)
 """Tables whose bodies hold values."""
 
 
@@ -154,6 +158,8 @@ def tables(slots: dict[str, int]) -> tuple[Table, ...]:
         APART,
         FORMER,
         ERASED,
+        REQUEST,
+        ANSWER,
     )
 
 

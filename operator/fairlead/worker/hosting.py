@@ -73,6 +73,15 @@ class Host:
             await store.close()
             raise
 
+    async def asked(self, policy: SyncPolicy) -> bool:
+        """Whether a person asks something of the policy, as far as its open state tells."""
+        if policy.id not in self._open:
+            return False
+        try:
+            return await self._open[policy.id][0].asked()
+        except StateError:
+            return False  # the next run says what is wrong with it
+
     async def _start(self, policy: SyncPolicy, store: Store, plan: Plan | None) -> tuple[Store, Session]:
         rules = compile_rules(policy.spec)
         try:

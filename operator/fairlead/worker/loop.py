@@ -23,6 +23,9 @@ RESYNCED = "resynced"
 RESYNC_HANDLED = "resync-handled"
 """Fact in the store: the last request for a resync that was answered, so that one made while no worker ran is too."""
 
+ASKED_INTERVAL = 1.0
+"""Seconds between looks for what a person asks of the worker."""
+
 Listener = Callable[["PolicyLoop", "RunReport | None"], Awaitable[None]]
 
 
@@ -69,10 +72,15 @@ class PolicyLoop:
                 await self.run_once(stop=stop)
 
     async def _pause(self, stop: asyncio.Event) -> None:
+        """Waits for the next run, which begins early when a person asks for something."""
         timeout = 0.0 if self._requested else self._schedule.wait(self._host.clock(), self._last_start)
         woken = [asyncio.ensure_future(self._wake.wait()), asyncio.ensure_future(stop.wait())]
         try:
-            await asyncio.wait(woken, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+            while timeout > 0 and not await self._host.asked(self.policy):
+                done, _ = await asyncio.wait(
+                    woken, timeout=min(timeout, ASKED_INTERVAL), return_when=asyncio.FIRST_COMPLETED
+                )
+                timeout = 0.0 if done else timeout - ASKED_INTERVAL
         finally:
             for task in woken:
                 task.cancel()

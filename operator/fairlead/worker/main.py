@@ -13,15 +13,13 @@ from pathlib import Path
 
 import msgspec
 import structlog
-import yaml
 
 from fairlead.kube.failure import ApiFailure
 from fairlead.kube.status import StatusWriter
-from fairlead.model.connection import Connection
-from fairlead.model.connector import Connector
 from fairlead.model.health import Measured, WorkerError
-from fairlead.model.syncpolicy import SyncPolicy
 from fairlead.transport.secrets import DirectorySecrets
+from fairlead.worker.config import read_config
+from fairlead.worker.exit import OK, STATE_UNUSABLE
 from fairlead.worker.hosting import Host
 from fairlead.worker.loop import PolicyLoop
 from fairlead.worker.metrics import Metrics
@@ -36,8 +34,6 @@ LEVER_INTERVAL = 5.0
 STATUS_INTERVAL = 10.0
 """Counters are written at most this often; what changes the picture is written at once."""
 
-STATE_UNUSABLE = 3
-
 
 class WorkerOptions(msgspec.Struct, frozen=True):
     """What the command line said."""
@@ -46,35 +42,6 @@ class WorkerOptions(msgspec.Struct, frozen=True):
     secrets: Path
     state: Path
     port: int
-
-
-class WorkerConfig(msgspec.Struct, frozen=True):
-    """What the operator rendered."""
-
-    policy: SyncPolicy
-    connections: dict[str, Connection]
-    connectors: dict[str, Connector]
-
-
-def read_config(folder: Path) -> WorkerConfig:
-    """The resources in a config folder.
-
-    Raises:
-        FileNotFoundError: a file is missing.
-        msgspec.ValidationError: a file holds something else.
-    """
-    policy = msgspec.convert(_documents(folder / "policy.yaml")[0], SyncPolicy)
-    connections = [msgspec.convert(d, Connection) for d in _documents(folder / "connections.yaml")]
-    connectors = [msgspec.convert(d, Connector) for d in _documents(folder / "connectors.yaml")]
-    return WorkerConfig(
-        policy,
-        {f"{policy.metadata.namespace}/{c.metadata.name}": c for c in connections},
-        {c.metadata.name: c for c in connectors},
-    )
-
-
-def _documents(path: Path) -> list[object]:
-    return [document for document in yaml.load_all(path.read_text(), yaml.CSafeLoader) if document]
 
 
 def run_worker(options: WorkerOptions) -> int:
@@ -112,7 +79,7 @@ class _Worker:
             await host.close()
             if self._writer:
                 await self._writer.close()
-        return STATE_UNUSABLE if loop.measured.error else 0
+        return STATE_UNUSABLE if loop.measured.error else OK
 
     async def _tell(self, loop: PolicyLoop, report: RunReport | None) -> None:
         error = loop.measured.error

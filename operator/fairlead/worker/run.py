@@ -21,8 +21,10 @@ from fairlead.state.base import Commit, Found, Intent, Recollection, RunRecord, 
 from fairlead.transport.failure import Failure
 from fairlead.worker.delivery import BATCH, Delivery
 from fairlead.worker.guard import Halt, limit_of, plan_id
+from fairlead.worker.handling import Scope
 from fairlead.worker.intake import Batch, Intake
 from fairlead.worker.reading import ahead
+from fairlead.worker.requests import Requests
 from fairlead.worker.session import Session
 from fairlead.worker.settlement import LossyFields, Settlement
 from fairlead.worker.tally import Tally
@@ -136,6 +138,7 @@ class Run:
         await self._lossy.prepare()
         self._down.update(await self._session.open())
         await self._replay()
+        await self._take_up_requests()
         if self._kind is Kind.RESYNC:
             await self._store.clear_ambiguity()
         await self._retry()
@@ -168,6 +171,11 @@ class Run:
             systems = self._session.systems  # one may have been taken out of the policy since
             alive = [i for i in intents if i.record in memories and i.system in systems]
             await self._deliver(Batch(intents=alive, memories=memories), settles=number, recovering=True)
+
+    async def _take_up_requests(self) -> None:
+        requests = Requests(Scope(self._session, self._intake, self.tally, self.id))
+        while batch := await requests.next():
+            await self._commit_and_send(batch)
 
     async def _retry(self, *, dead: bool = False) -> None:
         """Tries again what is due, and dead letters where asked; creates only where everything new was met."""

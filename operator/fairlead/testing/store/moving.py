@@ -20,6 +20,7 @@ from fairlead.state.base import (
 )
 from fairlead.testing.store.sample import (
     ALL,
+    ASKED,
     KEY,
     LAYOUT,
     OTHER_KEY,
@@ -51,6 +52,7 @@ class MovingTests:
         assert await reopened.known("crm") == 3
         await reopened.unlock([KEY])
         assert len(await reopened.conflicts()) == 1
+        assert (await reopened.requests(), (await reopened.answer("an earlier request")) is None) == ([ASKED], False)
         await reopened.close()
 
     async def test_old_values_move_along(self, again: Callable[[], Store], elsewhere: Callable[[], Store]) -> None:

@@ -23,6 +23,7 @@ from fairlead.state.base import (
     Undelivered,
     reservation,
 )
+from fairlead.state.requests import Answer, Request, RetryDeadLetters
 
 LAYOUT = Layout(
     ("email", "name"),
@@ -68,6 +69,9 @@ async def values_of(store: Store) -> tuple[object, ...]:
     return (await store.journal(), pending, await store.conflicts(), await store.dead_letters())
 
 
+ASKED = Request("0001", 1.25, "ada", RetryDeadLetters(((1, "erp"),), (("crm", "a"),)))
+
+
 async def fill(store: Store) -> None:
     """Puts something of every kind into a store; some of it sealed."""
     sides = {"crm": Side("a\n\u2028", -(2**63), prints(5, 6), "v1"), "erp": Side("1", None, prints(7, 0))}
@@ -77,6 +81,8 @@ async def fill(store: Store) -> None:
     await store.erase("crm", "somebody")
     await store.unlock([KEY])
     await store.commit(WITH_VALUES)
+    await store.ask(ASKED)
+    await store.commit(Commit(answers=[Answer("an earlier request", 1.5, 2, ("not 'this'",))]))
     await store.commit(
         Commit(
             records=[Recollection(1, sides, bases=bases), apart, recollection(3, crm=Side("c", 1, prints(1, 2)))],

@@ -1,0 +1,135 @@
+"""Requests: what a person asks of a policy's worker, and what came of it.
+
+A command leaves a request in the policy's store, beside the worker that holds it. The worker takes up each exactly
+once: its effect and its answer are one transaction. A new kind is one struct here, and one handler in
+`worker.requests`.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Iterable, Iterator
+from typing import Any, TypeAlias
+
+import msgspec
+
+
+class RetryDeadLetters(msgspec.Struct, frozen=True, tag=True, tag_field="kind"):
+    """Try dead letters again, in the run that takes this up.
+
+    Attributes:
+        writes: (record, system) of writes that failed for good.
+        records: (system, key) of records that could not be taken in.
+    """
+
+    writes: tuple[tuple[int, str], ...] = ()
+    records: tuple[tuple[str, str], ...] = ()
+
+
+class Unknown(msgspec.Struct, frozen=True):
+    """A kind that this version does not know."""
+
+
+Demand: TypeAlias = RetryDeadLetters
+"""The kinds of request. Each holds at most some hundreds of things: a command that has more makes several requests."""
+
+
+class Request(msgspec.Struct, frozen=True):
+    """One request.
+
+    Attributes:
+        id: in the order of time.
+        at: epoch seconds.
+        by: who asks, for the audit.
+    """
+
+    id: str
+    at: float
+    by: str
+    demand: Demand | Unknown
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """What came of a request.
+
+    Attributes:
+        request: its id.
+        at: epoch seconds.
+        done: how many things were done.
+        refused: of each other thing, why it was not done; nothing of it was changed.
+    """
+
+    request: str
+    at: float
+    done: int = 0
+    refused: tuple[str, ...] = ()
+
+
+def request(by: str, demand: Demand) -> Request:
+    """A new request."""
+    now = time.time()
+    return Request(f"{int(now * 1000):012x}-{secrets.token_hex(4)}", now, by, demand)
+
+
+def mentions(asked: Request, record: int | None, keys: Iterable[tuple[str, str]]) -> bool:
+    """Whether a request says something about a record, by its number or by one of its native keys."""
+    names = {key for _, key in keys}
+    return any(leaf == record or leaf in names for leaf in _leaves(msgspec.to_builtins(asked.demand)))
+
+
+def _leaves(value: Any) -> Iterator[Any]:
+    if isinstance(value, dict):
+        value = value.values()
+    elif not isinstance(value, list | tuple):
+        yield value
+        return
+    for item in value:
+        yield from _leaves(item)
+
+
+# --- as a store holds them ---
+
+
+class _Asked(msgspec.Struct, frozen=True):
+    by: str
+    demand: Demand
+
+
+class _AskedOtherwise(msgspec.Struct, frozen=True):
+    by: str
+
+
+class _Said(msgspec.Struct, frozen=True):
+    done: int
+    refused: tuple[str, ...]
+
+
+def kind_of(asked: Request) -> str:
+    """The name of a request's kind."""
+    return type(asked.demand).__name__
+
+
+def request_body(asked: Request) -> bytes:
+    """A request without what the other columns of its row hold."""
+    return msgspec.json.encode({"by": asked.by, "demand": asked.demand})
+
+
+def request_of(id_: str, at: float, body: bytes) -> Request:
+    """The request of such a body; the demand of another version may be `Unknown`."""
+    try:
+        asked = msgspec.json.decode(body, type=_Asked)
+    except msgspec.ValidationError:
+        return Request(id_, at, msgspec.json.decode(body, type=_AskedOtherwise).by, Unknown())
+    return Request(id_, at, asked.by, asked.demand)
+
+
+def answer_body(answer: Answer) -> bytes:
+    """An answer without what the other columns of its row hold."""
+    return msgspec.json.encode(_Said(answer.done, answer.refused))
+
+
+def answer_of(row: tuple[Any, ...], body: bytes) -> Answer:
+    """The answer of such a body; `row` is (request, at)."""
+    said = msgspec.json.decode(body, type=_Said)
+    return Answer(row[0], row[1], said.done, said.refused)

@@ -1,0 +1,31 @@
+"""Handling: what a handler of requests works with, and what it says."""
+
+from __future__ import annotations
+
+import msgspec
+
+from fairlead.state.base import Store
+from fairlead.worker.intake import Intake
+from fairlead.worker.session import Session
+from fairlead.worker.tally import Tally
+
+
+class Scope(msgspec.Struct, frozen=True):
+    """The run that takes requests up; `run` is its id."""
+
+    session: Session
+    intake: Intake
+    tally: Tally
+    run: str
+
+    @property
+    def store(self) -> Store:
+        """The policy's store."""
+        return self.session.store
+
+
+class Handled(msgspec.Struct):
+    """What came of a request: see `state.requests.Answer`."""
+
+    done: int = 0
+    refused: list[str] = []

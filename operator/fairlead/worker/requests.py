@@ -1,0 +1,41 @@
+"""Requests: a run takes up what persons asked of its policy, each exactly once.
+
+A handler fills a batch: what it commits, and what is to be written. That the request is answered, and so ended, is part
+of the same transaction; the writes follow like those of any decision.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from fairlead.state.requests import Answer, Request, RetryDeadLetters
+from fairlead.worker.dead_letters import retry
+from fairlead.worker.handling import Handled, Scope
+from fairlead.worker.intake import Batch
+
+Handler = Callable[[Scope, Request, Any, Batch], Awaitable[Handled]]
+
+HANDLERS: Mapping[type, Handler] = {RetryDeadLetters: retry}
+"""Kind of request → what does it. Called with the scope, the request, its demand, and the batch to be filled."""
+
+_UNKNOWN = "this worker does not know such a request: let it and the command be of one version"
+
+
+class Requests:
+    """Takes up the requests of one run."""
+
+    def __init__(self, scope: Scope) -> None:
+        self._scope = scope
+
+    async def next(self) -> Batch | None:
+        """The batch of the oldest open request, None when there is none. It must be committed before the next call."""
+        found = await self._scope.store.requests(limit=1)
+        if not found:
+            return None
+        request, batch = found[0], Batch()
+        handler = HANDLERS.get(type(request.demand))
+        handled = await handler(self._scope, request, request.demand, batch) if handler else Handled(0, [_UNKNOWN])
+        answer = Answer(request.id, self._scope.session.clock(), handled.done, tuple(handled.refused))
+        batch.commit.answers.append(answer)
+        return batch
