@@ -202,8 +202,7 @@ async def test_text_may_hold_what_postgresql_cannot(store) -> None:
     keys = ["nul\x00key", "back\\slash", "both\\0\x00\\", "\\\\0", 'ünïcode{},"']
     records = [recollection(n, crm=Side(key, n, prints(1, 2))) for n, key in enumerate(keys, 1)]
     await store.commit(Commit(records=records))
-    found = await store.lookup("crm", keys)
-    assert [hit and hit.record for hit in found] == [1, 2, 3, 4, 5]
+    assert (await store.lookup("crm", keys)).records == [1, 2, 3, 4, 5]
     assert [item.sides["crm"].key for _, item in sorted((await store.recall(range(1, 6))).items())] == keys
 
 

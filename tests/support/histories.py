@@ -400,8 +400,8 @@ class Replay:
         store = (await self._open()).store
         records = set()
         for name, system in self.systems.items():
-            hits = await store.lookup(name, list(system.records))
-            records |= {hit.record for hit in hits if hit}
+            known = await store.lookup(name, list(system.records))
+            records |= {record for record in known.records if record is not None}
         return list((await store.recall(sorted(records))).values())
 
     async def rest(self, *, approve: bool = True) -> int:

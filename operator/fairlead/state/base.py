@@ -14,6 +14,7 @@ import msgspec
 
 from fairlead.engine.case import Side, Write
 from fairlead.model.record import Value
+from fairlead.state.marks import Marks
 from fairlead.state.requests import Answer, Request
 
 
@@ -84,11 +85,16 @@ class Layout(msgspec.Struct, frozen=True):
     kept: tuple[str, ...] = ()
 
 
-class Found(msgspec.Struct, frozen=True, gc=False):
-    """A key that is known: its record, and the fingerprint of the row last read."""
+class Known(msgspec.Struct, frozen=True):
+    """What is known of some keys, in their order; None of a key that is not known.
 
-    record: int
-    row: int | None
+    Attributes:
+        records: the record of each.
+        rows: the fingerprint of the row last read; None also where it must be looked at again.
+    """
+
+    records: list[int | None]
+    rows: list[int | None]
 
 
 class Undelivered(msgspec.Struct, frozen=True, gc=False):
@@ -345,8 +351,8 @@ class Store(Protocol):
         """
         ...
 
-    async def lookup(self, system: str, keys: Sequence[str]) -> list[Found | None]:
-        """What is known of each key, in order."""
+    async def lookup(self, system: str, keys: Sequence[str]) -> Known:
+        """What is known of some keys."""
         ...
 
     async def recall(self, records: Sequence[int]) -> dict[int, Recollection]:
@@ -401,8 +407,8 @@ class Store(Protocol):
         """Records that the system has not and from which it is not away, in pages."""
         ...
 
-    def unmarked(self, system: str, marks: bytearray) -> AsyncIterator[list[tuple[int, str]]]:
-        """(record, key) of the system's records whose bit is not set in `marks` (bit n of byte n // 8), in pages."""
+    def unmarked(self, system: str, marks: Marks) -> AsyncIterator[list[tuple[int, str]]]:
+        """(record, key) of the system's records that are not in `marks`, in pages."""
         ...
 
     async def waiting(self, system: str) -> list[str]:

@@ -77,8 +77,9 @@ class SQLStore(SQLMemory):
 
     async def erase(self, system: str, key: str) -> frozenset[tuple[str, str]]:
         """See `Store.erase`."""
-        hit = (await self.lookup(system, [key]))[0]
-        record = hit.record if hit else (await self.tombstones(system, [key])).get(key)
+        (record,) = (await self.lookup(system, [key])).records
+        if record is None:
+            record = (await self.tombstones(system, [key])).get(key)
         keys = {(system, key)}
         commit = Commit()
         if record is not None:

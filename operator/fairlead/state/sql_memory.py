@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Collection, Sequence
+from itertools import islice
 
 from fairlead.model.record import Value
 from fairlead.state.base import (
@@ -11,13 +12,14 @@ from fairlead.state.base import (
     Conflict,
     Counts,
     DeadLetter,
-    Found,
     Intent,
+    Known,
     Place,
     Recollection,
     RunRecord,
     Undelivered,
 )
+from fairlead.state.marks import Marks
 from fairlead.state.requests import Answer, Request
 from fairlead.state.rows import run_of, run_row
 from fairlead.state.sql_base import PAGE, SQLBase
@@ -41,14 +43,14 @@ class SQLMemory(SQLBase):
 
     # --- reads ---
 
-    async def lookup(self, system: str, keys: Sequence[str]) -> list[Found | None]:
+    async def lookup(self, system: str, keys: Sequence[str]) -> Known:
         """See `Store.lookup`."""
         n = self._rows.slots[system]
-        found: list[Found | None] = [None] * len(keys)
+        known = Known([None] * len(keys), [None] * len(keys))
         query = f"SELECT j.key, r.id, r.r{n} FROM {self.TEXTS} record r ON r.k{n} = j.value"
         for position, record, row in await self._all(query, list(keys)):
-            found[position] = Found(record, row)
-        return found
+            known.records[position], known.rows[position] = record, row
+        return known
 
     async def recall(self, records: Sequence[int]) -> dict[int, Recollection]:
         """See `Store.recall`."""
@@ -151,12 +153,14 @@ class SQLMemory(SQLBase):
         async for rows in self._pages(f"SELECT id FROM record WHERE {where} ORDER BY id LIMIT {PAGE}"):
             yield [row[0] for row in rows]
 
-    async def unmarked(self, system: str, marks: bytearray) -> AsyncIterator[list[tuple[int, str]]]:
-        """See `Store.unmarked`."""
+    async def unmarked(self, system: str, marks: Marks) -> AsyncIterator[list[tuple[int, str]]]:
+        """See `Store.unmarked`. Where a scan met nearly all, nearly nothing is looked at."""
         n = self._rows.slots[system]
-        query = f"SELECT id, k{n} FROM record WHERE id > ? AND k{n} IS NOT NULL ORDER BY id LIMIT {_MARKED_PAGE}"
-        async for rows in self._pages(query):
-            page = [(i, key) for i, key in rows if i >> 3 >= len(marks) or not marks[i >> 3] >> (i & 7) & 1]
+        query = f"SELECT r.id, r.k{n} FROM {self.NUMBERS} record r ON r.id = j.value AND r.k{n} IS NOT NULL"
+        last = await self._one("SELECT max(id) FROM record")
+        missing = marks.missing((last and last[0]) or 0)
+        while numbers := list(islice(missing, _MARKED_PAGE)):
+            page: list[tuple[int, str]] = [(record, key) for record, key in await self._all(query, numbers)]
             if page:
                 yield page
 

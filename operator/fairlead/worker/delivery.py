@@ -222,8 +222,9 @@ class Delivery:
                 for key in rules.match.keys([values_there], self._session.prints)[0]:
                     if key in owners:
                         found.setdefault(owners[key], {})[native_key] = observation
-        known = await self._session.store.lookup(system, [k for group in found.values() for k in group])
-        taken = {k for k, hit in zip([k for group in found.values() for k in group], known, strict=True) if hit}
+        natives = [k for group in found.values() for k in group]
+        known = await self._session.store.lookup(system, natives)
+        taken = {k for k, record in zip(natives, known.records, strict=True) if record is not None}
         return {record: {k: o for k, o in group.items() if k not in taken} for record, group in found.items()}
 
     async def _search(

@@ -20,7 +20,6 @@ from fairlead.state.base import (
     AuditEntry,
     Commit,
     Conflict,
-    Found,
     Intent,
     Recollection,
     Undelivered,
@@ -90,13 +89,13 @@ class Intake:
     # --- a page ---
 
     async def take(
-        self, system: str, page: Page, found: Mapping[int, Found | None], rows: Sequence[int], batch: Batch
+        self, system: str, page: Page, found: Mapping[int, int | None], rows: Sequence[int], batch: Batch
     ) -> None:
-        """Takes in some records of a page: `found` says by index what is known of their keys."""
+        """Takes in some records of a page: `found` says by index which record has their key."""
         reader, keys = self._session.readers[system], page.keys
         found = await self._without_erased(system, keys, found)
         reading = reader.read(page, list(found), rows)
-        record_of = {i: hit.record for i, hit in found.items() if hit}
+        record_of = {i: record for i, record in found.items() if record is not None}
         for i, message in reading.broken.items():
             self.matching.refuse(system, keys[i], "ContractBroken", message, batch.commit)
         unmet = {keys[i]: values for i, values in reading.refused.items() if i not in record_of}
@@ -112,11 +111,11 @@ class Intake:
         self._tally.of(system).changed += len(known) + len(unknown)
 
     async def _without_erased(
-        self, system: str, keys: Sequence[str], found: Mapping[int, Found | None]
-    ) -> Mapping[int, Found | None]:
+        self, system: str, keys: Sequence[str], found: Mapping[int, int | None]
+    ) -> Mapping[int, int | None]:
         """A person who was erased is not taken in again."""
-        erased = await self._store.erased(system, [keys[i] for i, hit in found.items() if hit is None])
-        return {i: hit for i, hit in found.items() if keys[i] not in erased} if erased else found
+        erased = await self._store.erased(system, [keys[i] for i, record in found.items() if record is None])
+        return {i: record for i, record in found.items() if keys[i] not in erased} if erased else found
 
     def _note_skew(self, system: str, observed: Iterable[Observation]) -> None:
         """Tells of a clock that is ahead: its times decide nothing (`LatestWins`)."""
@@ -414,9 +413,9 @@ class Intake:
 
     async def gone(self, system: str, keys: Sequence[str], batch: Batch) -> None:
         """Keys that do not exist in the system any more."""
-        found = await self._store.lookup(system, keys)
+        known = await self._store.lookup(system, keys)
         self.matching.alive(system, keys, batch.commit)
-        records = {hit.record for hit in found if hit}
+        records = {record for record in known.records if record is not None}
         if records:
             self.matching.look_again(batch.commit)
         await self._decide_gone(system, await self._recall(records, batch), batch)

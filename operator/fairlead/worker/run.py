@@ -17,7 +17,8 @@ import msgspec
 
 from fairlead.connectors.base import Page
 from fairlead.engine.case import Case
-from fairlead.state.base import Commit, Found, Intent, Recollection, RunRecord, Undelivered
+from fairlead.state.base import Commit, Intent, Known, Recollection, RunRecord, Undelivered
+from fairlead.state.marks import Marks
 from fairlead.transport.failure import Failure
 from fairlead.worker.delivery import BATCH, Delivery
 from fairlead.worker.guard import Halt, limit_of, plan_id
@@ -113,7 +114,7 @@ class Run:
         self._scanned: set[str] = set()
         self._intake = Intake(session, self.tally, self.id, self._down)
         self._lossy = LossyFields(session.store)
-        self._marks: dict[str, bytearray] = {}
+        self._marks: dict[str, Marks] = {}
         self._halt: Halt | None = None
         self._journal_id = 0
 
@@ -243,13 +244,12 @@ class Run:
                 await self._take_changed(system, page)
 
     async def _scan(self, system: str) -> None:
-        marks = self._marks[system] = bytearray((self._intake.next_record >> 3) + 1)
+        marks = self._marks[system] = Marks(expected=self._intake.next_record)
         read = 0
         async with aclosing(ahead(self._session.systems[system].scan())) as pages:
             async for page in pages:
                 read += len(page.keys)
-                for record in await self._take_changed(system, page):
-                    _mark(marks, record)
+                marks.add(await self._take_changed(system, page))
         if read == 0 and await self._reads_empty(system):
             del self._marks[system]
             return
@@ -275,16 +275,16 @@ class Run:
         """
         later = self._intake.turn_page()
         rows = self._session.readers[system].rows(page)
-        found = await self._store.lookup(system, page.keys)
+        known = await self._store.lookup(system, page.keys)
         self.tally.of(system).read += len(page.keys)
-        changed = {i: hit for i, hit in enumerate(found) if hit is None or hit.row != rows[i]}
-        stale = {i: page.keys[i] for i, hit in changed.items() if hit is not None and hit.record in later}
-        changed = {i: hit for i, hit in changed.items() if i not in stale}
+        changed = _differing(known, rows)
+        stale = {i: page.keys[i] for i, record in changed.items() if record in later}
+        changed = {i: record for i, record in changed.items() if i not in stale}
         batch = Batch()
         batch.commit.waiting += [(system, key) for key in stale.values()]
         if page.cursor is not None:
             batch.commit.checkpoints = {system: page.cursor}
-        records = [hit.record for hit in found if hit]
+        records = [record for record in known.records if record is not None]
         if changed or stale or page.deleted or page.cursor is not None:
             records += await self._take(system, page, changed, rows, batch)
         await self._read_again(system, list(stale.values()))
@@ -292,11 +292,11 @@ class Run:
 
     async def _take_all(self, system: str, page: Page, batch: Batch) -> None:
         """Takes in every record of a page, whether it differs from what was seen or not."""
-        found = await self._store.lookup(system, page.keys)
-        await self._take(system, page, dict(enumerate(found)), self._session.readers[system].rows(page), batch)
+        known = await self._store.lookup(system, page.keys)
+        await self._take(system, page, dict(enumerate(known.records)), self._session.readers[system].rows(page), batch)
 
     async def _take(
-        self, system: str, page: Page, found: dict[int, Found | None], rows: list[int], batch: Batch
+        self, system: str, page: Page, found: dict[int, int | None], rows: list[int], batch: Batch
     ) -> list[int]:
         if page.deleted:  # first, and apart: what was deleted and created again must not meet itself
             gone = Batch()
@@ -390,7 +390,7 @@ class Run:
                 if side is None:
                     commit.tombstones.append((system, memory.sides[system].key, record))
                 elif system in self._marks:
-                    _mark(self._marks[system], record)  # written in this run, so not missing from its scan
+                    self._marks[system].add((record,))  # written in this run, so not missing from its scan
             merged = {s: side for s, side in {**memory.sides, **sides}.items() if side is not None}
             bases = kept(memory.bases, merged, settlement.said.get(record, {}))
             memory = Recollection(record, merged, memory.away, memory.pending, memory.frozen, bases)
@@ -436,10 +436,11 @@ class Run:
 
         What is found deleted while they are sent is held as well: all of a run is counted together.
         """
-        if self._halt:
-            return
+        held = 0 if self._halt else (await self._store.counts()).held
+        if not held:
+            return  # what the systems have is counted only where it matters: that takes long
         released, allowed = 0, limit_of(self._session.policy.spec.deletes.guard, await self._known())
-        while held := (await self._store.counts()).held:
+        while held:
             if released + held > allowed:
                 first = await self._store.undelivered(held=True, limit=allowed + 1)
                 plan = plan_id([f"{item.record}/{item.system}" for item in first] + [str(held)])
@@ -451,6 +452,7 @@ class Run:
             batch = await self._store.undelivered(held=True, limit=BATCH)
             released += len(batch)
             await self._send_again(batch)
+            held = (await self._store.counts()).held
 
     async def _known(self) -> int:
         return max([await self._store.known(system) for system in self._session.systems], default=0)
@@ -476,11 +478,15 @@ class Run:
         return Outcome.FAILED if len(self._down) == len(self._session.systems) else Outcome.PARTIAL
 
 
-def _mark(marks: bytearray, record: int) -> None:
-    byte = record >> 3
-    if byte >= len(marks):
-        marks.extend(bytes(byte - len(marks) + 1))
-    marks[byte] |= 1 << (record & 7)
+def _differing(known: Known, rows: Sequence[int]) -> dict[int, int | None]:
+    """Index → record (None: a new one) of the rows that are not as they were last seen."""
+    if known.rows == rows:
+        return {}
+    return {
+        i: record
+        for i, (record, row, before) in enumerate(zip(known.records, rows, known.rows, strict=True))
+        if row != before
+    }
 
 
 def _anything(commit: Commit) -> bool:

@@ -18,8 +18,8 @@ from fairlead.state.base import (
     Conflict,
     Counts,
     DeadLetter,
-    Found,
     Intent,
+    Known,
     Recollection,
     RunRecord,
     StateLocked,
@@ -27,6 +27,7 @@ from fairlead.state.base import (
     Undelivered,
     reservation,
 )
+from fairlead.state.marks import Marks
 from fairlead.testing.store.sample import (
     ALL,
     LAYOUT,
@@ -65,12 +66,12 @@ class MemoryTests:
 
     async def test_keys_are_looked_up_in_order(self, store: Store) -> None:
         await store.commit(Commit(records=[recollection(1, crm=Side("a", 7, prints(1, 2)))]))
-        assert await store.lookup("crm", ["x", "a"]) == [None, Found(1, 7)]
-        assert await store.lookup("erp", ["a"]) == [None]
+        assert await store.lookup("crm", ["x", "a"]) == Known([None, 1], [None, 7])
+        assert await store.lookup("erp", ["a"]) == Known([None], [None])
 
     async def test_a_key_is_text_whatever_it_looks_like(self, store: Store) -> None:
         await store.commit(Commit(records=[recollection(1, crm=Side("007", 7, prints(1, 2)))]))
-        assert await store.lookup("crm", ["7", "007"]) == [None, Found(1, 7)]
+        assert await store.lookup("crm", ["7", "007"]) == Known([None, 1], [None, 7])
 
     async def test_sides_that_agree_and_sides_that_differ_come_back_as_they_were(self, store: Store) -> None:
         agree = recollection(1, crm=Side("a", 1, prints(5, 6)), erp=Side("1", 2, prints(5, 0)))
@@ -198,7 +199,7 @@ class MemoryTests:
     async def test_records_that_a_scan_did_not_mark_are_walked(self, store: Store) -> None:
         sides = {n: recollection(n, crm=Side(f"k{n}", 1, prints(1, 2))) for n in range(1, 20)}
         await store.commit(Commit(records=list(sides.values())))
-        marks = bytearray(b"\xff\xff\x00")
+        marks = Marks(range(16))
         assert [page async for page in store.unmarked("crm", marks)] == [
             [(16, "k16"), (17, "k17"), (18, "k18"), (19, "k19")]
         ]
