@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import httpx
@@ -15,7 +19,7 @@ from fairlead.connectors.registry import connect, preset_documents
 from fairlead.model.bundle import preset
 from fairlead.model.connection import Connection
 from fairlead.model.connector import Connector
-from fairlead.testing.http_system import HTTPSystem
+from fairlead.testing.http_store import RecordStore
 from fairlead.worker.run import Kind, Outcome, Run
 
 
@@ -31,6 +35,23 @@ def record(n: int) -> dict[str, object]:
         "active": n % 2 == 0,
         "updated": "2026-01-01T00:00:00Z",
     }
+
+
+@contextmanager
+def served(count: int) -> Iterator[str]:
+    """The API with so many customers, in a process of its own: neither its time nor its memory is the worker's."""
+    with tempfile.TemporaryDirectory() as folder:
+        data = Path(folder) / "api.db"
+        with closing(RecordStore(data)) as store:
+            for start in range(0, count, 10_000):
+                store.fill("customers", [record(n) for n in range(start, start + 10_000)])
+        command = [sys.executable, "-m", "fairlead.testing.http_system", "--data", str(data), "--object", "customers"]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+            try:
+                assert server.stdout is not None
+                yield server.stdout.readline().strip()
+            finally:
+                server.terminate()
 
 
 def paged(connector: Connector, size: int) -> Connector:
@@ -83,10 +104,9 @@ def main() -> None:
     """Fills the API once, then measures both page sizes."""
     dsn, quick = arguments()
     count = 10_000 if quick else 100_000
-    with HTTPSystem(objects=("customers",)) as system:
-        system.store.fill("customers", [record(n) for n in range(count)])
+    with served(count) as url:
         for size in (100, 1000):
-            asyncio.run(measure(dsn, system.url, size, count))
+            asyncio.run(measure(dsn, url, size, count))
 
 
 main()

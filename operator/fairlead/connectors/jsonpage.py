@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
+from operator import itemgetter
 from typing import Any
 
 import orjson
@@ -77,6 +78,8 @@ class Shape:
         names = sorted(set(paths))
         self._top = [path for path in names if "." not in path]
         self._deep = [getter(path) for path in names if "." in path]
+        self._mapped = itemgetter(*self._top) if len(self._top) > 1 and not self._deep else None
+        """All mapped attributes at once, where none is nested."""
 
     def key(self, record: Any) -> str | None:
         """The native id as text; None when there is none."""
@@ -91,6 +94,9 @@ class Shape:
         Raises:
             Misconfigured: one has none.
         """
+        natives = list(map(self._key, records))
+        if set(map(type, natives)) == {int}:
+            return list(map(str, natives))
         found = [self.key(record) for record in records]
         if None in found:
             raise Misconfigured(
@@ -124,6 +130,16 @@ class Shape:
             values.append(_ABSENT if value is MISSING else value)
         return orjson.dumps(values, option=orjson.OPT_SORT_KEYS)
 
+    def raws(self, records: Sequence[Native]) -> list[bytes]:
+        """`raw` of each record; quickest where every one has every attribute."""
+        if self._mapped is not None:
+            dumps, sorting = orjson.dumps, orjson.OPT_SORT_KEYS
+            try:
+                return [dumps(values, option=sorting) for values in map(self._mapped, records)]
+            except KeyError:
+                pass
+        return [self.raw(record) for record in records]
+
 
 class JSONPage:
     """See `connectors.base.Page`.
@@ -155,7 +171,7 @@ class JSONPage:
         self._records = records
         self._etags = etags
         self.keys = keys
-        self.raws = [shape.raw(record) for record in records]
+        self.raws = shape.raws(records)
         self.deleted = deleted
         self.cursor = cursor
 
