@@ -155,7 +155,7 @@ class World:
         copy.values[name] = value
         copy.modified = self._tick()
         self.edited.add(name)
-        if value not in self._coming(system, name) and not self._as_seen(system, name):
+        if not self._coming(system, name) and not self._as_seen(system, name):
             self.silenced.discard(value)
         if value:
             self.entered.add(value)
@@ -165,10 +165,14 @@ class World:
         self.copies[system].values[name] = value
         self.copies[system].modified = self._tick()
 
-    def _coming(self, system: str, name: str) -> list[Value]:
-        """What is on its way there: a user who enters just that cannot be told from its arrival."""
+    def _coming(self, system: str, name: str) -> bool:
+        """Whether a field is as if something had arrived that was on its way: nobody can tell who entered just that."""
         write = self.pending.get(system)
-        return [write.values[name]] if write is not None and name in write.values else []
+        if write is None or name not in write.values:
+            return False
+        slot, wanted = self.rules.fields[name].field.slot, self.desk.prints(system, write.values)
+        now = field(self.observe(system).prints, slot)
+        return now == field(wanted, slot) or now in write.earlier.get(name, ())
 
     def _as_seen(self, system: str, name: str) -> bool:
         """Whether a field is back at what was last seen there: what went and came between two readings is no change."""
