@@ -8,9 +8,9 @@ import psycopg
 import pytest
 
 from fairlead.engine.case import Side
+from fairlead.state.audit import AuditEntry
 from fairlead.state.base import (
     STALE,
-    AuditEntry,
     Commit,
     StateCorrupted,
     StateError,

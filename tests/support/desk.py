@@ -173,7 +173,7 @@ class OneRecord:
     async def audit(self) -> list[tuple[str, str, str, dict[str, Any]]]:
         """(kind, rule, winner, values) of every entry."""
         store = await self._store()
-        rows = store._db.execute("SELECT kind, rule, winner, body FROM audit ORDER BY id").fetchall()
+        rows = store._db.execute("SELECT kind, rule, winner, body FROM audit WHERE system = '' ORDER BY id").fetchall()
         await self.stop()
         return [(kind, rule, winner, orjson.loads(body)) for kind, rule, winner, body in rows]
 

@@ -441,7 +441,7 @@ LIMIT = 8
 
 async def audited(store: InlineStore) -> list[dict[str, Any]]:
     """Every entry of the audit."""
-    rows = store._db.execute("SELECT record, field, kind, rule, winner, body FROM audit ORDER BY id")
+    rows = store._db.execute("SELECT record, field, kind, rule, winner, body FROM audit WHERE system = '' ORDER BY id")
     names = ("record", "field", "kind", "rule", "winner")
     return [{**dict(zip(names, row, strict=False)), "values": msgspec.json.decode(row[5])} for row in rows]
 

@@ -139,7 +139,8 @@ class World(Replay):
             feeds = [s.entries(int(cursors.get(name, 0))) for name, s in self.systems.items()]
             known = store.execute("SELECT * FROM record ORDER BY id").fetchall()
             kept = [_what(store, table.name, tuple(table.columns)) for table in KEPT]
-            told = {str(v) for (body,) in store.execute("SELECT body FROM audit") for v in codec.load(body).values()}
+            findings = store.execute("SELECT body FROM audit WHERE system = ''")
+            told = {str(v) for (body,) in findings for v in codec.load(body).values()}
         accounts = (sorted(map(str, self.silenced)), sorted(told), self._values, sorted(map(str, self._past.items())))
         return str((self.left, rows, latest, feeds, known, kept, accounts))
 

@@ -106,7 +106,7 @@ class Town:
             self.pending = (await store.counts()).pending
             await store.close()
             with sqlite3.connect(self._path) as database:
-                rows = database.execute("SELECT kind, field, rule, winner FROM audit ORDER BY id")
+                rows = database.execute("SELECT kind, field, rule, winner FROM audit WHERE system = '' ORDER BY id")
                 self.audit = rows.fetchall()
 
     async def agree(self) -> None:

@@ -9,6 +9,9 @@ import msgspec
 
 from fairlead.model.record import Record, Value
 
+EDIT = "edit"
+"""The rule of a value that was edited in one system, and spreads."""
+
 
 class Operation(StrEnum):
     """What a write does to a record in a system."""
@@ -58,6 +61,7 @@ class Write(msgspec.Struct, frozen=True, gc=False):
             after it arrived, so finding one of them is no edit.
         guarded: field names whose filled value a first meeting overwrites; they count against the guard, as deletes do.
         unsure: field names of which an earlier value may have arrived: it was sent, and its answer was lost.
+        rules: field, or nothing for the whole record → the rule that decided, where it is not `EDIT`.
     """
 
     operation: Operation
@@ -67,6 +71,7 @@ class Write(msgspec.Struct, frozen=True, gc=False):
     guarded: tuple[str, ...] = ()
     earlier: dict[str, tuple[bytes, ...]] = {}
     unsure: tuple[str, ...] = ()
+    rules: dict[str, str] = {}
 
     @property
     def halts(self) -> bool:

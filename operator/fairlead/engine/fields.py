@@ -10,7 +10,7 @@ import msgspec
 
 from fairlead.engine.arbiter import NO_MEMORY, Arbiter, Dispute, Undecided
 from fairlead.engine.canonical import is_empty
-from fairlead.engine.case import Finding, FindingKind
+from fairlead.engine.case import EDIT, Finding, FindingKind
 from fairlead.engine.fingerprint import UNSEEN, Fingerprints
 from fairlead.engine.rules import FieldRule
 from fairlead.engine.view import View
@@ -20,7 +20,6 @@ from fairlead.model.syncpolicy import Edits, FirstSync, WhenEmpty
 _OWNED = "edits: SystemOfRecordOnly"
 _KEEP = "whenEmpty: Keep"
 _READ_ONLY = "access: ReadOnly"
-_EDIT = "edit"
 
 
 class Verdict(msgspec.Struct, frozen=True):
@@ -32,6 +31,7 @@ class Verdict(msgspec.Struct, frozen=True):
         overwritten: those of `targets` whose filled value a first meeting overwrites.
         frozen: the competing values, as far as they were read now, when a person must decide.
         needs: a system that must be read before anything can be said.
+        reason: the rule that decided, where no finding tells it.
     """
 
     winner: View | None = None
@@ -40,6 +40,12 @@ class Verdict(msgspec.Struct, frozen=True):
     frozen: dict[str, Value] | None = None
     findings: tuple[Finding, ...] = ()
     needs: str | None = None
+    reason: str = EDIT
+
+    @property
+    def rule(self) -> str:
+        """The rule that decided."""
+        return self.findings[-1].rule if self.findings else self.reason
 
 
 class FieldJudge:
@@ -232,7 +238,7 @@ class FieldJudge:
             return Verdict(needs=unread.system)
         if not unknown:
             return verdict
-        rule = _EDIT if winner.writable else _READ_ONLY
+        rule = EDIT if winner.writable else _READ_ONLY
         finding = self._finding(FindingKind.OVERWRITTEN, rule, winner, [winner, *unknown.values()])
         return msgspec.structs.replace(verdict, findings=(*verdict.findings, finding))
 
@@ -310,15 +316,15 @@ class FieldJudge:
         unread = next((view for view in (winner, *lost) if not view.known), None)
         if unread is not None:
             return Verdict(needs=unread.system)
-        finding = self._finding(
-            FindingKind.OVERWRITTEN, f"firstSync: {self._first_sync.value}", winner, [winner, *lost]
-        )
+        rule = f"firstSync: {self._first_sync.value}"
+        finding = self._finding(FindingKind.OVERWRITTEN, rule, winner, [winner, *lost])
         before = edited if edited and winner is voice else Verdict()
         return Verdict(
             winner,
             (*before.targets, *(view.system for view in differing)),
             frozenset(view.system for view in filled),
             findings=((*edited.findings,) if edited else ()) + ((finding,) if lost else ()),
+            reason=rule,
         )
 
     def _speaker(self, views: Sequence[View], old: Sequence[View], voice: View | None) -> View | None:

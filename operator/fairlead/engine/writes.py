@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import msgspec
 
-from fairlead.engine.case import Operation, Write
+from fairlead.engine.case import EDIT, Operation, Write
 from fairlead.engine.fields import Verdict
 from fairlead.engine.view import View
 
@@ -21,12 +21,19 @@ def with_field(
     """The write to `target` with a field's verdict; `earlier` and `unsure` are of what it replaces (see `Write`)."""
     winner = verdict.winner
     assert winner is not None
+    rules = {name: verdict.rule} if verdict.rule != EDIT else {}
     if write is None:
         times = {name: winner.modified} if winner.modified else {}
-        overwrites = (name,) if target in verdict.overwritten else ()
-        known = {name: earlier} if earlier else {}
-        doubtful = (name,) if unsure else ()
-        return Write(Operation.UPDATE, {name: winner.value}, {name: winner.system}, times, overwrites, known, doubtful)
+        return Write(
+            Operation.UPDATE,
+            values={name: winner.value},
+            origins={name: winner.system},
+            modified=times,
+            guarded=(name,) if target in verdict.overwritten else (),
+            earlier={name: earlier} if earlier else {},
+            unsure=(name,) if unsure else (),
+            rules=rules,
+        )
     write = with_sources(write, {name: winner})
     guarded = tuple(other for other in write.guarded if other != name)
     return msgspec.structs.replace(
@@ -34,6 +41,7 @@ def with_field(
         guarded=(*guarded, name) if target in verdict.overwritten else guarded,
         earlier={**without(write.earlier, {name}), **({name: earlier} if earlier else {})},
         unsure=(*(other for other in write.unsure if other != name), *((name,) if unsure else ())),
+        rules={**without(write.rules, {name}), **rules},
     )
 
 
@@ -58,6 +66,7 @@ def only(write: Write, names: AbstractSet[str]) -> Write:
         guarded=tuple(f for f in write.guarded if f in names),
         earlier={f: e for f, e in write.earlier.items() if f in names},
         unsure=tuple(f for f in write.unsure if f in names),
+        rules={f: r for f, r in write.rules.items() if f in names},
     )
 
 

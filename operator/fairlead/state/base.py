@@ -14,6 +14,7 @@ import msgspec
 
 from fairlead.engine.case import Side, Write
 from fairlead.model.record import Value
+from fairlead.state.audit import Audited, AuditEntry, AuditQuery
 from fairlead.state.marks import Marks
 from fairlead.state.requests import Answer, Request
 
@@ -165,19 +166,6 @@ class Intent(msgspec.Struct, frozen=True, gc=False):
     record: int
     system: str
     write: Write
-
-
-class AuditEntry(msgspec.Struct, frozen=True):
-    """Why a value stands, or what was lost; never rewritten."""
-
-    at: float
-    run: str
-    record: int
-    field: str
-    kind: str
-    rule: str
-    winner: str
-    values: dict[str, Value]
 
 
 class RunRecord(msgspec.Struct, frozen=True):
@@ -425,6 +413,18 @@ class Store(Protocol):
 
     async def known(self, system: str) -> int:
         """How many records the system has."""
+        ...
+
+    async def audit(self, query: AuditQuery, *, before: int | None = None, limit: int = 500) -> list[Audited]:
+        """Entries of the audit, newest first, from the one before the number `before` on."""
+        ...
+
+    async def audited(self, run: str, *, after: int, limit: int = 500) -> list[int]:
+        """Records of which a run wrote something, or tells something, in order; creates are not among it."""
+        ...
+
+    async def names(self, records: Sequence[int]) -> dict[int, dict[str, str]]:
+        """Record → system → native key, as it is, or was where the record was deleted."""
         ...
 
     async def counts(self) -> Counts:

@@ -24,7 +24,8 @@ def _default(value: Any) -> Any:
 def parts(write: Write) -> tuple[Any, ...]:
     """A `Write` as `dump` takes it quickest, where there are many."""
     earlier = {name: [known.hex() for known in prints] for name, prints in write.earlier.items()}
-    return (write.operation, write.values, write.origins, write.modified, write.guarded, earlier, write.unsure)
+    doubts = (write.guarded, earlier, write.unsure)
+    return (write.operation, write.values, write.origins, write.modified, *doubts, write.rules)
 
 
 def dump(value: Any) -> bytes:
@@ -45,7 +46,7 @@ def _restore(value: Any) -> Any:
 
 def to_write(parts: list[Any]) -> Write:
     """The `Write` that `dump` wrote."""
-    operation, values, origins, modified, guarded, earlier, unsure = parts
+    operation, values, origins, modified, guarded, earlier, unsure, rules = parts
     moments = {name: datetime.fromisoformat(moment) for name, moment in modified.items()}
     prints = {name: tuple(map(bytes.fromhex, known)) for name, known in earlier.items()}
-    return Write(Operation(operation), values, origins, moments, tuple(guarded), prints, tuple(unsure))
+    return Write(Operation(operation), values, origins, moments, tuple(guarded), prints, tuple(unsure), rules)

@@ -198,12 +198,14 @@ def _record(found: PortableRecord) -> Recollection:
 def _row(table: Table, values: dict[str, msgspec.Raw]) -> Row:
     if table is META and msgspec.json.decode(values["name"]) in OWN_FACTS:
         raise ValueError("a fact of another store")
-    return tuple(_value(kind, name, values) for name, kind in table.columns.items() if kind is not Type.SERIAL)
+    return tuple(_value(table, name, values) for name in columns_of(table))
 
 
-def _value(kind: Type, name: str, values: dict[str, msgspec.Raw]) -> Any:
+def _value(table: Table, name: str, values: dict[str, msgspec.Raw]) -> Any:
+    kind = table.columns[name]
     if kind is not Type.BYTES:
-        return msgspec.json.decode(values[name], type=_TYPES[kind])
+        empty = name in table.optional and bytes(values[name]) == b"null"
+        return None if empty else msgspec.json.decode(values[name], type=_TYPES[kind])
     if _SEALED not in values:
         return bytes(values[name])
     body = base64.b64decode(msgspec.json.decode(values[_SEALED], type=str), validate=True)

@@ -10,6 +10,7 @@ import msgspec
 from fairlead.engine.case import Side
 from fairlead.model.record import Value
 from fairlead.state import codec
+from fairlead.state.audit import Audited, AuditEntry
 from fairlead.state.base import (
     Commit,
     Conflict,
@@ -55,6 +56,7 @@ SIDE = 4
 
 _NO_SIDE = (None,) * SIDE
 _APPENDED = tuple(name for name in AUDIT.columns if name != "id")
+_AUDIT_PLACE = [tuple(AUDIT.columns).index(name) for name in AUDIT.place]
 
 
 class Rows:
@@ -109,6 +111,12 @@ class Rows:
         system, key, reason, body, since = row
         message, candidates = codec.load(self._opened(DEAD, (system, key), body))
         return DeadLetter(system, key, reason, message, since, tuple(candidates))
+
+    def audited(self, row: Row) -> Audited:
+        """A row of `audit`."""
+        number, at, run, record, lowest, system, field, kind, rule, winner, body = row
+        values = codec.load(self._opened(AUDIT, tuple(row[place] for place in _AUDIT_PLACE), body))
+        return Audited(number, AuditEntry(at, run, record, field, kind, rule, winner, values, system, lowest))
 
     def base(self, row: Row) -> tuple[int, str, bytes, Value]:
         """A row of `base`: (record, field, fingerprint, value)."""
@@ -222,7 +230,8 @@ class Rows:
             (d.system, d.key, d.reason, codec.dump((d.message, d.candidates)), d.since) for d in commit.dead
         ]
         entries: list[Row] = [
-            (a.at, a.run, a.record, a.field, a.kind, a.rule, a.winner, codec.dump(a.values)) for a in commit.audit
+            (a.at, a.run, a.record, a.lowest, a.system, a.field, a.kind, a.rule, a.winner, codec.dump(a.values))
+            for a in commit.audit
         ]
         return [
             Drop(CONFLICT, CONFLICT.key, commit.thawed),

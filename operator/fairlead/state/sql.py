@@ -11,6 +11,7 @@ from fairlead.state.base import STALE, Commit, Place, Recollection, StateError, 
 from fairlead.state.requests import mentions
 from fairlead.state.rows import place_of
 from fairlead.state.seal import MARK, OPEN, Seal, wrong_key
+from fairlead.state.sql_audit import SQLAudit
 from fairlead.state.sql_base import PAGE, SEALED_WITH
 from fairlead.state.sql_memory import SQLMemory
 from fairlead.state.tables import ERASED, META, SEALED, Put, Query, Row, Step, Table
@@ -21,7 +22,7 @@ _BATCH = 1000
 _NO_VALUES = b"{}"
 
 
-class SQLStore(SQLMemory):
+class SQLStore(SQLMemory, SQLAudit):
     """See `state.base.Store`."""
 
     def __init__(self) -> None:
@@ -108,7 +109,7 @@ class SQLStore(SQLMemory):
         left, known = [(record, math.inf)], {record}
         while left:
             number, until = left.pop()
-            old = "UPDATE audit SET body = ? WHERE record = ? AND at <= ?"
+            old = "UPDATE audit SET body = ? WHERE record = ? AND lowest IS NULL AND at <= ?"
             await self._apply([Query(old, (_NO_VALUES, number, until))])
             for other, ended in await self._all("SELECT other, until FROM former WHERE record = ?", number):
                 if other not in known:

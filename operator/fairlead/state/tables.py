@@ -51,6 +51,7 @@ TOMBSTONE = Table(
     "tombstone",
     {"system": Type.TEXT, "key": Type.TEXT, "record": Type.INTEGER, "at": Type.REAL},
     ("system", "key"),
+    indexes=("record",),
 )
 JOURNAL = Table("journal", {"id": Type.INTEGER, "body": Type.BYTES}, ("id",), place=("id",))
 PENDING = Table(
@@ -90,6 +91,8 @@ AUDIT = Table(
         "at": Type.REAL,
         "run": Type.TEXT,
         "record": Type.INTEGER,
+        "lowest": Type.INTEGER,
+        "system": Type.TEXT,
         "field": Type.TEXT,
         "kind": Type.TEXT,
         "rule": Type.TEXT,
@@ -97,8 +100,9 @@ AUDIT = Table(
         "body": Type.BYTES,
     },
     ("id",),
-    indexes=("record", "at"),
-    place=("run", "record", "field", "kind"),
+    indexes=("record", "at", "run, record", "lowest"),
+    optional=frozenset({"lowest"}),
+    place=("run", "record", "system", "field", "kind"),
 )
 RUN = Table("run", {"id": Type.TEXT, "started": Type.REAL, "body": Type.BYTES}, ("id",))
 BASE = Table(

@@ -30,6 +30,7 @@ from fairlead.worker.reading import StoredPage
 from fairlead.worker.session import Session
 from fairlead.worker.settlement import UNCERTAIN, Settlement, is_uncertain
 from fairlead.worker.tally import Note, Tally
+from fairlead.worker.written import Before, Written
 
 BATCH = 1000
 """Most writes handed to a connector at once."""
@@ -47,6 +48,7 @@ class Delivery:
         tally: counts what is done.
         memories: what is remembered of every record of the batch.
         matching: knows what dead letters hold.
+        written: takes note of what is done.
         scanned: the systems read from end to end in this run.
         down: systems that failed as a whole in this run, to which nothing more is sent; added to.
         recovering: the batch may have been sent before.
@@ -58,6 +60,7 @@ class Delivery:
         tally: Tally,
         memories: Mapping[int, Recollection],
         matching: Matching,
+        written: Written,
         *,
         scanned: AbstractSet[str] = frozenset(),
         down: dict[str, Failure],
@@ -67,6 +70,7 @@ class Delivery:
         self._tally = tally
         self._memories = memories
         self._matching = matching
+        self._written = written
         self._scanned = scanned
         self._down = down
         self._recovering = recovering
@@ -134,26 +138,26 @@ class Delivery:
         def check(native: Native) -> Verdict:
             names = write.values if write.operation is Operation.UPDATE else rule.readable
             slots = {name: fields[name].field.slot for name in names}
-            current = self._current(intent.system, native)
+            current = self._observation(intent.system, "", native, None, None)
             if current is None:
                 return Verdict.CONFLICT
-            now = {name: field(current, slot) for name, slot in slots.items()}
+            now, same = {name: field(current.prints, slot) for name, slot in slots.items()}, set[str]()
             if write.operation is Operation.UPDATE:
                 wanted = {name: self._print(name, value) for name, value in write.values.items()}
                 if now == wanted:
+                    self._written.saw(intent, Before(current.record.values, done=True))
                     return Verdict.DONE
-                now = {name: found for name, found in now.items() if found != wanted[name]}
+                same = {name for name, found in now.items() if found == wanted[name]}
+                now = {name: found for name, found in now.items() if name not in same}
             as_seen = all(
                 found == field(side.prints, slots[name]) or found in write.earlier.get(name, ())
                 for name, found in now.items()
             )
+            if as_seen:
+                self._written.saw(intent, Before(current.record.values, same))
             return Verdict.PROCEED if as_seen else Verdict.CONFLICT
 
         return check
-
-    def _current(self, system: str, native: Native) -> bytes | None:
-        observation = self._observation(system, "", native, None, None)
-        return observation.prints if observation else None
 
     def _print(self, name: str, value: Value) -> bytes:
         spec = self._session.rules.fields[name].field
@@ -285,10 +289,22 @@ class Delivery:
                 settlement.delivered.append((intent.record, system))
                 if side is not None and (noted or there is not None):
                     self._note_values(intent, there)
+                self._note_written(intent, outcome, there)
                 done += 1
             else:
                 self._unsettled(intent, outcome)
+        if creates:
+            self._written.created(system, [i for i, o in zip(intents, outcomes, strict=True) if o.error is None])
         _count(tally, operation, done)
+
+    def _note_written(self, intent: Intent, outcome: Outcome, stored: Observation | None) -> None:
+        """Creates are noted as one."""
+        before = self._memories[intent.record].pending.get(intent.system)
+        unsure = self._recovering or (before is not None and before.attempts > 0)
+        if intent.write.operation is Operation.UPDATE:
+            self._written.updated(intent, stored, unsure=unsure)
+        elif intent.write.operation is Operation.DELETE:
+            self._written.deleted(intent, unsure=unsure, gone=outcome.error is not None)
 
     def _note_values(self, intent: Intent, stored: Observation | None) -> None:
         """Old values for the rules that need them, and the fields that the system stores in its own way."""

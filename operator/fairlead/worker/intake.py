@@ -16,8 +16,8 @@ from fairlead.engine.case import Case, Decision, FindingKind, Observation, Opera
 from fairlead.engine.fingerprint import UNSEEN, WIDTH
 from fairlead.model.record import Value
 from fairlead.model.syncpolicy import OnLeave
+from fairlead.state.audit import AuditEntry
 from fairlead.state.base import (
-    AuditEntry,
     Commit,
     Conflict,
     Intent,

@@ -29,6 +29,7 @@ from fairlead.worker.requests import Requests
 from fairlead.worker.session import Session
 from fairlead.worker.settlement import LossyFields, Settlement
 from fairlead.worker.tally import Tally
+from fairlead.worker.written import Written
 
 MET = "met"
 """Fact in the store: the systems whose every record was met, comma separated."""
@@ -363,17 +364,20 @@ class Run:
         await self._park(batch)
 
     async def _deliver(self, batch: Batch, *, settles: int, recovering: bool = False) -> Batch:
+        written = Written(self.id, self._session.clock(), keeps_values=self._session.keeps_values)
         delivery = Delivery(
             self._session,
             self.tally,
             batch.memories,
             self._intake.matching,
+            written,
             scanned=self._scanned,
             down=self._down,
             recovering=recovering,
         )
         settlement = await delivery.send(batch.intents)
         commit = self._settled(batch, settlement, settles, recovering=recovering)
+        commit.audit += written.entries
         await self._store.commit(commit)
         again = await self._decide_again(settlement)
         if recovering:

@@ -45,6 +45,8 @@ class Session:
         self.prints = Fingerprints(store.key)
         self.decider = Decider(rules, self.prints)
         self.kinds = {name: rule.field.kind for name, rule in rules.fields.items()}
+        self.keeps_values = policy.spec.state.encryption_key is not None
+        """Whether values are sealed where they are kept, so that the audit may hold those of plain writes."""
         times = any(rule.compares_times for rule in rules.fields.values())
         self.compares_times = times
         """Whether some rule looks at when systems say that something changed."""

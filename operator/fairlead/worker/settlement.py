@@ -9,7 +9,8 @@ import msgspec
 from fairlead.engine.canonical import Kind
 from fairlead.engine.case import FindingKind, Observation, Side
 from fairlead.model.record import Value
-from fairlead.state.base import AuditEntry, Commit, Intent, Recollection, Store, Undelivered
+from fairlead.state.audit import AuditEntry
+from fairlead.state.base import Commit, Intent, Recollection, Store, Undelivered
 from fairlead.worker.tally import Note, Tally
 
 WRITTEN = "(written)"

@@ -22,6 +22,7 @@ from collections.abc import Callable
 import pytest
 
 from fairlead.state.base import Store
+from fairlead.testing.store.audit import AuditTests
 from fairlead.testing.store.identities import IdentityTests
 from fairlead.testing.store.layouts import LayoutTests
 from fairlead.testing.store.memory import MemoryTests
@@ -33,7 +34,9 @@ from fairlead.testing.store.sample import KEY, LAYOUT, OTHER_KEY, prints, recoll
 __all__ = ["KEY", "LAYOUT", "OTHER_KEY", "StoreSuite", "prints", "recollection"]
 
 
-class StoreSuite(MemoryTests, PrivacyTests, MovingTests, LayoutTests, IdentityTests, RequestTests):
+class StoreSuite(
+    MemoryTests, PrivacyTests, MovingTests, LayoutTests, IdentityTests, RequestTests, AuditTests
+):
     """The tests."""
 
     @pytest.fixture

@@ -13,7 +13,6 @@ from fairlead.engine.case import Operation, Side, Write
 from fairlead.model.record import Value
 from fairlead.state.base import (
     STALE,
-    AuditEntry,
     Commit,
     Conflict,
     Counts,
@@ -265,9 +264,3 @@ class MemoryTests:
         other = again()
         with pytest.raises(StateLocked, match="another worker"):
             await other.open(LAYOUT)
-
-    async def test_the_audit_only_grows(self, store: Store) -> None:
-        entry = AuditEntry(1.0, "r1", 1, "name", "Conflict", "onConflict: Manual", "", {"crm": "x"})
-        await store.commit(Commit(audit=[entry]))
-        await store.commit(Commit(audit=[entry]))
-        assert await store.next_record() == 2

@@ -8,9 +8,9 @@ from decimal import Decimal
 from fairlead.engine.case import Operation, Side, Write
 from fairlead.engine.fingerprint import WIDTH
 from fairlead.model.record import Value
+from fairlead.state.audit import AuditEntry
 from fairlead.state.base import (
     STALE,
-    AuditEntry,
     Commit,
     Conflict,
     DeadLetter,
