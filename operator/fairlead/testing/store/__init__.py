@@ -34,9 +34,7 @@ from fairlead.testing.store.sample import KEY, LAYOUT, OTHER_KEY, prints, recoll
 __all__ = ["KEY", "LAYOUT", "OTHER_KEY", "StoreSuite", "prints", "recollection"]
 
 
-class StoreSuite(
-    MemoryTests, PrivacyTests, MovingTests, LayoutTests, IdentityTests, RequestTests, AuditTests
-):
+class StoreSuite(MemoryTests, PrivacyTests, MovingTests, LayoutTests, IdentityTests, RequestTests, AuditTests):
     """The tests."""
 
     @pytest.fixture

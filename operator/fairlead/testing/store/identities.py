@@ -8,7 +8,8 @@ from collections.abc import Callable
 import msgspec
 
 from fairlead.engine.case import Side
-from fairlead.state.base import AuditEntry, Commit, DeadLetter, Layout, Store
+from fairlead.state.audit import AuditEntry
+from fairlead.state.base import Commit, DeadLetter, Layout, Store
 from fairlead.testing.store.sample import LAYOUT, prints, recollection
 
 A, B, C = ("crm", "a"), ("erp", "1"), ("erp", "a")
