@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import orjson
 
 from fairlead.model.syncpolicy import SyncPolicy
-from fairlead.state.base import Conflict, DeadLetter
+from fairlead.state.base import Conflict, Counts, DeadLetter, Store, Undelivered
+from fairlead.state.requests import Answer, Demand, request
 from fairlead.state.sqlite import SQLiteStore
 from fairlead.testing.memory_system import MemorySystem, Traits
 from fairlead.worker.run import Kind, Run, RunReport
@@ -108,6 +111,42 @@ class Town:
             with sqlite3.connect(self._path) as database:
                 rows = database.execute("SELECT kind, field, rule, winner FROM audit WHERE system = '' ORDER BY id")
                 self.audit = rows.fetchall()
+
+    async def asked(self, demand: Demand, meanwhile: Callable[[], object] = lambda: None) -> Answer:
+        """A person asks for something, users do something `meanwhile`, and a run takes it up."""
+        asked = request("ada", demand)
+        async with self.beside() as store:
+            await store.ask(asked)
+        meanwhile()
+        await self.run()
+        async with self.beside() as store:
+            answer = await store.answer(asked.id)
+        assert answer is not None
+        return answer
+
+    @asynccontextmanager
+    async def beside(self) -> AsyncIterator[Store]:
+        """The store, as a command opens it."""
+        store = SQLiteStore(self._path)
+        await store.join([])
+        yield store
+        await store.close()
+
+    async def failed(self) -> list[Undelivered]:
+        """The writes that are dead letters."""
+        async with self.beside() as store:
+            return [item async for page in store.walk_failed() for item in page]
+
+    async def counts(self) -> Counts:
+        """What the state holds."""
+        async with self.beside() as store:
+            return await store.counts()
+
+    async def audited(self, kind: str) -> list[tuple[str, str, str, Any]]:
+        """(field, rule, winner, values) of every entry of one kind."""
+        with sqlite3.connect(self._path) as database:
+            rows = database.execute("SELECT field, rule, winner, body FROM audit WHERE kind = ? ORDER BY id", (kind,))
+            return [(*row[:3], orjson.loads(row[3])) for row in rows]
 
     async def agree(self) -> None:
         """Runs until nothing is left to do: what follows is a change, and no first meeting."""

@@ -25,7 +25,7 @@ from fairlead.model.syncpolicy import ConflictRule, MergeMode
 CLOCK_TOLERANCE = timedelta(minutes=5)
 """A modification time further ahead than this is a wrong clock, and decides nothing."""
 
-MERGED, COMPUTED = "(merged)", "(computed)"
+MERGED, COMPUTED, CHOSEN = "(merged)", "(computed)", "(chosen)"
 """Stand for a system where a value is no system's own. No system can be called so."""
 
 NO_MEMORY: Mapping[bytes, Value] = {}

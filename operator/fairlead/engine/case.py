@@ -143,6 +143,22 @@ class Case(msgspec.Struct):
     bases: dict[str, dict[bytes, Value]] = {}
 
 
+class Choice(msgspec.Struct, frozen=True):
+    """What a person chose for a frozen field.
+
+    Attributes:
+        origin: whose value it is; `arbiter.CHOSEN` for a value of no system.
+        said: the values that waited, by system.
+        rule: who chose, and how, for the audit.
+    """
+
+    field: str
+    origin: str
+    value: Value
+    said: dict[str, Value]
+    rule: str
+
+
 class Decision(msgspec.Struct):
     """What is to be remembered and written.
 

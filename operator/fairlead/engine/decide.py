@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from fairlead.engine.bases import Bases
-from fairlead.engine.case import Case, Decision, Finding, FindingKind, Observation, Operation, Side, Write
+from fairlead.engine.case import Case, Choice, Decision, Finding, FindingKind, Observation, Operation, Side, Write
 from fairlead.engine.expression import Expression, ExpressionError
 from fairlead.engine.fields import FieldJudge, Verdict
 from fairlead.engine.fingerprint import UNSEEN, Fingerprints, differing, field, replaced
@@ -74,6 +74,16 @@ class Decider:
         if needs:
             return Decision(needs=frozenset(needs))
         return self._conclude(case, verdicts)
+
+    def resolve(self, case: Case, choices: Sequence[Choice]) -> Decision:
+        """The decision where a person chose the values of frozen fields; those that are not among them wait on."""
+        chosen = {
+            choice.field: self._judges[choice.field].chosen(
+                self._views(case, choice.field), choice.origin, choice.value, choice.said, choice.rule
+            )
+            for choice in choices
+        }
+        return self._conclude(case, {**{name: Verdict(frozen={}) for name in case.frozen}, **chosen})
 
     # --- deletes ---
 

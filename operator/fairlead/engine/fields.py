@@ -251,6 +251,12 @@ class FieldJudge:
         unread = next((view for view in others if not view.known), None)
         return Verdict(needs=unread.system) if unread is not None else self.freeze([*rivals, *others], rule)
 
+    def chosen(self, views: Sequence[View], origin: str, value: Value, said: Mapping[str, Value], rule: str) -> Verdict:
+        """A person's choice between what was `said`: it goes wherever it is not."""
+        winner = self.pending_view(origin, value, None)
+        finding = Finding(FindingKind.RESOLVED, self.rule.field.name, rule, origin, {**said, origin: value})
+        return Verdict(winner, tuple(v.system for v in views if v.now != winner.now), findings=(finding,))
+
     def freeze(self, rivals: Sequence[View], rule: str) -> Verdict:
         """A person must decide between these values, because of `rule`."""
         values = {view.system: view.value for view in rivals}

@@ -98,6 +98,10 @@ class Known(msgspec.Struct, frozen=True):
     rows: list[int | None]
 
 
+DISCARDED = "Discarded"
+"""Stands for the error, or the reason, of a dead letter that a person gave up: only a change brings it back."""
+
+
 class Undelivered(msgspec.Struct, frozen=True, gc=False):
     """A write that has not reached its system, and why.
 
@@ -120,12 +124,18 @@ class Undelivered(msgspec.Struct, frozen=True, gc=False):
     dead: bool = False
     held: bool = False
 
+    @property
+    def discarded(self) -> bool:
+        """Whether a person gave it up. Only a create is kept then, without its values: so it is not made again."""
+        return self.error == DISCARDED
+
 
 class DeadLetter(msgspec.Struct, frozen=True):
     """A record that could not be taken in: it broke the contract, or its match is ambiguous.
 
     Attributes:
         candidates: the records that it may be, and (negative, see `reservation`) such dead letters.
+        row: fingerprint of the native row that was refused.
     """
 
     system: str
@@ -134,6 +144,12 @@ class DeadLetter(msgspec.Struct, frozen=True):
     message: str
     since: float
     candidates: tuple[int, ...] = ()
+    row: int | None = None
+
+    @property
+    def discarded(self) -> bool:
+        """Whether a person gave it up: it is passed over as long as its row is the same."""
+        return self.reason == DISCARDED
 
 
 class Conflict(msgspec.Struct, frozen=True):
@@ -386,6 +402,7 @@ class Store(Protocol):
     ) -> list[Undelivered]:
         """Undelivered writes, oldest first: those due at a time (and dead letters too), or those held by the guard.
 
+        What a person discarded is none of them.
         What is younger than `due` is due as well: the clock was set back, and nothing waits until it catches up.
         Those of the systems `without` are left out.
         """
@@ -409,6 +426,18 @@ class Store(Protocol):
 
     async def conflicts(self) -> list[Conflict]:
         """All conflicts that wait for a person, oldest first (at most 10,000)."""
+        ...
+
+    def walk_conflicts(self) -> AsyncIterator[list[Conflict]]:
+        """All conflicts, in pages."""
+        ...
+
+    def walk_letters(self) -> AsyncIterator[list[DeadLetter]]:
+        """All dead letters of records that could not be taken in, in pages; not those that were discarded."""
+        ...
+
+    def walk_failed(self) -> AsyncIterator[list[Undelivered]]:
+        """All writes that are dead letters, in pages; not those that were discarded."""
         ...
 
     async def known(self, system: str) -> int:
@@ -436,7 +465,10 @@ class Store(Protocol):
         ...
 
     async def clear_ambiguity(self) -> None:
-        """Forgets what dead letters hold, and those that came of ambiguity: a scan finds them again."""
+        """Forgets what dead letters hold, and those that came of ambiguity: a scan finds them again.
+
+        Those that a person discarded hold on: a scan passes them over.
+        """
         ...
 
     async def history(self, limit: int) -> list[RunRecord]:

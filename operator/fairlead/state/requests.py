@@ -9,10 +9,14 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from hashlib import blake2b
 from typing import Any, TypeAlias
 
 import msgspec
+
+from fairlead.model.record import Value
+from fairlead.state import codec
 
 
 class RetryDeadLetters(msgspec.Struct, frozen=True, tag=True, tag_field="kind"):
@@ -27,11 +31,34 @@ class RetryDeadLetters(msgspec.Struct, frozen=True, tag=True, tag_field="kind"):
     records: tuple[tuple[str, str], ...] = ()
 
 
+class DiscardDeadLetters(msgspec.Struct, frozen=True, tag=True, tag_field="kind"):
+    """Give dead letters up. The attributes are those of `RetryDeadLetters`."""
+
+    writes: tuple[tuple[int, str], ...] = ()
+    records: tuple[tuple[str, str], ...] = ()
+
+
+class ResolveConflicts(msgspec.Struct, frozen=True, tag=True, tag_field="kind"):
+    """Decide fields that wait for a person. Exactly one of `keep`, `value` and `owner` says how.
+
+    Attributes:
+        conflicts: (record, field, `mark_of` the values that the person decided by).
+        keep: the system whose value stands.
+        value: the value that stands, as JSON.
+        owner: the system of record's value stands.
+    """
+
+    conflicts: tuple[tuple[int, str, str], ...]
+    keep: str = ""
+    value: str = ""
+    owner: bool = False
+
+
 class Unknown(msgspec.Struct, frozen=True):
     """A kind that this version does not know."""
 
 
-Demand: TypeAlias = RetryDeadLetters
+Demand: TypeAlias = RetryDeadLetters | DiscardDeadLetters | ResolveConflicts
 """The kinds of request. Each holds at most some hundreds of things: a command that has more makes several requests."""
 
 
@@ -70,6 +97,11 @@ def request(by: str, demand: Demand) -> Request:
     """A new request."""
     now = time.time()
     return Request(f"{int(now * 1000):012x}-{secrets.token_hex(4)}", now, by, demand)
+
+
+def mark_of(values: Mapping[str, Value]) -> str:
+    """A fingerprint of what systems say."""
+    return blake2b(codec.dump(sorted(values.items())), digest_size=8).hexdigest()
 
 
 def mentions(asked: Request, record: int | None, keys: Iterable[tuple[str, str]]) -> bool:

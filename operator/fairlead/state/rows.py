@@ -109,8 +109,8 @@ class Rows:
     def dead_letter(self, row: Row) -> DeadLetter:
         """A row of `dead`."""
         system, key, reason, body, since = row
-        message, candidates = codec.load(self._opened(DEAD, (system, key), body))
-        return DeadLetter(system, key, reason, message, since, tuple(candidates))
+        message, candidates, print_ = codec.load(self._opened(DEAD, (system, key), body))
+        return DeadLetter(system, key, reason, message, since, tuple(candidates), print_)
 
     def audited(self, row: Row) -> Audited:
         """A row of `audit`."""
@@ -227,7 +227,7 @@ class Rows:
 
     def _trouble(self, commit: Commit) -> list[Step]:
         letters: list[Row] = [
-            (d.system, d.key, d.reason, codec.dump((d.message, d.candidates)), d.since) for d in commit.dead
+            (d.system, d.key, d.reason, codec.dump((d.message, d.candidates, d.row)), d.since) for d in commit.dead
         ]
         entries: list[Row] = [
             (a.at, a.run, a.record, a.lowest, a.system, a.field, a.kind, a.rule, a.winner, codec.dump(a.values))

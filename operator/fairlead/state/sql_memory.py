@@ -8,6 +8,7 @@ from itertools import islice
 
 from fairlead.model.record import Value
 from fairlead.state.base import (
+    DISCARDED,
     Commit,
     Conflict,
     Counts,
@@ -18,12 +19,13 @@ from fairlead.state.base import (
     Recollection,
     RunRecord,
     Undelivered,
+    reservation,
 )
 from fairlead.state.marks import Marks
 from fairlead.state.requests import Answer, Request
 from fairlead.state.rows import run_of, run_row
 from fairlead.state.sql_base import PAGE, SQLBase
-from fairlead.state.tables import RUN, Query, Row, whole
+from fairlead.state.tables import CONFLICT, DEAD, MATCH, PENDING, RUN, Drop, Query, Row, Step, whole
 
 _MARKED_PAGE = 20_000
 _MANY = 10_000
@@ -135,12 +137,13 @@ class SQLMemory(SQLBase):
         limit: int = 1000,
     ) -> list[Undelivered]:
         """See `Store.undelivered`."""
-        values: tuple[float | None, ...] = ()
+        values: tuple[float | str | None, ...] = ()
         if held:
             where, order = "p.held = 1", "p.since, p.record"
         else:
-            which = f"(p.not_before <= ? OR p.since > ?) {'OR p.dead = 1' if dead else 'AND p.dead = 0'}"
-            where, order, values = f"p.held = 0 AND ({which})", "p.attempts, p.not_before, p.record", (due, due)
+            which = "OR p.dead = 1) AND p.error <> ?" if dead else ") AND p.dead = 0"
+            where, order = f"p.held = 0 AND (p.not_before <= ? OR p.since > ? {which}", _BY_ATTEMPTS
+            values = (due, due, *((DISCARDED,) if dead else ()))
         where += " AND p.system <> ?" * len(without)
         query = f"SELECT {_PENDING} FROM pending p WHERE {where} ORDER BY {order} LIMIT {limit}"
         rows = await self._all(query, *values, *without)
@@ -180,6 +183,22 @@ class SQLMemory(SQLBase):
         rows = await self._all(f"SELECT {_CONFLICT} FROM conflict c ORDER BY c.since, c.record LIMIT {_MANY}")
         return list(map(self._rows.conflict, rows))
 
+    async def walk_conflicts(self) -> AsyncIterator[list[Conflict]]:
+        """See `Store.walk_conflicts`."""
+        async for rows in self._walk(CONFLICT, ("body", "since")):
+            yield list(map(self._rows.conflict, rows))
+
+    async def walk_letters(self) -> AsyncIterator[list[DeadLetter]]:
+        """See `Store.walk_letters`."""
+        async for rows in self._walk(DEAD, ("reason", "body", "since"), "reason <> ?", DISCARDED):
+            yield list(map(self._rows.dead_letter, rows))
+
+    async def walk_failed(self) -> AsyncIterator[list[Undelivered]]:
+        """See `Store.walk_failed`."""
+        columns = [name for name in PENDING.columns if name not in PENDING.key]
+        async for rows in self._walk(PENDING, columns, "dead = 1 AND error <> ?", DISCARDED):
+            yield list(map(self._rows.undelivered, rows))
+
     async def known(self, system: str) -> int:
         """See `Store.known`."""
         row = await self._one(f"SELECT count(k{self._rows.slots[system]}) FROM record")
@@ -192,8 +211,10 @@ class SQLMemory(SQLBase):
             self._record_count = counted[0] if counted else 0
         row = await self._one(
             "SELECT count(*) FILTER (WHERE dead = 0 AND held = 0), count(*) FILTER (WHERE held = 1), "
-            "count(*) FILTER (WHERE dead = 1) + (SELECT count(*) FROM dead), (SELECT count(*) FROM conflict) "
-            "FROM pending"
+            "count(*) FILTER (WHERE dead = 1 AND error <> ?) + (SELECT count(*) FROM dead WHERE reason <> ?), "
+            "(SELECT count(*) FROM conflict) FROM pending",
+            DISCARDED,
+            DISCARDED,
         )
         assert row is not None
         return Counts(self._record_count, *row)
@@ -246,17 +267,18 @@ class SQLMemory(SQLBase):
 
     async def clear_ambiguity(self) -> None:
         """See `Store.clear_ambiguity`."""
-        await self._apply(
-            [
-                Query("DELETE FROM match WHERE record < 0"),
-                Query("DELETE FROM dead WHERE reason IN ('Ambiguous', 'Duplicate')"),
-            ]
-        )
+        discarded = await self._all("SELECT system, key FROM dead WHERE reason = ?", DISCARDED)
+        keep = {reservation(system, key) for system, key in discarded}
+        letters: list[Row] = [row for row in await self._all(_HOLDING) if row[0] not in keep]
+        released: list[Step] = [Drop(MATCH, ("record",), letters)] if letters else []
+        await self._apply([*released, Query("DELETE FROM dead WHERE reason IN ('Ambiguous', 'Duplicate')")])
 
 
 _NUMBERED = (("record", "id"), ("tombstone", "record"), ("audit", "record"), ("former", "record"), ("former", "other"))
 """Where a record's number may stand, although all else is forgotten."""
 
+_HOLDING = "SELECT DISTINCT record FROM match WHERE record < 0"
+_BY_ATTEMPTS = "p.attempts, p.not_before, p.record"
 _PENDING = "p.record, p.system, p.body, p.since, p.not_before, p.attempts, p.error, p.dead, p.held"
 _CONFLICT = "c.record, c.field, c.body, c.since"
 

@@ -2,30 +2,122 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from hashlib import blake2b
+
 import msgspec
 
-from fairlead.state.requests import Request, RetryDeadLetters
-from fairlead.worker.handling import Handled, Scope
+from fairlead.engine.case import Operation, Write
+from fairlead.model.record import Value
+from fairlead.state.base import DISCARDED, AuditEntry, Commit, DeadLetter, Recollection, Undelivered, reservation
+from fairlead.state.requests import DiscardDeadLetters, Request, RetryDeadLetters
+from fairlead.worker.handling import Handled, Scope, named
 from fairlead.worker.intake import Batch
+from fairlead.worker.session import Session
+from fairlead.worker.settlement import UNCERTAIN, is_uncertain
+
+_NONE = "is no dead letter any more"
+
+_POLICY = "policy"
+"""Fact in the store: a fingerprint of the spec by which every dead letter was tried."""
 
 
-async def retry(scope: Scope, _: Request, demand: RetryDeadLetters, batch: Batch) -> Handled:
+async def retry(scope: Scope, _request: Request, demand: RetryDeadLetters, batch: Batch) -> Handled:
     """What is asked for is due at once: this run writes, or reads, it again."""
-    handled = Handled()
-    memories = await scope.store.recall(sorted({record for record, _ in demand.writes}))
-    for record, system in demand.writes:
-        memory = memories.get(record)
-        item = memory.pending.get(system) if memory else None
-        if item is None or not item.dead:
-            handled.refused.append(f"the write of record {record} to {system} is no dead letter any more")
-            continue
-        batch.commit.pending.append(msgspec.structs.replace(item, dead=False, not_before=0.0))
-        handled.done += 1
-    letters = {(letter.system, letter.key) for letter in await scope.store.dead_letters()} if demand.records else set()
-    for place in demand.records:
-        if place in letters:
-            batch.commit.waiting.append(place)
-            handled.done += 1
+    found = await _Found.of(scope, demand)
+    for memory, item in found.writes:
+        if is_uncertain(item):
+            found.handled.done -= 1
+            found.handled.refused.append(f"the write of {named(memory)} to {item.system}: {UNCERTAIN}")
         else:
-            handled.refused.append(f"{'/'.join(place)} is no dead letter any more")
-    return handled
+            batch.commit.pending.append(msgspec.structs.replace(item, dead=False, not_before=0.0))
+    batch.commit.waiting += [(letter.system, letter.key) for letter in found.letters]
+    return found.handled
+
+
+async def discard(scope: Scope, request: Request, demand: DiscardDeadLetters, batch: Batch) -> Handled:
+    """What is asked for is given up: only a change of the record brings it back. The audit keeps what is lost."""
+    found = await _Found.of(scope, demand)
+    commit, now = batch.commit, scope.session.clock()
+
+    def note(record: int, name: str, why: str, values: Mapping[str, Value]) -> None:
+        rule = f"{request.by}: {why}"
+        commit.audit.append(AuditEntry(now, scope.run, record, name, DISCARDED, rule, "", dict(values)))
+
+    for _, item in found.writes:
+        for name, value in item.write.values.items():
+            note(item.record, name, item.error, {item.system: value})
+        if not item.write.values:
+            note(item.record, "", item.error, {})
+        if item.write.operation is Operation.CREATE:  # else the next scan would find that it is missing, and create it
+            gone = Write(Operation.CREATE)
+            commit.pending.append(msgspec.structs.replace(item, write=gone, error=DISCARDED, message=""))
+        else:
+            commit.delivered.append((item.record, item.system))
+    for letter in found.letters:
+        scope.intake.matching.discard(letter, commit)
+        note(reservation(letter.system, letter.key), "", letter.reason, {letter.system: letter.key})
+    return found.handled
+
+
+class AnotherPolicy:
+    """Dead letters of another policy than the one that holds now: they are tried again once."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        spec = msgspec.json.encode(session.policy.spec, order="deterministic")
+        self._mark = blake2b(spec, digest_size=16).hexdigest()
+
+    async def begins(self) -> bool:
+        """Whether the policy is new to this state; what could not be taken in is then read again by this run."""
+        if self._session.known:
+            return False
+        before = await self._session.store.meta(_POLICY)
+        if before not in (None, self._mark):
+            async for page in self._session.store.walk_letters():
+                await self._session.store.commit(Commit(waiting=[(letter.system, letter.key) for letter in page]))
+            return True
+        await self.done()
+        return False
+
+    async def done(self) -> None:
+        """All of them were tried."""
+        if not self._session.known:
+            await self._session.store.commit(Commit(meta={_POLICY: self._mark}))
+            self._session.known = True
+
+
+class _Found(msgspec.Struct):
+    """Those of the dead letters that are asked for which there are."""
+
+    writes: list[tuple[Recollection, Undelivered]] = []
+    letters: list[DeadLetter] = []
+    handled: Handled = msgspec.field(default_factory=Handled)
+
+    @classmethod
+    async def of(cls, scope: Scope, demand: RetryDeadLetters | DiscardDeadLetters) -> _Found:
+        found = cls()
+        memories = await scope.store.recall(sorted({record for record, _ in demand.writes}))
+        for record, system in demand.writes:
+            found.add_write(memories.get(record), system)
+        await found.add_letters(scope, demand.records)
+        found.handled.done = len(found.writes) + len(found.letters)
+        return found
+
+    def add_write(self, memory: Recollection | None, system: str) -> None:
+        item = memory.pending.get(system) if memory else None
+        if memory is None or item is None or not item.dead or item.discarded:
+            where = named(memory) if memory else "a record that is gone"
+            self.handled.refused.append(f"the write of {where} to {system} {_NONE}")
+        else:
+            self.writes.append((memory, item))
+
+    async def add_letters(self, scope: Scope, places: Sequence[tuple[str, str]]) -> None:
+        wanted = dict.fromkeys(places)
+        if not wanted:
+            return
+        there: dict[tuple[str, str], DeadLetter] = {}
+        async for page in scope.store.walk_letters():
+            there |= {(letter.system, letter.key): letter for letter in page if (letter.system, letter.key) in wanted}
+        self.letters += there.values()
+        self.handled.refused += [f"{'/'.join(place)} {_NONE}" for place in wanted if place not in there]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from fairlead.state.base import Store
+from fairlead.state.base import Recollection, Store
 from fairlead.worker.intake import Intake
 from fairlead.worker.session import Session
 from fairlead.worker.tally import Tally
@@ -29,3 +29,12 @@ class Handled(msgspec.Struct):
 
     done: int = 0
     refused: list[str] = []
+
+
+class NotPossible(Exception):
+    """One of several things that were asked for cannot be done; the message says why."""
+
+
+def named(memory: Recollection) -> str:
+    """A record as people name it, by its keys: `crm/1 = erp/7`."""
+    return " = ".join(f"{system}/{side.key}" for system, side in sorted(memory.sides.items()))

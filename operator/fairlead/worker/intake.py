@@ -93,11 +93,12 @@ class Intake:
     ) -> None:
         """Takes in some records of a page: `found` says by index which record has their key."""
         reader, keys = self._session.readers[system], page.keys
+        found = self.matching.without_discarded(system, keys, found, rows)
         found = await self._without_erased(system, keys, found)
         reading = reader.read(page, list(found), rows)
         record_of = {i: record for i, record in found.items() if record is not None}
         for i, message in reading.broken.items():
-            self.matching.refuse(system, keys[i], "ContractBroken", message, batch.commit)
+            self.matching.refuse(system, keys[i], "ContractBroken", message, batch.commit, row=rows[i])
         unmet = {keys[i]: values for i, values in reading.refused.items() if i not in record_of}
         for key, its in zip(unmet, self.matching.keys(list(unmet.values())), strict=True):
             self.matching.hold(system, key, its, batch.commit)
@@ -294,7 +295,7 @@ class Intake:
             if len(matching) == 1 and matching[0] in gone and system in memories[matching[0]].sides:
                 self._meet_later(system, key, memories[matching[0]], batch)
             elif trouble is not None:
-                self._refuse(system, key, trouble, its, matching, memories, batch)
+                self._refuse(system, observation, trouble, its, matching, memories, batch)
             elif matching:
                 self.matching.alive(system, [key], batch.commit)
                 others = self.matching.learn(matching[0], its, candidates, batch.commit)
@@ -352,7 +353,7 @@ class Intake:
     def _refuse(
         self,
         system: str,
-        key: str,
+        observation: Observation,
         trouble: tuple[str, str],
         keys: Sequence[int],
         matching: Sequence[int],
@@ -360,7 +361,8 @@ class Intake:
         batch: Batch,
     ) -> None:
         reason, message = trouble
-        self.matching.refuse(system, key, reason, message, batch.commit, matching)
+        key = observation.record.key
+        self.matching.refuse(system, key, reason, message, batch.commit, matching, observation.row)
         alone = reason == "Duplicate" and matching[0] in memories and len(memories[matching[0]].sides) == 1
         if alone:  # nothing is linked yet, so the next system must not be linked to either by chance
             self.matching.hold(system, key, keys, batch.commit)

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+import msgspec
+
 from fairlead.connectors.base import Page
 from fairlead.engine.case import Observation
 from fairlead.engine.fingerprint import field
 from fairlead.model.record import Value
-from fairlead.state.base import Commit, DeadLetter, Intent, Recollection, reservation
+from fairlead.state.base import DISCARDED, Commit, DeadLetter, Intent, Recollection, reservation
 from fairlead.transport.failure import Failure
 from fairlead.worker.session import Session
 from fairlead.worker.tally import Note, Tally
@@ -32,12 +34,16 @@ class Matching:
         self._rules = session.rules.match
         self._tally = tally
         self._letters: dict[tuple[str, str], tuple[str, str]] = {}
+        self._discarded: dict[tuple[str, str], int | None] = {}
+        """Dead letters that a person gave up, and the fingerprint of the row that is passed over."""
         fields = {session.rules.fields[name].field for rule in self._rules.rules for name in rule.fields}
         self._slots = sorted(field.slot for field in fields)
 
     async def prepare(self) -> None:
         """Learns which dead letters there are."""
-        self._letters = {(x.system, x.key): (x.reason, x.message) for x in await self._store.dead_letters()}
+        letters = await self._store.dead_letters()
+        self._letters = {(x.system, x.key): (x.reason, x.message) for x in letters}
+        self._discarded = {(x.system, x.key): x.row for x in letters if x.discarded}
 
     def keys(self, values: Sequence[Mapping[str, Value]]) -> list[list[int]]:
         """The match keys of each record, in the order of the policy's rules."""
@@ -46,15 +52,36 @@ class Matching:
     # --- dead letters ---
 
     def refuse(
-        self, system: str, key: str, reason: str, message: str, commit: Commit, candidates: Sequence[int] = ()
+        self,
+        system: str,
+        key: str,
+        reason: str,
+        message: str,
+        commit: Commit,
+        candidates: Sequence[int] = (),
+        row: int | None = None,
     ) -> None:
-        """A record cannot be taken in; it is told once. `candidates` are the records that it may be."""
+        """A record cannot be taken in; it is told once. The arguments are those of `DeadLetter`."""
         if self._letters.get((system, key)) != (reason, message):
             self._letters[system, key] = (reason, message)
             self._tally.dead += 1
             said = message if reason == "ContractBroken" else f"{reason}: {message}"
             self._tally.note(Note("DeadLetter", f"{system}/{key}", "", said, ""))
-        commit.dead.append(DeadLetter(system, key, reason, message, self._session.clock(), tuple(candidates)))
+        commit.dead.append(DeadLetter(system, key, reason, message, self._session.clock(), tuple(candidates), row))
+
+    def discard(self, letter: DeadLetter, commit: Commit) -> None:
+        """A person gave a dead letter up; what it holds it goes on to hold."""
+        place = letter.system, letter.key
+        self._letters[place], self._discarded[place] = (DISCARDED, letter.message), letter.row
+        commit.dead.append(msgspec.structs.replace(letter, reason=DISCARDED))
+
+    def without_discarded(
+        self, system: str, keys: Sequence[str], found: Mapping[int, int | None], rows: Sequence[int]
+    ) -> Mapping[int, int | None]:
+        """What is to be taken in: not what a person gave up and did not change since."""
+        if not self._discarded:
+            return found
+        return {i: hit for i, hit in found.items() if self._discarded.get((system, keys[i])) != rows[i]}
 
     def hold(self, system: str, key: str, keys: Iterable[int], commit: Commit) -> None:
         """Keeps these match keys for a dead letter, in place of those that it held before."""

@@ -9,14 +9,19 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from fairlead.state.requests import Answer, Request, RetryDeadLetters
-from fairlead.worker.dead_letters import retry
+from fairlead.state.requests import Answer, DiscardDeadLetters, Request, ResolveConflicts, RetryDeadLetters
+from fairlead.worker.conflicts import resolve
+from fairlead.worker.dead_letters import discard, retry
 from fairlead.worker.handling import Handled, Scope
 from fairlead.worker.intake import Batch
 
 Handler = Callable[[Scope, Request, Any, Batch], Awaitable[Handled]]
 
-HANDLERS: Mapping[type, Handler] = {RetryDeadLetters: retry}
+HANDLERS: Mapping[type, Handler] = {
+    RetryDeadLetters: retry,
+    DiscardDeadLetters: discard,
+    ResolveConflicts: resolve,
+}
 """Kind of request → what does it. Called with the scope, the request, its demand, and the batch to be filled."""
 
 _UNKNOWN = "this worker does not know such a request: let it and the command be of one version"

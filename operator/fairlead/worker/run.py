@@ -20,6 +20,7 @@ from fairlead.engine.case import Case
 from fairlead.state.base import Commit, Intent, Known, Recollection, RunRecord, Undelivered
 from fairlead.state.marks import Marks
 from fairlead.transport.failure import Failure
+from fairlead.worker.dead_letters import AnotherPolicy
 from fairlead.worker.delivery import BATCH, Delivery
 from fairlead.worker.guard import Halt, limit_of, plan_id
 from fairlead.worker.handling import Scope
@@ -141,6 +142,8 @@ class Run:
         self._down.update(await self._session.open())
         await self._replay()
         await self._take_up_requests()
+        another = AnotherPolicy(self._session)
+        anew = await another.begins() or self._kind is Kind.RESYNC
         if self._kind is Kind.RESYNC:
             await self._store.clear_ambiguity()
         await self._retry()
@@ -152,7 +155,8 @@ class Run:
             self._intake.read.clear()
             await self._read_waiting()
             self._intake.read.update(self._session.systems)
-        await self._retry(dead=self._kind is Kind.RESYNC)  # by now a create whose answer was lost has been met
+        await self._retry(dead=anew)  # by now a create whose answer was lost has been met
+        await another.done()
         await self._delete_missing()
         if self._scanned:
             await self._complete()

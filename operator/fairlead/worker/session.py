@@ -40,6 +40,8 @@ class Session:
         }
         self.planning = plan is not None
         """Whether writes are only noted."""
+        self.known = False
+        """Whether the dead letters of the state are known to be those of this policy."""
         self.store = store
         self.clock = clock
         self.prints = Fingerprints(store.key)

@@ -12,6 +12,7 @@ import pytest
 from fairlead.engine.case import Operation, Side, Write
 from fairlead.model.record import Value
 from fairlead.state.base import (
+    DISCARDED,
     STALE,
     Commit,
     Conflict,
@@ -215,6 +216,32 @@ class MemoryTests:
         assert await store.dead_letters() == [DeadLetter("crm", "a", "ContractBroken", "second", 1.0)]
         await store.commit(Commit(alive=[("crm", "a")]))
         assert await store.dead_letters() == []
+
+    async def test_what_was_discarded_is_no_dead_letter_and_is_not_given_as_one(self, store: Store) -> None:
+        dead = Undelivered(1, "erp", update(name="x"), 1.0, error="Invalid", dead=True)
+        given_up = Undelivered(2, "erp", Write(Operation.CREATE), 1.0, error=DISCARDED, dead=True)
+        letter = DeadLetter("crm", "a", "ContractBroken", "m", 1.0, row=-7)
+        passed = DeadLetter("crm", "b", DISCARDED, "m", 1.0, row=7)
+        await store.commit(Commit(pending=[dead, given_up], dead=[letter, passed]))
+        assert await store.undelivered(due=9.0, dead=True) == [dead]
+        assert [page async for page in store.walk_failed()] == [[dead]]
+        assert [page async for page in store.walk_letters()] == [[letter]]
+        assert await store.dead_letters() == [letter, passed]
+        assert await store.counts() == Counts(records=0, pending=0, held=0, dead=2, conflicts=0)
+
+    async def test_what_was_discarded_holds_its_match_keys_when_ambiguity_is_cleared(self, store: Store) -> None:
+        gone, kept = reservation("crm", "a"), reservation("crm", "b")
+        letters = [DeadLetter("crm", "a", "Duplicate", "m", 1.0), DeadLetter("crm", "b", DISCARDED, "m", 1.0, row=7)]
+        await store.commit(Commit(matches=[(5, gone), (5, kept), (5, 1)], dead=letters))
+        await store.clear_ambiguity()
+        assert {key: sorted(its) for key, its in (await store.candidates([5])).items()} == {5: sorted([kept, 1])}
+        assert await store.dead_letters() == letters[1:]
+
+    async def test_conflicts_are_walked_in_pages(self, store: Store) -> None:
+        many = [Conflict(n, "name", {"crm": f"v{n}"}, float(-n)) for n in range(1, 1200)]
+        await store.commit(Commit(frozen=many))
+        pages = [page async for page in store.walk_conflicts()]
+        assert ([conflict for page in pages for conflict in page], len(pages) > 1) == (many, True)
 
     async def test_counts_are_of_what_is_there(self, store: Store) -> None:
         await store.commit(
