@@ -21,7 +21,7 @@ NAMES = ("a", "b", "c", "d")
 THINGS = ("t0", "t0", "t0", "t1")
 VALUES = FIELDS[1:]
 ACCESS = ("ReadWrite", "ReadWrite", "ReadWrite", "ReadOnly", "WriteOnly")
-CONFLICT = ("SystemOfRecordWins", "LatestWins", "Priority", "Manual")
+CONFLICT = ("SystemOfRecordWins", "LatestWins", "Priority", "Manual", "Merge", "Expression")
 SCRATCH = Path("/dev/shm") if Path("/dev/shm").is_dir() else Path(tempfile.gettempdir())  # noqa: S108 - named below
 
 
@@ -81,6 +81,7 @@ def settings_of_all_kinds(draw: Any) -> Setting:
     }
     spec = {
         "onConflict": draw(st.sampled_from(CONFLICT)),
+        "onConflictExpression": "values[systems[0]]",
         "firstSync": draw(rarely(st.just("FillEmptyOnly"), "SystemOfRecordWins")),
         "deletes": deletes,
         "fields": {name: draw(field_rules(names)) for name in VALUES},
