@@ -112,6 +112,7 @@ def full_policy() -> Manifest:
             "spec.priority": ["erp", "crm"],
             "spec.fields": {
                 "name": {
+                    "references": "people",
                     "systemOfRecord": "erp",
                     "onConflict": "Priority",
                     "edits": "SystemOfRecordOnly",
@@ -385,6 +386,7 @@ POLICIES = [
             "owner that depends on the record": {
                 "spec.fields": {"name": {"systemOfRecordWhen": {"when": "record.email != ''", "then": "erp"}}}
             },
+            "reference": {"spec.fields": {"name": {"references": "people"}}},
             "state on PostgreSQL": {"spec.state": {"store": "Postgres", "connection": "state"}},
         },
         bad={
@@ -403,6 +405,8 @@ POLICIES = [
             "unknown system of a field": {"spec.fields": {"name": {"systemOfRecord": "x"}}},
             "unknown system in a field's priority": {"spec.fields": {"name": {"priority": ["x"]}}},
             "empty rules of a field": {"spec.fields": {"name": {}}},
+            "empty reference": {"spec.fields": {"name": {"references": ""}}},
+            "reference that is no name": {"spec.fields": {"name": {"references": {"name": "people"}}}},
             "empty priority of a field": {"spec.fields": {"name": {"priority": []}}},
             "conflict rule of a later version": {"spec.onConflict": "Guess"},
             "expression without its CEL": {"spec.onConflict": "Expression"},

@@ -27,7 +27,7 @@ from fairlead.model.health import Conclusion, PolicyReason, conclude
 from fairlead.model.syncpolicy import Mode, SyncPolicy
 from fairlead.worker.exit import NEEDS_A_PERSON, OK, STATE_UNUSABLE
 from fairlead.worker.hosting import Host
-from fairlead.worker.loop import PolicyLoop, work_all
+from fairlead.worker.loop import PolicyLoop, parents_first, work_all
 from fairlead.worker.metrics import Metrics
 from fairlead.worker.report import duration
 from fairlead.worker.run import RunReport
@@ -122,7 +122,7 @@ class _Command:
         return [loop for loop in self._loops if not loop.policy.spec.suspend]
 
     async def _once(self) -> None:
-        for loop in self._active:
+        for loop in parents_first(self._active):
             if not self._stop.is_set():
                 await loop.run_once(stop=self._stop)
 

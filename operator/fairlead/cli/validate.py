@@ -12,7 +12,7 @@ import orjson
 from fairlead.cli.choices import Output
 from fairlead.connectors.registry import preset_documents
 from fairlead.model.bundle import load
-from fairlead.model.check import check
+from fairlead.model.check import check, notes
 from fairlead.model.common import counted
 from fairlead.model.problem import Problem
 
@@ -41,7 +41,7 @@ def validate(paths: Iterable[Path]) -> Verdict:
     """Reads files and directories and checks them, one by one and together. Never raises for what is in them."""
     bundle = load(paths, preset_documents())
     problems = sorted([*bundle.problems, *check(bundle)], key=lambda problem: (problem.file, problem.line))
-    return Verdict(len(bundle.documents), tuple(problems), tuple(bundle.notes))
+    return Verdict(len(bundle.documents), tuple(problems), (*bundle.notes, *notes(bundle)))
 
 
 def rendered(verdict: Verdict, output: Output) -> str:

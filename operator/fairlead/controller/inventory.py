@@ -61,6 +61,8 @@ class Policy(msgspec.Struct):
     connections: frozenset[str] = frozenset()
     claims: frozenset[Target] = frozenset()
     """What it writes to; policies that share one may overlap."""
+    parents: frozenset[str] = frozenset()
+    """The policies, in its namespace, whose records its own refer to."""
     active: bool = True
     notes: list[str] = []
     owned: dict[str, Owned] = msgspec.field(default_factory=dict)
@@ -83,6 +85,7 @@ class Inventory:
         self.connectors: dict[str, Connector] = {}
         self._users: defaultdict[Place, set[Place]] = defaultdict(set)
         self._claimants: defaultdict[Target, set[Place]] = defaultdict(set)
+        self._children: defaultdict[Place, set[Place]] = defaultdict(set)
 
     def policy(self, namespace: str, name: str) -> Policy:
         """The entry of a policy, made when there is none."""
@@ -94,12 +97,13 @@ class Inventory:
         entry = self.policy(*place)
         connections = policy.connections()
         claims, active = self._claims(policy), not policy.spec.suspend
+        parents = frozenset(policy.references().values())
         renewed, entry.generation = entry.generation != policy.metadata.generation, policy.metadata.generation
-        if (entry.connections, entry.claims, entry.active) == (connections, claims, active):
-            return _policies(self._holders(entry) - {place}) if renewed else set()
+        if (entry.connections, entry.claims, entry.parents, entry.active) == (connections, claims, parents, active):
+            return _policies((self._holders(entry) | self._children.get(place, set())) - {place}) if renewed else set()
         concerned = self._concerned(place, entry)
         self._unlink(place, entry)
-        entry.connections, entry.claims, entry.active = connections, claims, active
+        entry.connections, entry.claims, entry.parents, entry.active = connections, claims, parents, active
         self._link(place, entry)
         return concerned | self._concerned(place, entry)
 
@@ -151,9 +155,9 @@ class Inventory:
         return frozenset(target_of(found.connection, each) for found, each in known if found and each.writes)
 
     def _concerned(self, place: Place, entry: Policy) -> set[Key]:
-        """Its Connections (they count their users), those who share a budget with it, and its rivals."""
+        """Its Connections (they count their users), who shares a budget with it, its rivals, and who refers to it."""
         namespace, _ = place
-        policies = set(self._holders(entry))
+        policies = self._holders(entry) | self._children.get(place, set())
         for connection in entry.connections:
             known = self.connections.get((namespace, connection))
             if known and known.connection.spec.limits.requests_per_second is not None:
@@ -170,12 +174,16 @@ class Inventory:
             self._users[place[0], connection].add(place)
         for claim in entry.claims:
             self._claimants[claim].add(place)
+        for parent in entry.parents:
+            self._children[place[0], parent].add(place)
 
     def _unlink(self, place: Place, entry: Policy) -> None:
         for connection in entry.connections:
             _discard(self._users, (place[0], connection), place)
         for claim in entry.claims:
             _discard(self._claimants, claim, place)
+        for parent in entry.parents:
+            _discard(self._children, (place[0], parent), place)
 
 
 def _policies(places: set[Place]) -> set[Key]:

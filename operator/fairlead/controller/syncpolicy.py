@@ -31,6 +31,7 @@ from fairlead.kube.client import Kube
 from fairlead.kube.kinds import CONNECTION, DEPLOYMENT, SYNC_POLICY, Object
 from fairlead.model.bundle import decode
 from fairlead.model.check import check_policy
+from fairlead.model.checks.reference import apart
 from fairlead.model.connection import Connection
 from fairlead.model.connector import Connector
 from fairlead.model.health import Measured
@@ -175,7 +176,8 @@ class PolicyReconciler:
         rivals = await self._rivals(policy)
         connections = {each.id: each for one in (policy, *rivals) for each in self._used(one)}
         connectors = {each.metadata.name: each for each in self._connectors(policy)}
-        problems = check_policy(policy, connections, connectors, rivals)
+        problems = check_policy(policy, connections, connectors, [*rivals, *await self._ancestors(policy)])
+        problems += apart(policy)
         if not problems:
             return None
         return Obstacle(str(problems[0].reason), "; ".join(map(str, problems)))
@@ -188,6 +190,19 @@ class PolicyReconciler:
             if found is not None and "deletionTimestamp" not in found["metadata"]:
                 rivals.append(decode("SyncPolicy", found))
         return rivals
+
+    async def _ancestors(self, policy: SyncPolicy) -> list[SyncPolicy]:
+        """The policies that its records refer to, and that those refer to, as they are now."""
+        found: dict[str, SyncPolicy] = {}
+        seen, names = {policy.metadata.name}, list(policy.references().values())
+        while names:
+            name = names.pop()
+            there = None if name in seen else await self._kube.get(SYNC_POLICY, policy.metadata.namespace, name)
+            seen.add(name)
+            if there is not None and "deletionTimestamp" not in there["metadata"]:
+                found[name] = decode("SyncPolicy", there)
+                names += found[name].references().values()
+        return list(found.values())
 
     def _state(self, policy: SyncPolicy, name: str) -> ConnectionState:
         known = self._inventory.connections.get((policy.metadata.namespace, name))

@@ -38,7 +38,7 @@ class Side(msgspec.Struct, frozen=True, gc=False):
 
 
 class Observation(msgspec.Struct, frozen=True, gc=False):
-    """One system's record as it was just read."""
+    """One system's record as it was just read. What `record.values` leaves out has the print that was seen before."""
 
     record: Record
     prints: bytes

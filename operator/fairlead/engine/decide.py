@@ -242,12 +242,14 @@ class Decider:
         for rule, writable in self._holders[name]:
             system = rule.name
             side, observation = case.sides.get(system), case.observed.get(system)
-            if observation is not None:
+            if observation is not None and name in observation.record.values:
                 echoes = self._echoes(case, system, name) if case.pending else ()
                 views.append(_view(rule, name, slot, side, observation, echoes, writable))
             elif side is not None and system not in case.away:
                 seen = field(side.prints, slot)
                 views.append(View(system, rule.reads, seen, seen, False, None, None, writable))
+            elif observation is not None:
+                views.append(View(system, rule.reads, UNSEEN, UNSEEN, False, None, None, writable))
         return views
 
     def _echoes(self, case: Case, system: str, name: str) -> tuple[bytes, ...]:
@@ -410,7 +412,8 @@ class Decider:
             verdict = verdicts.get(name)
             source = verdict.winner if verdict is not None else None
             if source is None and name not in write.values:
-                source = self._judges[name].copied(self._views(case, name), self._undelivered(case, name))
+                views = [view for view in self._views(case, name) if view.known or view.system not in case.observed]
+                source = self._judges[name].copied(views, self._undelivered(case, name))
             if source is not None:
                 sources[name] = source
         return sources

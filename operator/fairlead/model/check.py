@@ -7,7 +7,17 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import msgspec
 
 from fairlead.model.bundle import Bundle
-from fairlead.model.checks import ability, conflict, contract, mapping, overlap, ownership, remembering, timing
+from fairlead.model.checks import (
+    ability,
+    conflict,
+    contract,
+    mapping,
+    overlap,
+    ownership,
+    reference,
+    remembering,
+    timing,
+)
 from fairlead.model.checks.context import Context
 from fairlead.model.connection import Connection
 from fairlead.model.connector import Connector
@@ -34,6 +44,10 @@ _RULES: tuple[Rule, ...] = (
     ownership.owners_hold_their_fields,
     ownership.match_fields_are_mapped,
     ownership.latest_needs_times,
+    reference.references_are_ids,
+    reference.references_are_mapped_plainly,
+    reference.parents_are_there,
+    reference.parents_can_come_first,
     conflict.expressions_are_written_well,
     conflict.expressions_give_what_fits,
     conflict.merges_are_possible,
@@ -77,8 +91,20 @@ def _policy_problems(bundle: Bundle) -> Iterator[Problem]:
                 yield document.place(problem)
 
 
+def notes(bundle: Bundle) -> list[Problem]:
+    """What is right where all policies run in one process, and is not in a cluster."""
+    return [
+        bundle.documents["SyncPolicy", key].place(problem)
+        for key, policy in bundle.policies.items()
+        for problem in reference.apart(policy)
+    ]
+
+
 def _is_echo(bundle: Bundle, policy: SyncPolicy, problem: Problem) -> bool:
-    """Whether the Connection is there but broken, which has its own problem."""
+    """Whether a Connection or policy is there but broken, which has its own problem."""
+    if problem.path[-1:] == ("references",):
+        parent = policy.references()[str(problem.path[2])]
+        return ("SyncPolicy", f"{policy.metadata.namespace}/{parent}") in bundle.broken
     if problem.reason is not Reason.CONNECTION_NOT_FOUND:
         return False
     number = problem.path[2]

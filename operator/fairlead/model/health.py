@@ -73,6 +73,7 @@ class Measured(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     conflicts: int = -1
     dead_letters: int = -1
     pending: int = -1
+    waiting: int = 0
     planned: int = -1
     systems: tuple[SystemHealth, ...] = ()
     history: tuple[RunSummary, ...] = ()
@@ -153,9 +154,10 @@ def _letters(measured: Measured, _: Mode, __: bool) -> Conclusion | None:
 
 
 def _backlog(measured: Measured, _: Mode, __: bool) -> Conclusion | None:
-    if measured.pending <= 0:
-        return None
-    return Conclusion(True, PolicyReason.CATCHING_UP, f"{counted(measured.pending, 'write')} still to be delivered")
+    told = [f"{counted(measured.pending, 'write')} still to be delivered"] if measured.pending > 0 else []
+    if measured.waiting:
+        told.append(f"{counted(measured.waiting, 'record')} with a reference to a record that its policy does not know")
+    return Conclusion(True, PolicyReason.CATCHING_UP, "; ".join(told)) if told else None
 
 
 def _planned(measured: Measured, mode: Mode, _: bool) -> Conclusion | None:

@@ -39,7 +39,8 @@ class Record(msgspec.Struct, frozen=True, gc=False):
 
     Attributes:
         key: the native id in that system, as text.
-        values: canonical field → value; only the fields that this system maps.
+        values: canonical field → value; only the fields that this system maps. A reference to a record that is not
+            known yet is left out: nothing can be said of it (`worker.references`).
         version: what a conditional write sends back (ETag, row version); None where the system has none.
         modified: the system's own modification time (aware, UTC); None where it has none.
         times: the same of single fields, for those that have one; it counts instead, also where it is None.

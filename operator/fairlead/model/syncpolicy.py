@@ -181,6 +181,7 @@ class Ownership(Spec, frozen=True, kw_only=True):
 class FieldRuleSpec(Spec, frozen=True, kw_only=True):
     """Where a field's rules differ from the policy's."""
 
+    references: str | None = None
     system_of_record: str | None = None
     system_of_record_when: Ownership | None = None
     on_conflict: ConflictRule | None = None
@@ -265,6 +266,10 @@ class SyncPolicy(Resource, frozen=True, kw_only=True):
     """What must agree between which systems, and who owns what."""
 
     spec: SyncPolicySpec
+
+    def references(self) -> dict[str, str]:
+        """Field → the name of the policy, in the same namespace, whose records it refers to."""
+        return {name: rule.references for name, rule in self.spec.fields.items() if rule.references is not None}
 
     def connections(self) -> frozenset[str]:
         """Names of every Connection that it uses, that of its state too."""

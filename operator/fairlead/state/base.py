@@ -16,6 +16,7 @@ from fairlead.engine.case import Side, Write
 from fairlead.model.record import Value
 from fairlead.state.audit import Audited, AuditEntry, AuditQuery
 from fairlead.state.marks import Marks
+from fairlead.state.referring import Orphan, Referring
 from fairlead.state.requests import Answer, Request
 
 
@@ -229,6 +230,8 @@ class Commit(msgspec.Struct):
         merged: (record, into, when): all that was of the one is of the other from now on.
         parted: (record, from, when): what was told of the one until then was told of the other, too.
         waiting, arrived: keys to be read again by id, and those that were.
+        orphans: references to records that are not known yet.
+        adopted: (system, key) of records that wait for no other any more; before `orphans`.
         checkpoints: system → cursor; None forgets it.
         audit: entries to append.
         answers: of requests, which end with it.
@@ -255,6 +258,8 @@ class Commit(msgspec.Struct):
     parted: list[tuple[int, int, float]] = []
     waiting: list[tuple[str, str]] = []
     arrived: list[tuple[str, str]] = []
+    orphans: list[Orphan] = []
+    adopted: list[tuple[str, str]] = []
     checkpoints: dict[str, str | None] = {}
     audit: list[AuditEntry] = []
     answers: list[Answer] = []
@@ -271,7 +276,7 @@ def reservation(system: str, key: str) -> int:
     return -1 - int.from_bytes(digest, "big")
 
 
-class Store(Protocol):
+class Store(Referring, Protocol):
     """One policy's memory. Calls are made one at a time."""
 
     @property

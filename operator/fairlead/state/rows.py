@@ -37,6 +37,7 @@ from fairlead.state.tables import (
     JOURNAL,
     MATCH,
     META,
+    ORPHAN,
     PENDING,
     REQUEST,
     TOMBSTONE,
@@ -240,6 +241,8 @@ class Rows:
             Put(DEAD, tuple(DEAD.columns), letters, ("reason", "body")),
             Drop(WAITING, WAITING.key, commit.arrived),
             Put(WAITING, WAITING.key, commit.waiting, ()),
+            Drop(ORPHAN, ("system", "key"), commit.adopted),
+            whole(ORPHAN, [(o.system, o.key, o.field, o.parent) for o in commit.orphans]),
             Put(AUDIT, _APPENDED, entries),
         ]
 

@@ -89,7 +89,7 @@ class SQLStore(SQLMemory, SQLAudit):
             keys |= {(row[0], row[1]) for row in await self._all(_BURIED, record)}
             commit.forget = [record]
         commit.forget += [reservation(*each) for each in keys]
-        commit.revived = commit.alive = commit.arrived = list(keys)
+        commit.revived = commit.alive = commit.arrived = commit.adopted = list(keys)
         marks: list[Row] = [(self._mark(*each),) for each in keys]
         requests = [asked.id for asked in await self.requests(_BATCH) if mentions(asked, record, keys)]
         self._record_count = None

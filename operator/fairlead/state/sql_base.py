@@ -31,7 +31,7 @@ PAGE = 2000
 SEALED_WITH = "sealed"
 """Fact: the ids of the keys that bodies may be sealed with."""
 
-_DROPPED_WITH_SYSTEM = ("checkpoint", "tombstone", "pending", "dead", "waiting", "apart")
+_DROPPED_WITH_SYSTEM = ("checkpoint", "tombstone", "pending", "dead", "waiting", "orphan", "apart")
 
 
 class SQLBase(ABC):
@@ -50,6 +50,7 @@ class SQLBase(ABC):
     def __init__(self) -> None:
         self._key = b""
         self._rows = Rows(Layout((), {}), {}, Seal((), b""))
+        self._seen: dict[str, str] = {}
         self._record_count: int | None = None
         """How many records there are; None when that must be counted, which takes long."""
         self._joined = False
@@ -113,6 +114,23 @@ class SQLBase(ABC):
             raise
         return self._rows.layout
 
+    async def peek(self) -> bool:
+        """Opens a store as it is, to `look` where its records are, which needs no key; False while there is none.
+
+        Raises:
+            StateError: it cannot be read.
+        """
+        self._joined = True
+        try:
+            await self._attach()
+        except StateMissing:
+            await self._release()
+            return False
+        except BaseException:
+            await self._release()
+            raise
+        return True
+
     async def _as_it_is(self, keys: Sequence[bytes]) -> Rows:
         facts: dict[str, str] = dict(await self._all("SELECT name, value FROM meta"))
         if "layout" not in facts:
@@ -125,6 +143,22 @@ class SQLBase(ABC):
     async def close(self) -> None:
         """See `Store.close`."""
         await self._release()
+
+    async def look(self) -> Layout | None:
+        """The layout as it is now, for a store that another worker writes; None while there is none.
+
+        What is the same layout is the same object, so that who asks before and after a look-up sees that it held.
+        """
+        facts: dict[str, str] = dict(
+            await self._all("SELECT name, value FROM meta WHERE name IN ('layout', 'slots', 'key')")
+        )
+        if "layout" not in facts:
+            return None
+        if facts != self._seen:
+            layout = msgspec.json.decode(facts["layout"], type=Layout)
+            self._seen, self._key = facts, bytes.fromhex(facts["key"])
+            self._rows = Rows(layout, msgspec.json.decode(facts["slots"], type=dict[str, int]), Seal((), self._key))
+        return self._rows.layout
 
     async def _adopt(self, layout: Layout) -> frozenset[str]:
         facts: dict[str, str] = dict(

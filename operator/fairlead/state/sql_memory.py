@@ -22,10 +22,11 @@ from fairlead.state.base import (
     reservation,
 )
 from fairlead.state.marks import Marks
+from fairlead.state.referring import Orphan
 from fairlead.state.requests import Answer, Request
 from fairlead.state.rows import run_of, run_row
 from fairlead.state.sql_base import PAGE, SQLBase
-from fairlead.state.tables import CONFLICT, DEAD, MATCH, PENDING, RUN, Drop, Query, Row, Step, whole
+from fairlead.state.tables import CONFLICT, DEAD, MATCH, ORPHAN, PENDING, RUN, Drop, Query, Row, Step, whole
 
 _MARKED_PAGE = 20_000
 _MANY = 10_000
@@ -81,6 +82,11 @@ class SQLMemory(SQLBase):
             kept.setdefault(record, {}).setdefault(field, {})[fingerprint] = value
         for record, bases in kept.items():
             found[record].bases = bases
+
+    async def places(self, system: str, records: Sequence[int]) -> dict[int, str | None]:
+        """See `Store.places`."""
+        query = f"SELECT r.id, r.k{self._rows.slots[system]} FROM {self.NUMBERS} record r ON r.id = j.value"
+        return dict(await self._all(query, list(records)))
 
     async def candidates(self, matches: Sequence[int]) -> dict[int, list[int]]:
         """See `Store.candidates`."""
@@ -171,6 +177,24 @@ class SQLMemory(SQLBase):
         """See `Store.waiting`."""
         rows = await self._all(f"SELECT key FROM waiting WHERE system = ? ORDER BY key LIMIT {_MANY}", system)
         return [row[0] for row in rows]
+
+    async def orphans(self, system: str) -> AsyncIterator[list[Orphan]]:
+        """See `Store.orphans`."""
+        async for rows in self._walk(ORPHAN, ("parent",), "system = ?", system):
+            yield [Orphan(*row) for row in rows]
+
+    async def orphaned(self) -> dict[str, int]:
+        """See `Store.orphaned`."""
+        return dict(await self._all("SELECT system, count(DISTINCT key) FROM orphan GROUP BY system"))
+
+    async def undelivered_after(
+        self, after: tuple[int, str] = (0, ""), *, error: str | None = None
+    ) -> list[Undelivered]:
+        """See `Store.undelivered_after`."""
+        where, values = ("1 = 1", ()) if error is None else ("p.error = ?", (error,))
+        where += " AND (p.record, p.system) > (?, ?)"
+        query = f"SELECT {_PENDING} FROM pending p WHERE {where} ORDER BY p.record, p.system LIMIT {PAGE}"
+        return list(map(self._rows.undelivered, await self._all(query, *values, *after)))
 
     async def dead_letters(self) -> list[DeadLetter]:
         """See `Store.dead_letters`."""

@@ -84,6 +84,11 @@ DEAD = Table(
     place=("system", "key"),
 )
 WAITING = Table("waiting", {"system": Type.TEXT, "key": Type.TEXT}, ("system", "key"))
+ORPHAN = Table(
+    "orphan",
+    {"system": Type.TEXT, "key": Type.TEXT, "field": Type.TEXT, "parent": Type.TEXT},
+    ("system", "key", "field"),
+)
 AUDIT = Table(
     "audit",
     {
@@ -156,6 +161,7 @@ def tables(slots: dict[str, int]) -> tuple[Table, ...]:
         CONFLICT,
         DEAD,
         WAITING,
+        ORPHAN,
         AUDIT,
         RUN,
         BASE,

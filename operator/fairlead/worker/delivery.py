@@ -25,6 +25,7 @@ from fairlead.model.record import MISSING, Native, Value
 from fairlead.model.syncpolicy import Match
 from fairlead.state.base import Intent, Recollection, Undelivered
 from fairlead.transport.failure import Failure
+from fairlead.worker.crossing import Crossing
 from fairlead.worker.matching import Matching
 from fairlead.worker.reading import StoredPage
 from fairlead.worker.session import Session
@@ -76,6 +77,7 @@ class Delivery:
         self._recovering = recovering
         self._uid = session.policy.metadata.uid
         self._settlement = Settlement()
+        self._crossing = Crossing(session, tally, memories, self._settlement)
 
     async def send(self, intents: Sequence[Intent]) -> Settlement:
         """Sends the intents and says what came of each."""
@@ -101,6 +103,9 @@ class Delivery:
     async def _send_batch(self, system: str, operation: Operation, batch: Sequence[Intent]) -> None:
         if system in self._down:
             raise self._down[system]
+        batch = await self._crossing.begin(system, operation, batch)
+        if not batch:
+            return
         if operation is Operation.CREATE:
             batch = await self._not_there_yet(system, batch)
         sendable, writes = [], []
@@ -114,7 +119,8 @@ class Delivery:
         if not writes:
             return
         outcomes = await self._session.systems[system].write(writes)
-        stored = [None if outcome.error else self._stored(system, outcome) for outcome in outcomes]
+        stored = [self._stored(system, outcome) for outcome in outcomes]
+        stored = await self._crossing.told(system, sendable, stored)
         if operation is not Operation.DELETE:
             await self._read_back(system, sendable, outcomes, stored)
         self._settle(system, operation, sendable, outcomes, stored)
@@ -124,7 +130,7 @@ class Delivery:
     def _native(self, intent: Intent, operation: NativeOperation, mapping: FieldMapping) -> NativeWrite:
         side = self._memories[intent.record].sides.get(intent.system)
         key, version = (side.key, side.version) if side else (None, None)
-        values, name = mapping.write(intent.write.values), f"{self._uid}/{intent.record}/{intent.system}"
+        values, name = mapping.write(self._crossing.values(intent)), f"{self._uid}/{intent.record}/{intent.system}"
         return NativeWrite(operation, key, values, version, self._check(intent, side), name)
 
     def _check(self, intent: Intent, side: Side | None) -> Callable[[Native], Verdict]:
@@ -138,9 +144,10 @@ class Delivery:
         def check(native: Native) -> Verdict:
             names = write.values if write.operation is Operation.UPDATE else rule.readable
             slots = {name: fields[name].field.slot for name in names}
-            current = self._observation(intent.system, "", native, None, None)
-            if current is None:
+            there = self._observation(intent.system, "", native, None, None)
+            if there is None:
                 return Verdict.CONFLICT
+            current = self._crossing.seen(intent.system, there)
             now, same = {name: field(current.prints, slot) for name, slot in slots.items()}, set[str]()
             if write.operation is Operation.UPDATE:
                 wanted = {name: self._print(name, value) for name, value in write.values.items()}
@@ -220,7 +227,7 @@ class Delivery:
             path = mapping.path_of(rule.fields[0])
             if path is None:
                 continue
-            native = [_attribute(mapping, intent, path) for intent in batch]
+            native = [_attribute(mapping, self._crossing.values(intent), path) for intent in batch]
             values = list({repr(v): v for v in _spellings(native, rule) if v is not None and v is not MISSING}.values())
             for native_key, values_there, observation in await self._search(system, path, values):
                 for key in rules.match.keys([values_there], self._session.prints)[0]:
@@ -238,11 +245,11 @@ class Delivery:
         if not values:
             return []
         page = await self._session.systems[system].find(path, values)
-        reader = self._session.readers[system]
-        reading = reader.read(page, range(len(page.keys)), reader.rows(page))
+        reading = await self._session.read(system, page)
         sound = [(o.record.key, o.record.values, o) for o in reading.observed.values()]
         broken = [(page.keys[i], refused, None) for i, refused in reading.refused.items()]
-        return [*sound, *broken, *((key, values, None) for key, values in reader.excluded(page, reading.left))]
+        excluded = await self._session.excluded(system, page, reading.left)
+        return [*sound, *broken, *((key, values, None) for key, values in excluded)]
 
     # --- after the write ---
 
@@ -261,9 +268,8 @@ class Delivery:
             page = await self._session.systems[system].fetch(keys)
         except Failure:
             return  # it is read with the next changes
-        reader = self._session.readers[system]
         kinds = self._session.kinds
-        for observation in reader.read(page, range(len(page.keys)), reader.rows(page)).observed.values():
+        for observation in (await self._session.read(system, page)).observed.values():
             position = silent[observation.record.key]
             written, there = intents[position].write.values, observation.record.values
             if all(name not in there or is_image(kinds[name], value, there[name]) for name, value in written.items()):
@@ -287,12 +293,13 @@ class Delivery:
                 side = created[position] if creates else self._side_after(intent, outcome, there)
                 settlement.sides.setdefault(intent.record, {})[system] = side
                 settlement.delivered.append((intent.record, system))
+                self._crossing.complete(intent)
                 if side is not None and (noted or there is not None):
                     self._note_values(intent, there)
                 self._note_written(intent, outcome, there)
                 done += 1
             else:
-                self._unsettled(intent, outcome)
+                self._unsettled(intent, outcome, stored[position])
         if creates:
             self._written.created(system, [i for i, o in zip(intents, outcomes, strict=True) if o.error is None])
         _count(tally, operation, done)
@@ -369,9 +376,8 @@ class Delivery:
         reading = reader.read(StoredPage([key], [native], [version]), [0], [reader.row(raw)])
         return reading.observed.get(0)
 
-    def _unsettled(self, intent: Intent, outcome: Outcome) -> None:
+    def _unsettled(self, intent: Intent, outcome: Outcome, current: Observation | None) -> None:
         assert outcome.error is not None
-        current = self._stored(intent.system, outcome)
         if outcome.error is ErrorClass.CONFLICT and current is not None and current.record.key:
             self._settlement.reread.setdefault(intent.record, {})[intent.system] = current
         elif outcome.error is ErrorClass.GONE and intent.write.operation is Operation.UPDATE:
@@ -398,7 +404,7 @@ class Delivery:
                 Undelivered(
                     record=intent.record,
                     system=intent.system,
-                    write=intent.write,
+                    write=self._crossing.whole(intent),
                     since=before.since if before else now,
                     not_before=now + (retry_after if retry_after is not None else backoff(attempts)),
                     attempts=attempts,
@@ -423,10 +429,10 @@ def _spellings(values: Sequence[object], rule: Match) -> list[object]:
     return [*values, *(normalized(value, rule.normalize) for value in values if isinstance(value, str))]
 
 
-def _attribute(mapping: FieldMapping, intent: Intent, path: str) -> object:
+def _attribute(mapping: FieldMapping, values: Mapping[str, Value], path: str) -> object:
     """What would be written to an attribute; nothing where that cannot be computed, which is told when it is sent."""
     try:
-        return mapping.write(intent.write.values).get(path, MISSING)
+        return mapping.write(values).get(path, MISSING)
     except ContractError:
         return MISSING
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 from fairlead.connectors.base import Client
@@ -15,9 +15,11 @@ from fairlead.model.connection import Connection
 from fairlead.model.connector import Connector
 from fairlead.model.syncpolicy import SyncPolicy
 from fairlead.state.base import STALE, Commit, StateError, Store
+from fairlead.state.directory import Directory, Own
 from fairlead.transport.failure import Failure
 from fairlead.transport.secrets import Secrets
 from fairlead.worker.late import LateSystem, UnusableClient
+from fairlead.worker.meaning import renew
 from fairlead.worker.planning import Plan
 from fairlead.worker.run import MET
 from fairlead.worker.session import Session, layout_of
@@ -67,7 +69,9 @@ class Host:
         store, session = self._open[policy.id]
         try:
             await self._keep_private(policy, store)
-            yield session
+            await renew(store, policy.references())
+            async with self._referring(session):
+                yield session
         except StateError:  # whatever is wrong with it, the next run opens it anew
             del self._open[policy.id]
             await store.close()
@@ -122,9 +126,26 @@ class Host:
         _, session = await self._start(policy, store, plan)
         try:
             await self._keep_private(policy, store)
-            yield session
+            await renew(store, policy.references())
+            async with self._referring(session):
+                yield session
         finally:
             await store.close()
+
+    @asynccontextmanager
+    async def _referring(self, session: Session) -> AsyncIterator[None]:
+        """Opens what the policy's references are translated by, for one run: it may have been moved before the next."""
+        references, policy = session.references, session.policy
+        async with AsyncExitStack() as opened:
+            for name in sorted({*references.parents.values()}) if references is not None else ():
+                assert references is not None
+                if name == policy.metadata.name:
+                    references.directories[name] = Directory(Own(session.store, layout_of(policy, session.rules)))
+                    continue
+                reader = self._stores.beside(policy, name)
+                opened.push_async_callback(reader.close)
+                references.directories[name] = Directory(reader if await reader.peek() else None)
+            yield
 
     async def close(self) -> None:
         """Closes every state and every client."""

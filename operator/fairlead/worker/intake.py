@@ -92,10 +92,10 @@ class Intake:
         self, system: str, page: Page, found: Mapping[int, int | None], rows: Sequence[int], batch: Batch
     ) -> None:
         """Takes in some records of a page: `found` says by index which record has their key."""
-        reader, keys = self._session.readers[system], page.keys
+        keys = page.keys
         found = self.matching.without_discarded(system, keys, found, rows)
         found = await self._without_erased(system, keys, found)
-        reading = reader.read(page, list(found), rows)
+        reading = await self._session.read(system, page, list(found), rows)
         record_of = {i: record for i, record in found.items() if record is not None}
         for i, message in reading.broken.items():
             self.matching.refuse(system, keys[i], "ContractBroken", message, batch.commit, row=rows[i])
@@ -174,11 +174,10 @@ class Intake:
             self._down[system] = failure
             self._wait({record: cases.pop(record) for record in records}, batch)
             return
-        reader = self._session.readers[system]
-        reading = reader.read(page, range(len(page.keys)), reader.rows(page))
+        reading = await self._session.read(system, page)
         for observation in reading.observed.values():
             case = cases[keys[observation.record.key]]
-            case.observed = {**case.observed, system: observation}
+            case.observed = {**case.observed, system: self._session.as_seen(system, observation, case.sides[system])}
         here = {observation.record.key for observation in reading.observed.values()}
         gone = set(page.deleted)
         for key, record in keys.items():
@@ -278,6 +277,9 @@ class Intake:
 
     async def _meet(self, system: str, unknown: Sequence[Observation], batch: Batch) -> None:
         """Links records that are known elsewhere, takes new ones in, and leaves what is not sure to a person."""
+        references = self._session.references
+        if references is not None:
+            unknown = [observation for observation in unknown if not references.unmatchable(system, observation)]
         unknown = await self._returned(system, unknown, batch)
         keys = self.matching.keys([o.record.values for o in unknown])
         candidates = await self.matching.candidates((key for its in keys for key in its), batch.commit)
@@ -417,6 +419,8 @@ class Intake:
         """Keys that do not exist in the system any more."""
         known = await self._store.lookup(system, keys)
         self.matching.alive(system, keys, batch.commit)
+        if self._session.references is not None:
+            batch.commit.adopted += [(system, key) for key in keys]
         records = {record for record in known.records if record is not None}
         if records:
             self.matching.look_again(batch.commit)

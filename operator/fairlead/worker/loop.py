@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
 
@@ -36,6 +36,7 @@ class PolicyLoop:
         measured: what the last run measured.
         plan: what the last run would have written, in mode Plan.
         running: the run that is going on.
+        ran: the first run has ended, or there will be none.
     """
 
     def __init__(self, policy: SyncPolicy, host: Host, listeners: list[Listener] | None = None) -> None:
@@ -43,6 +44,7 @@ class PolicyLoop:
         self.measured = Measured()
         self.plan: Plan | None = None
         self.running: Run | None = None
+        self.ran = asyncio.Event()
         self._host = host
         self._listeners = listeners or []
         self._schedule = Schedule(policy.spec.trigger)
@@ -66,10 +68,14 @@ class PolicyLoop:
 
     async def work(self, stop: asyncio.Event) -> None:
         """Runs until `stop`; a run that has begun ends with its current batch."""
-        while not stop.is_set():
-            await self._pause(stop)
-            if not stop.is_set():
-                await self.run_once(stop=stop)
+        try:
+            while not stop.is_set():
+                await self._pause(stop)
+                if not stop.is_set():
+                    await self.run_once(stop=stop)
+                self.ran.set()
+        finally:
+            self.ran.set()
 
     async def _pause(self, stop: asyncio.Event) -> None:
         """Waits for the next run, which begins early when a person asks for something."""
@@ -136,8 +142,37 @@ class PolicyLoop:
         )
 
 
-async def work_all(loops: list[PolicyLoop], stop: asyncio.Event) -> None:
-    """Runs several policies side by side until `stop`."""
+async def work_all(loops: Sequence[PolicyLoop], stop: asyncio.Event) -> None:
+    """Runs several policies side by side until `stop`; those that others refer to begin first."""
+    ordered = parents_first(loops)
     async with asyncio.TaskGroup() as tasks:
-        for loop in loops:
-            tasks.create_task(loop.work(stop), name=loop.policy.id)
+        for number, loop in enumerate(ordered):
+            tasks.create_task(_work_after(_parents(loop, ordered[:number]), loop, stop), name=loop.policy.id)
+
+
+async def _work_after(parents: Sequence[PolicyLoop], loop: PolicyLoop, stop: asyncio.Event) -> None:
+    for parent in parents:
+        await parent.ran.wait()
+    await loop.work(stop)
+
+
+def parents_first(loops: Sequence[PolicyLoop]) -> list[PolicyLoop]:
+    """Every policy after those whose records its own refer to, as far as they do not refer to each other."""
+    ordered: dict[str, PolicyLoop] = {}
+    entered: set[str] = set()
+
+    def place(loop: PolicyLoop) -> None:
+        if loop.policy.id not in entered:
+            entered.add(loop.policy.id)
+            for parent in _parents(loop, loops):
+                place(parent)
+            ordered[loop.policy.id] = loop
+
+    for loop in loops:
+        place(loop)
+    return list(ordered.values())
+
+
+def _parents(loop: PolicyLoop, among: Sequence[PolicyLoop]) -> list[PolicyLoop]:
+    ids = {f"{loop.policy.metadata.namespace}/{name}" for name in loop.policy.references().values()}
+    return [each for each in among if each.policy.id in ids]

@@ -213,8 +213,7 @@ class Matching:
         except Failure:
             return {}  # then it stands in the way until it can be read
         gone |= {records[key] for key in page.deleted}
-        reader = self._session.readers[system]
-        reading = reader.read(page, range(len(page.keys)), reader.rows(page))
+        reading = await self._session.read(system, page)
         values = {o.record.key: o.record.values for o in reading.observed.values()}
         keys = self.keys(list(values.values()))
         return {records[key]: its for key, its in zip(values, keys, strict=True)}

@@ -17,6 +17,7 @@ from fairlead.engine.fingerprint import Fingerprints
 from fairlead.engine.mapping import Mapping
 from fairlead.engine.rules import Rules, SystemRule
 from fairlead.model.record import MISSING, Native, Record, Value
+from fairlead.state.base import Known
 
 T = TypeVar("T")
 
@@ -187,6 +188,17 @@ def attribute(row: Native, path: str) -> Any:
             return MISSING
         value = value[part]
     return value
+
+
+def differing(known: Known, rows: Sequence[int]) -> dict[int, int | None]:
+    """Index → record (None: a new one) of the rows that are not as they were last seen."""
+    if known.rows == rows:
+        return {}
+    return {
+        i: record
+        for i, (record, row, before) in enumerate(zip(known.records, rows, known.rows, strict=True))
+        if row != before
+    }
 
 
 async def ahead(pages: AsyncIterator[T]) -> AsyncGenerator[T, None]:

@@ -42,6 +42,7 @@ def measured(
         conflicts=counts.conflicts,
         dead_letters=counts.dead,
         pending=counts.pending,
+        waiting=report.tally.waiting,
         planned=report.tally.planned + counts.held,
         systems=_systems(before, report),
         history=tuple(_summary(run) for run in history[:HISTORY]),

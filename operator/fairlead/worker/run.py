@@ -17,15 +17,16 @@ import msgspec
 
 from fairlead.connectors.base import Page
 from fairlead.engine.case import Case
-from fairlead.state.base import Commit, Intent, Known, Recollection, RunRecord, Undelivered
+from fairlead.state.base import Commit, Intent, Recollection, RunRecord, Undelivered
 from fairlead.state.marks import Marks
 from fairlead.transport.failure import Failure
+from fairlead.worker.adoption import Adoption
 from fairlead.worker.dead_letters import AnotherPolicy
 from fairlead.worker.delivery import BATCH, Delivery
 from fairlead.worker.guard import Halt, limit_of, plan_id
 from fairlead.worker.handling import Scope
 from fairlead.worker.intake import Batch, Intake
-from fairlead.worker.reading import ahead
+from fairlead.worker.reading import ahead, differing
 from fairlead.worker.requests import Requests
 from fairlead.worker.session import Session
 from fairlead.worker.settlement import LossyFields, Settlement
@@ -116,6 +117,7 @@ class Run:
         self._scanned: set[str] = set()
         self._intake = Intake(session, self.tally, self.id, self._down)
         self._lossy = LossyFields(session.store)
+        self._adoption = Adoption(session, self.tally, self._intake.waits, self._read_again, self._send_again)
         self._marks: dict[str, Marks] = {}
         self._halt: Halt | None = None
         self._journal_id = 0
@@ -142,6 +144,7 @@ class Run:
         self._down.update(await self._session.open())
         await self._replay()
         await self._take_up_requests()
+        await self._adoption.run()
         another = AnotherPolicy(self._session)
         anew = await another.begins() or self._kind is Kind.RESYNC
         if self._kind is Kind.RESYNC:
@@ -155,11 +158,13 @@ class Run:
             self._intake.read.clear()
             await self._read_waiting()
             self._intake.read.update(self._session.systems)
+        await self._adoption.run()
         await self._retry(dead=anew)  # by now a create whose answer was lost has been met
         await another.done()
         await self._delete_missing()
         if self._scanned:
             await self._complete()
+        await self._adoption.run()
         await self._guard()
 
     def _order(self) -> list[str]:
@@ -214,11 +219,12 @@ class Run:
             chunk = keys[start : start + BATCH]
             batch = Batch()
             batch.commit.arrived += [(system, key) for key in chunk]
+            self._adoption.ends(system, chunk, batch.commit)
             try:
                 page = await self._session.systems[system].fetch(chunk)
                 await self._take_all(system, page, batch)
             except Failure as failure:
-                self._fail(system, failure)
+                self._down[system] = failure
                 return
 
     # --- reading ---
@@ -238,10 +244,7 @@ class Run:
         try:
             await (self._scan(system) if cursor is None else self._changes(system, cursor))
         except Failure as failure:
-            self._fail(system, failure)
-
-    def _fail(self, system: str, failure: Failure) -> None:
-        self._down[system] = failure
+            self._down[system] = failure
 
     async def _changes(self, system: str, cursor: str) -> None:
         async with aclosing(ahead(self._session.systems[system].changes(cursor))) as pages:
@@ -282,7 +285,7 @@ class Run:
         rows = self._session.readers[system].rows(page)
         known = await self._store.lookup(system, page.keys)
         self.tally.of(system).read += len(page.keys)
-        changed = _differing(known, rows)
+        changed = differing(known, rows)
         stale = {i: page.keys[i] for i, record in changed.items() if record in later}
         changed = {i: record for i, record in changed.items() if i not in stale}
         batch = Batch()
@@ -322,7 +325,7 @@ class Run:
                     try:
                         await self._confirm_gone(system, keys)
                     except Failure as failure:
-                        self._fail(system, failure)
+                        self._down[system] = failure
                         return
 
     async def _confirm_gone(self, system: str, keys: Sequence[str]) -> None:
@@ -359,6 +362,7 @@ class Run:
             if batch.intents:
                 self._journal_id += 1
                 batch.commit.journal = {self._journal_id: batch.intents}
+            self._adoption.note(batch.commit)
             await self._store.commit(batch.commit)
             if not batch.intents:
                 return
@@ -382,6 +386,7 @@ class Run:
         settlement = await delivery.send(batch.intents)
         commit = self._settled(batch, settlement, settles, recovering=recovering)
         commit.audit += written.entries
+        self._adoption.note(commit)
         await self._store.commit(commit)
         again = await self._decide_again(settlement)
         if recovering:
@@ -472,6 +477,7 @@ class Run:
         for system, failure in self._down.items():
             tally = self.tally.of(system)
             tally.reason, tally.message = failure.reason or failure.error.value, failure.message
+        await self._adoption.count()
         counts = self.tally.counts()
         await self._store.record_run(
             RunRecord(self.id, self._kind, started, ended, report.outcome, report.message, counts)
@@ -484,17 +490,6 @@ class Run:
         if not self._down:
             return Outcome.PARTIAL if stopped else Outcome.SUCCEEDED
         return Outcome.FAILED if len(self._down) == len(self._session.systems) else Outcome.PARTIAL
-
-
-def _differing(known: Known, rows: Sequence[int]) -> dict[int, int | None]:
-    """Index → record (None: a new one) of the rows that are not as they were last seen."""
-    if known.rows == rows:
-        return {}
-    return {
-        i: record
-        for i, (record, row, before) in enumerate(zip(known.records, rows, known.rows, strict=True))
-        if row != before
-    }
 
 
 def _anything(commit: Commit) -> bool:

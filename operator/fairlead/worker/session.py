@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 
-from fairlead.connectors.base import Capabilities, System
-from fairlead.engine.case import Case, Observation, Write
+from fairlead.connectors.base import Capabilities, Page, System
+from fairlead.engine.case import Case, Observation, Side, Write
 from fairlead.engine.decide import Decider
 from fairlead.engine.fingerprint import Fingerprints
 from fairlead.engine.rules import Rules
+from fairlead.model.record import Value
 from fairlead.model.syncpolicy import SyncPolicy
 from fairlead.state.base import Layout, Recollection, Store, SystemLayout
 from fairlead.transport.failure import Failure
 from fairlead.worker.late import LateSystem
 from fairlead.worker.planning import Plan, PlanningSystem
-from fairlead.worker.reading import Reader
+from fairlead.worker.reading import Reader, Reading
+from fairlead.worker.references import References
 
 Clock = Callable[[], float]
 
@@ -53,6 +55,8 @@ class Session:
         self.compares_times = times
         """Whether some rule looks at when systems say that something changed."""
         self.readers = {n: Reader(rule, rules, self.prints, times=times) for n, rule in rules.systems.items()}
+        self.references = References(policy, rules, self.prints) if policy.references() else None
+        """The fields that refer to records of other policies; None where there are none."""
 
     def capabilities(self, system: str) -> Capabilities:
         """What the system's object can do."""
@@ -73,6 +77,31 @@ class Session:
         able = self.capabilities(system).create or not self._late[system].opened
         return self.rules.systems[system].creates and able
 
+    async def read(
+        self, system: str, page: Page, indices: Sequence[int] | None = None, rows: Sequence[int | None] | None = None
+    ) -> Reading:
+        """Observations of some records of a page, else of all; `rows` are their fingerprints, where they are known."""
+        reader = self.readers[system]
+        reading = reader.read(
+            page, range(len(page.keys)) if indices is None else indices, reader.rows(page) if rows is None else rows
+        )
+        if self.references is not None:
+            await self.references.resolve(system, reading)
+        return reading
+
+    async def excluded(self, system: str, page: Page, indices: Sequence[int]) -> list[tuple[str, dict[str, Value]]]:
+        """(key, canonical values) of records that the filter excludes, as far as they can be read."""
+        found = self.readers[system].excluded(page, indices)
+        if self.references is not None and found:
+            translation = await self.references.translation(system, [values for _, values in found])
+            for _, values in found:
+                self.references.translate(system, values, translation)
+        return found
+
+    def as_seen(self, system: str, observation: Observation, side: Side | None) -> Observation:
+        """An observation beside what is remembered (see `References.as_seen`)."""
+        return observation if self.references is None else self.references.as_seen(system, observation, side)
+
     def now(self) -> datetime:
         """The time, aware, in UTC."""
         return datetime.fromtimestamp(self.clock(), UTC)
@@ -86,6 +115,8 @@ class Session:
         create_in: frozenset[str] = frozenset(),
     ) -> Case:
         """The case of one record."""
+        if self.references is not None:
+            observed = {s: self.references.as_seen(s, o, memory.sides.get(s)) for s, o in observed.items()}
         pending: dict[str, Write] = {system: item.write for system, item in memory.pending.items()}
         return Case(
             sides=memory.sides,
@@ -105,10 +136,12 @@ class Session:
 def layout_of(policy: SyncPolicy, rules: Rules) -> Layout:
     """The layout of a policy's state."""
     systems = {}
+    parents = {name: f" references {parent}" for name, parent in policy.references().items()}
     for spec in policy.spec.systems:
         mapping = rules.systems[spec.name].mapping
         fields = {
             f.name: f"{policy.spec.schema['properties'][f.name]} {mapping.field_declaration(f.name)}"
+            + parents.get(f.name, "")
             for f in mapping.fields
         }
         systems[spec.name] = SystemLayout(f"{spec.connection}/{spec.object}/{spec.key or ''}", fields)

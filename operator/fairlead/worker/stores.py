@@ -17,6 +17,7 @@ from fairlead.transport.secrets import Secrets
 if TYPE_CHECKING:
     from fairlead.connectors.postgres_session import Sessions
     from fairlead.state.postgres_schema import AsyncConnection
+    from fairlead.state.sql import SQLStore
 
 
 class Stores:
@@ -36,21 +37,29 @@ class Stores:
 
     def of(self, policy: SyncPolicy, *, scratch: bool = False) -> Store:
         """The policy's store, not opened yet; a `scratch` one works on a copy that ends with it."""
-        if policy.spec.state.store is StateStore.POSTGRES:
-            return self._in_postgres(policy, scratch)
-        return SQLiteStore(self._folder / f"{policy.metadata.namespace}.{policy.metadata.name}.db", scratch=scratch)
+        return self._store(policy, policy.id, scratch=scratch)
 
-    def _in_postgres(self, policy: SyncPolicy, scratch: bool) -> Store:
-        from fairlead.connectors.postgres_session import Sessions  # noqa: PLC0415 - psycopg only where it is needed
-        from fairlead.state.postgres import PostgresStore  # noqa: PLC0415
+    def beside(self, policy: SyncPolicy, name: str) -> SQLStore:
+        """The store of the policy of that name, which is in the same place as this one's; not opened yet."""
+        return self._store(policy, f"{policy.metadata.namespace}/{name}")
+
+    def _store(self, policy: SyncPolicy, identity: str, *, scratch: bool = False) -> SQLStore:
+        if policy.spec.state.store is not StateStore.POSTGRES:
+            return SQLiteStore(self._folder / f"{identity.replace('/', '.')}.db", scratch=scratch)
+        from fairlead.state.postgres import PostgresStore  # noqa: PLC0415 - psycopg only where it is needed
         from fairlead.state.postgres_schema import schema_name  # noqa: PLC0415
+
+        sessions = self._sessions_of(policy)
+        return PostgresStore(_connecting(sessions), schema_name(identity), sessions.where, scratch=scratch)
+
+    def _sessions_of(self, policy: SyncPolicy) -> Sessions:
+        from fairlead.connectors.postgres_session import Sessions  # noqa: PLC0415
 
         namespace = policy.metadata.namespace
         key = f"{namespace}/{policy.spec.state.connection}"
         if key not in self._sessions:
             self._sessions[key] = Sessions(self._connections[key], self._secrets(namespace))
-        sessions = self._sessions[key]
-        return PostgresStore(_connecting(sessions), schema_name(policy.id), sessions.where, scratch=scratch)
+        return self._sessions[key]
 
     async def close(self) -> None:
         """Ends what was needed to connect; the stores themselves are closed by whoever opened them."""

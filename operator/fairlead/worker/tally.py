@@ -53,6 +53,8 @@ class Tally(msgspec.Struct):
     dead: int = 0
     overwritten: int = 0
     planned: int = 0
+    waiting: int = 0
+    """Records that refer to one which its policy does not know yet."""
 
     def of(self, system: str) -> SystemTally:
         """The tally of one system."""

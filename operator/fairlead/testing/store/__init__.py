@@ -28,13 +28,16 @@ from fairlead.testing.store.layouts import LayoutTests
 from fairlead.testing.store.memory import MemoryTests
 from fairlead.testing.store.moving import MovingTests
 from fairlead.testing.store.privacy import PrivacyTests
+from fairlead.testing.store.referring import ReferringTests
 from fairlead.testing.store.requesting import RequestTests
 from fairlead.testing.store.sample import KEY, LAYOUT, OTHER_KEY, prints, recollection
 
 __all__ = ["KEY", "LAYOUT", "OTHER_KEY", "StoreSuite", "prints", "recollection"]
 
 
-class StoreSuite(MemoryTests, PrivacyTests, MovingTests, LayoutTests, IdentityTests, RequestTests, AuditTests):
+class StoreSuite(
+    MemoryTests, PrivacyTests, MovingTests, LayoutTests, IdentityTests, ReferringTests, RequestTests, AuditTests
+):
     """The tests."""
 
     @pytest.fixture

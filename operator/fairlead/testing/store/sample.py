@@ -23,6 +23,7 @@ from fairlead.state.base import (
     Undelivered,
     reservation,
 )
+from fairlead.state.referring import Orphan
 from fairlead.state.requests import Answer, Request, RetryDeadLetters
 
 LAYOUT = Layout(
@@ -89,6 +90,7 @@ async def fill(store: Store) -> None:
             matches=[(-(2**63), 1), (5, 2), (5, reservation("crm", "x"))],
             tombstones=[("erp", "t", 9)],
             waiting=[("crm", "w")],
+            orphans=[Orphan("crm", "a", "name", "9")],
             apart=[(("crm", "b"), ("erp", "1"))],
             merged=[(8, 1, 1.5)],
             checkpoints={"crm": "c1"},
