@@ -55,13 +55,15 @@ def policies(draw: Any, *, plain_access: bool = False, **fixed: Any) -> Any:
     for number, name in enumerate(names):
         access = "ReadWrite" if plain_access else draw(st.sampled_from(ACCESS if number else ACCESS[:4]))
         mapped = FIELDS if number == 0 else draw(st.sampled_from([FIELDS, FIELDS, FIELDS[:1], FIELDS[1:]]))
-        systems.append({"name": name, "access": access, "fields": {f: f for f in mapped}})
+        fields, archive = {f: f for f in mapped}, {"set": {"state": "archived"}}
+        systems.append({"name": name, "access": access, "fields": fields, "archive": archive})
     spec: dict[str, Any] = {
         "onConflict": draw(st.sampled_from(CONFLICT)),
         "onConflictExpression": EXPRESSION,
-        "firstSync": draw(st.sampled_from(["SystemOfRecordWins", "FillEmptyOnly"])),
+        "firstSync": draw(st.sampled_from(["SystemOfRecordWins", "FillEmptyOnly", "Review"])),
         "deletes": {
             "propagate": draw(st.sampled_from(["FromSystemOfRecord", "FromAny", "Never"])),
+            "action": draw(st.sampled_from(["Delete", "Archive"])),
             "onUpdateConflict": draw(st.sampled_from(["UpdateWins", "DeleteWins"])),
         },
         "fields": draw(rules_of_fields(names)),
@@ -76,7 +78,7 @@ READ = st.tuples(st.just("read"), SYSTEM)
 DELIVER = st.tuples(st.sampled_from(["deliver", "deliver", "lose"]), SYSTEM)
 OUTAGE = st.tuples(st.sampled_from(["down", "up"]), SYSTEM)
 EDITS = st.lists(st.one_of(EDIT, EDIT, REVERT, READ, READ, DELIVER, DELIVER, OUTAGE), max_size=24)
-DELETE = st.tuples(st.sampled_from(["delete", "create"]), SYSTEM)
+DELETE = st.tuples(st.sampled_from(["delete", "create", "unarchive"]), SYSTEM)
 LIVES = st.lists(st.one_of(EDIT, EDIT, REVERT, READ, READ, READ, DELIVER, DELIVER, OUTAGE, DELETE, DELETE), max_size=30)
 
 
@@ -96,6 +98,8 @@ def play(world: World, acts: list[tuple[Any, ...]]) -> World:
             world.create(system, {name: f"{name}{number}" for name in FIELDS})
         elif act == "delete":
             world.delete(system)
+        elif act == "unarchive":
+            world.unarchive(system)
         elif act == "read":
             world.read(system)
         elif act in ("deliver", "lose"):
@@ -149,7 +153,7 @@ def test_a_second_round_on_the_same_state_decides_nothing(spec: Any, acts: list[
     world.rest()
     sides, findings = world.sides, list(world.findings)
     for system in world.sides:
-        if system in world.copies:
+        if system in world.copies and system not in world.away:
             decision = world.desk.decider.decide(world.case({system: world.observe(system)}))
             assert (decision.writes, decision.findings, decision.needs) == ({}, (), frozenset())
     assert (sides, findings) == (world.sides, world.findings)
@@ -213,7 +217,7 @@ def test_fields_that_nobody_changed_are_never_written(spec: Any, acts: list[tupl
 def test_deletes_spread_only_as_the_policy_says(spec: Any, acts: list[tuple[Any, ...]]) -> None:
     world = edited_world(spec, acts)
     world.rest()
-    if any(write.operation is Operation.DELETE for _, write in world.sent):
+    if any(write.ends for _, write in world.sent):
         assert any(world.rules.deletes_spread_from(system) for system in world.deleted_by_user)
 
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from fairlead.testing.memory_system import Fault, MemorySystem, Traits
 from fairlead.worker.run import Kind
-from support.histories import FIELDS, Act, Doing, History, Setting, core, replayed
+from support.histories import ARCHIVED, FIELDS, Act, Doing, History, Setting, core, replayed
 from support.invariants import check
 
 NAMES = ("a", "b", "c", "d")
@@ -65,24 +65,27 @@ def traits(draw: Any) -> Traits:
 @st.composite
 def settings_of_all_kinds(draw: Any) -> Setting:
     names = NAMES[: draw(st.integers(2, 4))]
-    systems = []
+    systems, archives = [], draw(rarely(st.just(True), False))
     for number, name in enumerate(names):
         access = draw(st.sampled_from(ACCESS if number else ACCESS[:4]))
         mapped = FIELDS if number == 0 else ("m", *draw(st.sampled_from([VALUES, VALUES, VALUES[:1], VALUES[1:]])))
         system: dict[str, Any] = {"name": name, "access": access, "fields": {f: f for f in mapped}}
         if "x" in mapped and draw(rarely(st.just(True), False)):
             system["filter"] = 'x != "out"'
-            system["onLeave"] = draw(st.sampled_from(["Keep", "Delete"]))
+            system["onLeave"] = draw(st.sampled_from(["Keep", "Delete", *(["Archive"] if archives else [])]))
+        if archives:
+            system["archive"] = {"set": {"state": ARCHIVED}}
         systems.append(system)
     deletes = {
         "propagate": draw(st.sampled_from(["FromSystemOfRecord", "FromAny", "Never"])),
         "onUpdateConflict": draw(st.sampled_from(["UpdateWins", "DeleteWins"])),
+        "action": draw(st.sampled_from(["Archive", "Delete"])) if archives else "Delete",
         "guard": draw(rarely(st.just({"maxRecords": 1, "maxPercent": 100}), {"maxRecords": 100, "maxPercent": 100})),
     }
     spec = {
         "onConflict": draw(st.sampled_from(CONFLICT)),
         "onConflictExpression": "values[systems[0]]",
-        "firstSync": draw(rarely(st.just("FillEmptyOnly"), "SystemOfRecordWins")),
+        "firstSync": draw(rarely(st.sampled_from(["FillEmptyOnly", "Review"]), "SystemOfRecordWins")),
         "deletes": deletes,
         "fields": {name: draw(field_rules(names)) for name in VALUES},
     }
@@ -99,7 +102,7 @@ class Acts:
         self.add = st.tuples(st.just("add"), system, thing, st.sampled_from([VALUES, VALUES, VALUES[:1], ()]))
         kind = st.sampled_from(["new", "new", "new", "back", "", "out"])
         edit = st.tuples(st.just("edit"), system, thing, field, kind)
-        remove = st.tuples(st.just("remove"), system, thing)
+        remove = st.tuples(st.sampled_from(["remove", "remove", "archive", "unarchive"]), system, thing)
         feed = st.one_of(st.tuples(st.just("lag"), system), st.tuples(st.just("late"), system, st.booleans()))
         outage = st.tuples(st.sampled_from(["down", "up"]), system)
         self.user = st.one_of(edit, edit, edit, edit, self.add, remove)

@@ -39,11 +39,15 @@ FIELDS = ("m", "x", "y")
 OUT = "out"
 """A value of `x` that a system's filter may exclude."""
 
+ARCHIVED = "archived"
+"""What `state` says of an archived record, where a system archives."""
+
 Act = tuple[Any, ...]
 """One of
 ("add", system, thing, filled fields): a user creates a record, where there is none
 ("edit", system, thing, field, "new" | "back" | "out" | "" | None): a user changes a field
 ("remove", system, thing): a user deletes a record
+("archive", system, thing), ("unarchive", system, thing): a user archives a record, or changes it back
 ("lag", system), ("late", system, backwards): the feed stops telling, and tells what it held back
 ("down", system), ("up", system)
 ("wait",): an hour goes by
@@ -117,7 +121,7 @@ class InlineStore(SQLiteStore):
 _LOSSY: dict[str, Callable[[str, object], object]] = {
     "": lambda _, value: value,
     "upper": lambda _, value: value.upper() if isinstance(value, str) else value,
-    "cut": lambda _, value: value[:5] if isinstance(value, str) else value,
+    "cut": lambda path, value: value[:5] if isinstance(value, str) and path != "state" else value,
 }
 
 
@@ -266,6 +270,16 @@ class Replay:
             return
         self.silenced |= {core(value) for value in self.systems[system].records[key].values()}
         self.systems[system].remove(key)
+
+    def _archive(self, system: str, thing: str) -> None:
+        key = self.key(system, thing)
+        if key is not None:
+            self.systems[system].edit(key, {"state": ARCHIVED})
+
+    def _unarchive(self, system: str, thing: str) -> None:
+        key = self.key(system, thing)
+        if key is not None and self.systems[system].records[key].get("state") is not None:
+            self.systems[system].edit(key, {"state": None})
 
     def _lag(self, system: str) -> None:
         self.systems[system].lagging = True

@@ -44,7 +44,7 @@ def nothing_is_created_twice(replay: Replay, letters: set[tuple[str, str]]) -> N
             found.setdefault(core(row["m"]), []).append(key)
         for thing, keys in found.items():
             rule = replay.rules.systems[name]
-            if not system.traits.find and rule.mapping.filter is not None:
+            if not system.traits.find and rule.mapping.selective:
                 continue  # nobody can know what the filter excludes
             unavoidable = (not rule.reads and not system.traits.find) or (name, str(thing)) in replay.raced
             told = unavoidable and len(keys) == 2 and any((name, key) in letters for key in keys)
@@ -56,7 +56,7 @@ def every_record_is_known(replay: Replay, memories: list[Recollection], letters:
     for name, system in replay.systems.items():
         rule = replay.rules.systems[name]
         for key, row in system.records.items():
-            excluded = rule.mapping.filter is not None and row.get("x") == OUT
+            excluded = (rule.mapping.selective and row.get("x") == OUT) or rule.mapping.is_archived(row)
             assert (name, key) in known or (name, key) in letters or excluded, f"nobody knows {name}/{key}"
 
 
@@ -125,6 +125,8 @@ def the_only_editor_takes_nobodys_value(replay: Replay) -> None:
         if write.operation is not Operation.UPDATE or not replay.rules.systems[name].reads:
             continue
         for field, value in write.values.items():
+            if field not in replay.rules.fields:
+                continue  # what archives is nobody's value
             rule = replay.rules.fields[field]
             owned = rule.edits is Edits.SYSTEM_OF_RECORD_ONLY and rule.system_of_record == name
             assert not owned or (name, core(value)) in replay.typed, f"{name} owns {field}, and was given {value}"

@@ -107,7 +107,9 @@ def full_policy() -> Manifest:
             "spec.systems.0.key": "id",
             "spec.systems.0.modified": "properties.updated",
             "spec.systems.0.filter": "properties.stage == 'customer'",
-            "spec.systems.0.onLeave": "Delete",
+            "spec.systems.0.onLeave": "Archive",
+            "spec.systems.0.archive": {"set": {"status": "archived", "active": False, "stage": 9}},
+            "spec.systems.1.archive": {"set": {"archived": True}},
             "spec.systems.0.fields.name": {"read": "first + last", "write": {"first": "name", "last": "name"}},
             "spec.priority": ["erp", "crm"],
             "spec.fields": {
@@ -132,6 +134,7 @@ def full_policy() -> Manifest:
             "spec.whenEmpty": "Propagate",
             "spec.deletes": {
                 "propagate": "FromAny",
+                "action": "Archive",
                 "onUpdateConflict": "DeleteWins",
                 "guard": {"maxRecords": 0, "maxPercent": 100},
             },
@@ -387,6 +390,12 @@ POLICIES = [
                 "spec.fields": {"name": {"systemOfRecordWhen": {"when": "record.email != ''", "then": "erp"}}}
             },
             "reference": {"spec.fields": {"name": {"references": "people"}}},
+            "archiving where deletes arrive": {
+                "spec.deletes": {"action": "Archive"},
+                "spec.systems.1.archive": {"set": {"status": "archived"}},
+            },
+            "archiving where nothing is deleted": {"spec.deletes": {"action": "Archive", "propagate": "Never"}},
+            "a first meeting that is reviewed": {"spec.firstSync": "Review"},
             "state on PostgreSQL": {"spec.state": {"store": "Postgres", "connection": "state"}},
         },
         bad={
@@ -440,6 +449,14 @@ POLICIES = [
             "schedule of four parts": {"spec.trigger": {"resyncSchedule": "0 3 * *"}},
             "empty schedule": {"spec.trigger": {"resyncSchedule": ""}},
             "stale at once": {"spec.staleAfter": "0s"},
+            "archiving without saying how": {"spec.deletes": {"action": "Archive"}},
+            "archiving from any without saying how": {
+                "spec.deletes": {"action": "Archive", "propagate": "FromAny"},
+                "spec.systems.1.archive": {"set": {"status": "archived"}},
+            },
+            "archiving what left without saying how": {"spec.systems.0.onLeave": "Archive"},
+            "archive that sets nothing": {"spec.systems.0.archive": {"set": {}}},
+            "unknown action": {"spec.deletes": {"action": "Purge"}},
             "negative guard": {"spec.deletes": {"guard": {"maxRecords": -1}}},
             "guard beyond all": {"spec.deletes": {"guard": {"maxPercent": 101}}},
             "unknown mode": {"spec.mode": "DryRun"},

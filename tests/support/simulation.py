@@ -84,6 +84,7 @@ class Copy(msgspec.Struct):
 
     values: dict[str, Value]
     modified: datetime
+    archived: bool = False
 
 
 class World:
@@ -186,6 +187,11 @@ class World:
             self.silenced |= set(copy.values.values())
             self.deleted_by_user.add(system)
 
+    def unarchive(self, system: str) -> None:
+        """A user lets an archived record take part again."""
+        if system in self.copies:
+            self.copies[system].archived = False
+
     # --- what the worker does ---
 
     def read(self, system: str) -> bool:
@@ -195,15 +201,28 @@ class World:
         copy, side = self.copies.get(system), self.sides.get(system)
         if copy is None:
             return side is None or self._gone(system)
+        if copy.archived:
+            self._leave(system)
+            return True
         observation = self.observe(system)
         if side is not None:
-            return field_wise(side.prints) == field_wise(observation.prints) or self._decide({system: observation})
+            create_in = self._others(system) if system in self.away else frozenset[str]()
+            same = field_wise(side.prints) == field_wise(observation.prints)
+            return same or self._decide({system: observation}, create_in=create_in)
         if self.sides:
             return self._decide({system: observation}, create_in=self._others(system))
         decision = self.desk.decider.fresh(system, observation, self._others(system))
         self.away, self.frozen = frozenset(), {}
         self._apply(decision)
         return True
+
+    def _leave(self, system: str) -> None:
+        """The record is archived there: it takes no part any more."""
+        if system in self.sides and system not in self.away:
+            self.sides = {**self.sides, system: self.desk.unseen(system)}
+            self.away |= {system}
+            self.keep({})
+            self._delivered(system)
 
     def _gone(self, system: str) -> bool:
         return self._decide({}, deleted=frozenset({system}))
@@ -245,6 +264,8 @@ class World:
                 if system in self.down:
                     return False
                 if system in self.copies:
+                    if self.copies[system].archived:
+                        return False
                     case.observed = {**case.observed, system: self.observe(system)}
                 else:
                     case.deleted |= {system}
@@ -274,8 +295,8 @@ class World:
         self.sent.append((system, write))
         if lost:
             self.unsure.add(system)
-        if write.operation is Operation.DELETE:
-            self._delete(system, lost=lost)
+        if write.ends:
+            self._end(system, write, lost=lost)
         elif write.operation is Operation.CREATE:
             self._create(system, write, lost=lost)
         else:
@@ -294,8 +315,8 @@ class World:
 
     def _update(self, system: str, write: Write, *, lost: bool) -> None:
         copy = self.copies.get(system)
-        if copy is None:
-            self._decide({}, deleted=frozenset({system}))
+        if copy is None or copy.archived:
+            self._decide({}, deleted=frozenset({system})) if copy is None else self._leave(system)
             return
         if all(copy.values[n] == v for n, v in write.values.items()):
             self._settle(system, write)
@@ -318,9 +339,16 @@ class World:
         self.keep({system: write.values})
         self._delivered(system)
 
-    def _delete(self, system: str, *, lost: bool) -> None:
-        if system in self.copies and self.observe(system).prints != self.sides[system].prints:
+    def _end(self, system: str, write: Write, *, lost: bool) -> None:
+        copy = self.copies.get(system)
+        active = copy is not None and not copy.archived
+        if active and self.observe(system).prints != self.sides[system].prints:
             self._decide({system: self.observe(system)})
+            return
+        if copy is not None and (copy.archived or write.operation is Operation.ARCHIVE):
+            copy.archived = True
+            if not lost:
+                self._leave(system)
             return
         self.copies.pop(system, None)
         if not lost:

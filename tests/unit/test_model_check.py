@@ -18,6 +18,7 @@ CONNECTOR = manifests.full_connector()
 CRM = manifests.connection()
 ERP = without(manifests.database(), "spec.auth")
 POLICY = manifests.policy()
+ARCHIVE = {"set": {"status": "archived"}}
 EMAIL = "spec.systems.0.fields.email"
 NAME = "spec.systems.0.fields.name"
 
@@ -334,18 +335,42 @@ def test_a_system_that_is_only_read_needs_no_write() -> None:
         ({"spec.systemOfRecord": "erp", "spec.deletes": {"propagate": "Never"}}, False),
         ({"spec.deletes": {"propagate": "FromAny"}}, True),
         ({"spec.systems.1.filter": "a", "spec.systems.1.onLeave": "Delete"}, True),
+        ({"spec.systems.1.archive": ARCHIVE, "spec.systems.1.onLeave": "Delete"}, True),
+        (
+            {
+                "spec.deletes": {"propagate": "FromAny", "action": "Archive"},
+                **{f"spec.systems.{n}.archive": ARCHIVE for n in (0, 1)},
+            },
+            False,
+        ),
     ],
 )
 def test_delete_is_needed_where_deletes_arrive(change: dict[str, Any], needed: bool) -> None:
     found = told(with_values(POLICY, change), connector=without(CONNECTOR, "spec.objects.0.write.delete"))
     expected = (
         "spec.systems[0].object: connector object 'contacts' has no write.delete: "
-        "write deletes: {propagate: Never}, or use a Connector that declares it"
+        "write deletes: {action: Archive} or {propagate: Never}, or use a Connector that declares it"
     )
     assert ([expected] if needed else []) == found
 
 
+@pytest.mark.parametrize(
+    ("path", "value"), [("status", None), ("status", ["archived"]), ("status", {}), ("status", ""), (" ", 1)]
+)
+def test_what_an_archived_record_says_can_be_compared(path: str, value: Any) -> None:
+    (found,) = told(with_values(POLICY, {"spec.systems.1.archive": {"set": {path: value}}}))
+    expected = "a path has 1 to 256 characters" if path == " " else "status must be text, a number, true or false"
+    assert found.partition(": ")[2].startswith(expected)
+
+
 OTHER = with_values(POLICY, {"metadata.name": "leads"})
+
+
+def test_overlap_is_found_where_one_archives_by_what_the_other_writes() -> None:
+    policy = with_values(POLICY, {"spec.systems.1.access": "ReadOnly", "spec.systems.0.archive.set": {"stage": "x"}})
+    change = {"spec.systems.0.fields": {"email": "other", "name": "stage"}, "spec.systems.1.access": "ReadOnly"}
+    (found,) = problems(policy, with_values(OTHER, change))
+    assert (found.reason, found.path[-3:]) == (Reason.POLICY_OVERLAP, ("archive", "set", "stage"))
 
 
 def test_two_policies_that_write_the_same_are_both_refused() -> None:

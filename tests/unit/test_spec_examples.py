@@ -26,7 +26,7 @@ KEYS = {"field", "rule", "policy", "systems", "record", "clocks", "stores", "bef
     "noted",
     "halts",
 }
-DELETED = "<deleted>"
+DELETED, ARCHIVED = "<deleted>", "<archived>"
 STORES: dict[str, Callable[[str, object], object]] = {
     "in capitals": lambda _, value: value.upper() if isinstance(value, str) else value
 }
@@ -83,7 +83,9 @@ class Example:
         yield from [edits] if isinstance(edits, dict) else edits
 
     def _enter(self, system: str, value: Any) -> None:
-        if value == DELETED:
+        if value == ARCHIVED:
+            self.desk.enter(system, state="archived")
+        elif value == DELETED:
             self.desk.delete(system)
         else:
             self.desk.enter(system, **(value if isinstance(value, dict) else {"x": value}))
@@ -98,7 +100,9 @@ class Example:
     @property
     def found(self) -> dict[str, Any]:
         """What each system says."""
-        return {**dict.fromkeys(self.systems, DELETED), **self.desk.values("x")}
+        states = self.desk.values("state")
+        values = {s: ARCHIVED if states[s] == "archived" else value for s, value in self.desk.values("x").items()}
+        return {**dict.fromkeys(self.systems, DELETED), **values}
 
 
 def _ahead(text: str) -> timedelta:
@@ -157,7 +161,7 @@ def choices() -> Iterator[tuple[str, str]]:
     spec = schema.openapi("SyncPolicy")["properties"]["spec"]["properties"]
     nodes = {
         **{name: spec[name] for name in ("onConflict", "edits", "whenEmpty", "firstSync")},
-        **{name: spec["deletes"]["properties"][name] for name in ("propagate", "onUpdateConflict")},
+        **{name: spec["deletes"]["properties"][name] for name in ("propagate", "action", "onUpdateConflict")},
         **{name: spec["systems"]["items"]["properties"][name] for name in ("access", "onLeave")},
         "merge": spec["fields"]["additionalProperties"]["properties"]["merge"],
     }

@@ -3,7 +3,7 @@
 import pytest
 
 from fairlead.model.syncpolicy import Guard
-from fairlead.worker.guard import Halt, limit_of, plan_id
+from fairlead.worker.guard import Halt, limit_of
 
 
 @pytest.mark.parametrize(
@@ -20,11 +20,6 @@ from fairlead.worker.guard import Halt, limit_of, plan_id
 )
 def test_the_smaller_of_both_bounds_holds(records: int, max_records: int, max_percent: int, limit: int) -> None:
     assert limit_of(Guard(max_records=max_records, max_percent=max_percent), records) == limit
-
-
-def test_a_plan_has_the_same_id_in_any_order_and_another_one_for_other_writes() -> None:
-    assert plan_id(["1/erp", "2/erp"]) == plan_id(["2/erp", "1/erp"])
-    assert plan_id(["1/erp"]) != plan_id(["1/erp", "2/erp"])
 
 
 def test_a_halt_says_how_to_release_it() -> None:

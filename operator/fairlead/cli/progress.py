@@ -89,7 +89,7 @@ def described(tally: Tally, seconds: float) -> str:
     """`01:05  crm: 40,000 read; erp: 20,000 read, 18,500 created  (615 records a second)`."""
     parts = []
     for name, its in tally.systems.items():
-        counts = {what: getattr(its, what) for what in ("read", "created", "updated", "deleted", "failed")}
+        counts = {what: getattr(its, what) for what in ("read", "created", "updated", "archived", "deleted", "failed")}
         words = [f"{count:,} {what}" for what, count in counts.items() if count]
         if words:
             parts.append(f"{name}: {', '.join(words)}")

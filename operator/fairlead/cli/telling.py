@@ -27,7 +27,9 @@ _WORDS = {
     "Resolved": "conflict on {field} of {record} is resolved ({rule})",
     "Repaired": "{field} of {record} repaired with {winner}'s value ({rule})",
     "Kept": "{field} of {record} was emptied and stays filled elsewhere ({rule})",
-    "Deleted": "{record} deleted in {winner}, and so everywhere (deletes.propagate: {rule})",
+    "Deleted": "{record} ended in {winner}, and so everywhere ({rule})",
+    "Archived": "{record} ended in {winner}, and so is archived elsewhere ({rule})",
+    "StaysAway": "{record} is {rule}, and stays in {winner} as it is until it takes part there again",
     "DeleteNotSpread": "{record} deleted in {winner}, and kept elsewhere (deletes.propagate: {rule})",
     "Recreated": "{record} was edited while {winner} deleted it: it comes back (onUpdateConflict: {rule})",
     "DeadLetter": "{record} is a dead letter: {rule}",
@@ -47,7 +49,9 @@ def done_by(tally: Tally) -> str:
     """What a run did, system by system; empty when it did nothing."""
     found = []
     for name, its in tally.systems.items():
-        counts = {what: getattr(its, what) for what in ("changed", "created", "updated", "deleted", "failed")}
+        counts = {
+            what: getattr(its, what) for what in ("changed", "created", "updated", "archived", "deleted", "failed")
+        }
         parts = [f"{count:,} {what}" for what, count in counts.items() if count]
         if parts:
             found.append(f"{name}: {', '.join(parts)}")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TypeAlias
 
-from fairlead.engine.case import Side
+from fairlead.engine.case import Case, Side
 from fairlead.engine.fingerprint import UNSEEN, field
 from fairlead.engine.rules import Rules
 from fairlead.model.record import Value
@@ -28,6 +28,12 @@ class Bases:
             name: frozenset(system for system, rule in rules.systems.items() if rule.reads and rule.maps(name))
             for name in self.fields
         }
+
+    def of(self, case: Case, sides: Mapping[str, Side]) -> Kept:
+        """What is to be kept of the record of a case, of which `sides` is remembered from now on."""
+        if not self.fields:
+            return {}
+        return self.kept(case.bases, sides, {s: o.record.values for s, o in case.observed.items()})
 
     def kept(self, before: Kept, sides: Mapping[str, Side], said: Mapping[str, Mapping[str, Value]]) -> Kept:
         """What is to be kept of one record.

@@ -18,6 +18,7 @@ class Operation(StrEnum):
 
     CREATE = "Create"
     UPDATE = "Update"
+    ARCHIVE = "Archive"
     DELETE = "Delete"
 
 
@@ -74,9 +75,14 @@ class Write(msgspec.Struct, frozen=True, gc=False):
     rules: dict[str, str] = {}
 
     @property
+    def ends(self) -> bool:
+        """Whether the record takes no part in the system any more once this is written."""
+        return self.operation in (Operation.DELETE, Operation.ARCHIVE)
+
+    @property
     def halts(self) -> bool:
         """Whether the guard counts this write before it may go out."""
-        return self.operation is Operation.DELETE or bool(self.guarded)
+        return self.ends or bool(self.guarded)
 
 
 class FindingKind(StrEnum):
@@ -90,6 +96,8 @@ class FindingKind(StrEnum):
     REPAIRED = "Repaired"
     KEPT = "Kept"
     DELETED = "Deleted"
+    ARCHIVED = "Archived"
+    STAYS_AWAY = "StaysAway"
     DELETE_NOT_SPREAD = "DeleteNotSpread"
     RECREATED = "Recreated"
     LOSSY_FIELD = "LossyField"
@@ -118,12 +126,13 @@ class Case(msgspec.Struct):
 
     Attributes:
         sides: what is remembered, by system.
-        away: systems where the record was deleted or left the filter: nothing flows there.
+        away: systems where the record was deleted, is archived or left the filter: nothing flows there.
         pending: undelivered writes, by system.
         frozen: fields that wait for a person.
         competing: frozen field → the systems whose values wait; without them every system must agree to end it.
         observed: what was read now, by system.
         deleted: systems where the record is gone now.
+        left: those of `deleted` where it only left the filter, and by `onLeave` is to end elsewhere.
         create_in: systems that are to get the record if they have it not.
         read_at: when this was read (aware, UTC).
         unsure: systems whose undelivered write may have arrived: it was sent, and its answer is not known.
@@ -138,6 +147,7 @@ class Case(msgspec.Struct):
     frozen: frozenset[str] = frozenset()
     competing: dict[str, frozenset[str]] = {}
     deleted: frozenset[str] = frozenset()
+    left: frozenset[str] = frozenset()
     create_in: frozenset[str] = frozenset()
     unsure: frozenset[str] = frozenset()
     bases: dict[str, dict[bytes, Value]] = {}
@@ -157,6 +167,17 @@ class Choice(msgspec.Struct, frozen=True):
     value: Value
     said: dict[str, Value]
     rule: str
+
+
+def sides_of(case: Case) -> dict[str, Side]:
+    """The sides of a case, with what was read now."""
+    sides = dict(case.sides)
+    for system, observation in case.observed.items():
+        fresh, before = observation.side(), sides.get(system)
+        if before is not None and fresh.version is None:
+            fresh = msgspec.structs.replace(fresh, version=before.version)
+        sides[system] = fresh
+    return sides
 
 
 class Decision(msgspec.Struct):

@@ -1,27 +1,25 @@
 """Decide: what happens when systems disagree about a record.
 
 `Decider.decide` is a pure function of one `Case`. It looks at each field on its own (`fields.py` has the rules), then
-turns the verdicts into at most one write per system. Three things may come first: the record was deleted somewhere,
-a value is needed that was not read yet, or a write is still undelivered.
+turns the verdicts into at most one write per system. Three things may come first: the record was deleted somewhere
+(`deletes.py`), a value is needed that was not read yet, or a write is still undelivered.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-
-import msgspec
+from collections.abc import Sequence
 
 from fairlead.engine.bases import Bases
-from fairlead.engine.case import Case, Choice, Decision, Finding, FindingKind, Observation, Operation, Side, Write
+from fairlead.engine.case import Case, Choice, Decision, Finding, Observation, Operation, Side, Write, sides_of
+from fairlead.engine.deletes import Deletes
 from fairlead.engine.expression import Expression, ExpressionError
 from fairlead.engine.fields import FieldJudge, Verdict
-from fairlead.engine.fingerprint import UNSEEN, Fingerprints, differing, field, replaced
+from fairlead.engine.fingerprint import UNSEEN, Fingerprints, differing, field
 from fairlead.engine.image import is_image
 from fairlead.engine.rules import Rules, SystemRule
 from fairlead.engine.view import View
-from fairlead.engine.writes import only, with_field, with_sources, without
-from fairlead.model.record import Value
-from fairlead.model.syncpolicy import ConflictRule, Edits, OnUpdateConflict
+from fairlead.engine.writes import only, with_field, with_sources
+from fairlead.model.syncpolicy import ConflictRule
 
 _REMEMBERED = 8
 """How many replaced values of one undelivered field are remembered, so that a long outage does not fill the state."""
@@ -41,6 +39,9 @@ class Decider:
             if rule.condition is not None
         }
         self.bases = Bases(rules)
+        otherwise = {name: (judge,) for name, (_, judge) in self._conditions.items()}
+        judges = {name: (judge, *otherwise.get(name, ())) for name, judge in self._judges.items()}
+        self._deletes = Deletes(rules, judges, self._views, self.bases)
 
     def fresh(self, system: str, observation: Observation, create_in: frozenset[str]) -> Decision:
         """The decision for a record that only `system` has: it is created wherever it is wanted."""
@@ -60,15 +61,11 @@ class Decider:
 
         Fields that no system changed are left alone. The result does not depend on the order of `case`'s mappings.
         """
-        if case.deleted or case.pending:
-            spreading = sorted(s for s in case.deleted if self.rules.deletes_spread_from(s))
-            if (spreading or _doomed(case)) and not self._lives_on(case, spreading):
-                return self._ended(case, spreading)
-            if _doomed(case):
-                unread = case.sides.keys() - case.observed.keys() - case.away - case.deleted
-                if unread:
-                    return Decision(needs=frozenset(unread))
-            case = self._alive(case)
+        if case.deleted or case.pending or case.away:
+            weighed = self._deletes.weigh(case)
+            if isinstance(weighed, Decision):
+                return weighed
+            case = weighed
         verdicts = self._verdicts(case)
         needs = [verdict.needs for verdict in verdicts.values() if verdict.needs]
         if needs:
@@ -84,124 +81,6 @@ class Decider:
             for choice in choices
         }
         return self._conclude(case, {**{name: Verdict(frozen={}) for name in case.frozen}, **chosen})
-
-    # --- deletes ---
-
-    def _lives_on(self, case: Case, spreading: Sequence[str]) -> bool:
-        """Whether the record outlives a delete: it was created again, or (`UpdateWins`) edited where it lives."""
-        if _returned(case):
-            return True
-        if self.rules.deletes.on_update_conflict is OnUpdateConflict.DELETE_WINS:
-            return False
-        undelivered = any(system in spreading for system in case.pending) and not _doomed(case)
-        return undelivered or any(self._counts(name, view) for name, view in self._edits(case))
-
-    def _counts(self, name: str, view: View) -> bool:
-        """Whether an edit may stand; where the owner depends on the record, whether any owner would let it."""
-        judges = [self._judges[name], *([self._conditions[name][1]] if name in self._conditions else [])]
-        return any(judge.counts(view) for judge in judges)
-
-    def _edits(self, case: Case) -> list[tuple[str, View]]:
-        """(field, view) of every edit that counts, in systems that still have the record."""
-        return [(name, view) for name, view in self._alive_views(case) if view.changed]
-
-    def _alive_views(self, case: Case) -> list[tuple[str, View]]:
-        observed, sides = without(case.observed, case.deleted), without(case.sides, case.deleted)
-        alive = msgspec.structs.replace(case, observed=observed, sides=sides)
-        return [(name, view) for name in self.rules.fields for view in self._views(alive, name)]
-
-    def _ended(self, case: Case, spreading: Sequence[str]) -> Decision:
-        """The record is to be deleted everywhere; what was edited meanwhile, or never known there, is told."""
-        unknown = self._unknown(case, spreading)
-        unread = frozenset(view.system for _, view in unknown if not view.known)
-        if unread:
-            return Decision(needs=unread)
-        sides = without(_sides(case), case.deleted)
-        if spreading:
-            doomed = [s for s in sides if self.rules.systems[s].deletes and s not in case.away]
-        else:
-            doomed = [s for s in sides if s in case.pending and case.pending[s].operation is Operation.DELETE]
-        winner = spreading[0] if spreading else ""
-        findings = self._lost(case, winner, unknown)
-        if spreading:
-            findings.append(Finding(FindingKind.DELETED, "", self.rules.deletes.propagate.value, winner))
-        return Decision(
-            sides=sides,
-            away=case.away | case.deleted,
-            writes={name: Write(Operation.DELETE) for name in doomed},
-            findings=tuple(findings),
-            bases=self._kept(case, sides),
-        )
-
-    def _unknown(self, case: Case, spreading: Sequence[str]) -> list[tuple[str, View]]:
-        """(field, view) of filled values that no system where the record was deleted ever had."""
-        sides = [case.sides[system] for system in spreading if system in case.sides]
-        if not sides:
-            return []
-        found = []
-        for name, view in self._alive_views(case):
-            known = {field(side.prints, self.rules.fields[name].field.slot) for side in sides}
-            replaced_anyway = view.system in case.pending and name in case.pending[view.system].values
-            if not replaced_anyway and view.now not in known and self._judges[name].fills(view):
-                found.append((name, view))
-        return found
-
-    def _lost(self, case: Case, winner: str, unknown: Sequence[tuple[str, View]]) -> list[Finding]:
-        """Values that a delete takes along: edits of this very moment, what was on its way, and `unknown`."""
-        lost: dict[str, dict[str, Value]] = {}
-        rest: dict[str, dict[str, Value]] = {}
-        for name, view in self._alive_views(case):
-            if view.changed:
-                lost.setdefault(name, {})[view.system] = view.value
-            elif view.strayed or (name, view) in unknown:
-                rest.setdefault(name, {})[view.system] = view.value
-        for system in sorted(case.deleted & case.pending.keys()):
-            write = case.pending[system]
-            for name, origin in sorted(write.origins.items()):
-                lost.setdefault(name, {}).setdefault(origin, write.values[name])
-        rule = f"onUpdateConflict: {self.rules.deletes.on_update_conflict.value}"
-        spread = self.rules.deletes.propagate.value
-        return [
-            *(Finding(FindingKind.CONFLICT, name, rule, winner, values) for name, values in sorted(lost.items())),
-            *(Finding(FindingKind.OVERWRITTEN, name, spread, winner, values) for name, values in sorted(rest.items())),
-        ]
-
-    def _alive(self, case: Case) -> Case:
-        """The case of a record that lives on: without the systems where it is gone, unless it is to come back there."""
-        if not case.deleted and not _doomed(case):
-            return case
-        if _doomed(case):
-            case = msgspec.structs.replace(case, sides=self._met_anew(case))
-        returning = self._ended_in(case) if _doomed(case) else frozenset[str]()
-        gone = case.deleted | returning
-        back = frozenset(s for s in gone if self.rules.deletes_spread_from(s) and self.rules.systems[s].creates)
-        pending = {s: w for s, w in case.pending.items() if s not in gone and w.operation is not Operation.DELETE}
-        return msgspec.structs.replace(
-            case,
-            sides=without(case.sides, case.deleted),
-            observed=without(case.observed, case.deleted),
-            away=(case.away | case.deleted) - back,
-            pending=pending,
-            deleted=case.deleted | back,
-            create_in=(case.create_in - case.deleted) | back,
-        )
-
-    def _met_anew(self, case: Case) -> dict[str, Side]:
-        """The sides of a record that was to be deleted and lives on.
-
-        What was edited meanwhile counts as seen, and went nowhere: when the record was created again, everything is met
-        as if for the first time, else what only its owner may edit.
-        """
-        width, returned = len(self._names), _returned(case)
-        forgotten = [n for n in self._names if returned or self._judges[n].rule.edits is Edits.SYSTEM_OF_RECORD_ONLY]
-        unseen = {self.rules.fields[name].field.slot: UNSEEN for name in forgotten}
-        return {s: msgspec.structs.replace(i, prints=replaced(i.prints, unseen, width)) for s, i in case.sides.items()}
-
-    def _ended_in(self, case: Case) -> frozenset[str]:
-        """Systems where the record was deleted for all, and where it is not back."""
-        return frozenset(
-            s for s in case.away if s not in case.sides and s not in case.observed and self.rules.deletes_spread_from(s)
-        )
 
     # --- fields ---
 
@@ -319,12 +198,6 @@ class Decider:
 
     # --- the decision ---
 
-    def _kept(self, case: Case, sides: Mapping[str, Side]) -> dict[str, dict[bytes, Value]]:
-        """The old values that are kept from now on."""
-        if not self.bases.fields:
-            return {}
-        return self.bases.kept(case.bases, sides, {s: o.record.values for s, o in case.observed.items()})
-
     def _conclude(self, case: Case, verdicts: dict[str, Verdict]) -> Decision:
         writes = self._still_pending(case, verdicts) if case.pending else {}
         for name, verdict in verdicts.items():
@@ -337,14 +210,14 @@ class Decider:
             needs = self._add_creates(case, verdicts, writes)
             if needs:
                 return Decision(needs=needs)
-        sides = _sides(case)
+        sides = sides_of(case)
         return Decision(
             sides=sides,
             away=case.away.difference(case.observed) if case.away else case.away,
             writes=writes,
             frozen={name: v.frozen for name, v in verdicts.items() if v.frozen is not None},
             findings=self._findings(case, verdicts),
-            bases=self._kept(case, sides),
+            bases=self.bases.of(case, sides),
         )
 
     def _still_pending(self, case: Case, verdicts: dict[str, Verdict]) -> dict[str, Write]:
@@ -392,7 +265,7 @@ class Decider:
     def _add_creates(self, case: Case, verdicts: dict[str, Verdict], writes: dict[str, Write]) -> frozenset[str]:
         """Adds a create for each system that lacks the record; returns systems whose values that needs."""
         needs: set[str] = set()
-        wanted = case.create_in & case.deleted if self._ended_in(case) else case.create_in
+        wanted = case.create_in & case.deleted if self._deletes.ended_in(case) else case.create_in
         waiting = {name for name, write in writes.items() if write.operation is Operation.CREATE}
         for target in sorted((wanted | waiting) - case.away):
             if target in case.sides or target in case.observed:
@@ -419,17 +292,8 @@ class Decider:
         return sources
 
     def _findings(self, case: Case, verdicts: dict[str, Verdict]) -> tuple[Finding, ...]:
-        found = [finding for verdict in verdicts.values() for finding in verdict.findings]
-        if not case.deleted:
-            return tuple(found)
-        for system in sorted(case.deleted):
-            if system in case.create_in:
-                rule = self.rules.deletes.on_update_conflict.value
-                found.append(Finding(FindingKind.RECREATED, "", rule, system))
-            else:
-                rule = self.rules.deletes.propagate.value
-                found.append(Finding(FindingKind.DELETE_NOT_SPREAD, "", rule, system))
-        return tuple(found)
+        found = tuple(finding for verdict in verdicts.values() for finding in verdict.findings)
+        return (*found, *self._deletes.findings(case)) if case.deleted or case.away else found
 
 
 def _holders(rules: Rules, name: str) -> list[tuple[SystemRule, bool]]:
@@ -460,24 +324,3 @@ def _unsure(case: Case, name: str) -> frozenset[str]:
     """Systems that may have received some undelivered value of a field, without our knowing."""
     writes = case.pending.items()
     return frozenset(s for s, write in writes if name in write.values and (s in case.unsure or name in write.unsure))
-
-
-def _returned(case: Case) -> bool:
-    """Whether the record was created again where it was gone."""
-    return any(system in case.away and system not in case.sides for system in case.observed)
-
-
-def _doomed(case: Case) -> bool:
-    return any(write.operation is Operation.DELETE for write in case.pending.values())
-
-
-def _sides(case: Case) -> dict[str, Side]:
-    sides = dict(case.sides)
-    for system, observation in case.observed.items():
-        sides[system] = _merged(sides.get(system), observation)
-    return sides
-
-
-def _merged(side: Side | None, observation: Observation) -> Side:
-    fresh = observation.side()
-    return fresh if side is None or fresh.version is not None else msgspec.structs.replace(fresh, version=side.version)

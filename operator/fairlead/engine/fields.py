@@ -20,6 +20,7 @@ from fairlead.model.syncpolicy import Edits, FirstSync, WhenEmpty
 _OWNED = "edits: SystemOfRecordOnly"
 _KEEP = "whenEmpty: Keep"
 _READ_ONLY = "access: ReadOnly"
+_REVIEW = "firstSync: Review"
 
 
 class Verdict(msgspec.Struct, frozen=True):
@@ -54,6 +55,7 @@ class FieldJudge:
     def __init__(self, rule: FieldRule, prints: Fingerprints, first_sync: FirstSync) -> None:
         self.rule = rule
         self._first_sync = first_sync
+        self._reviews = first_sync is FirstSync.REVIEW
         self._prints = prints
         empties: list[Value] = [None, "", [], {}]
         self._empty_prints = {prints.one(code, rule.field.slot) for code in _encodings(rule, empties)}
@@ -266,14 +268,17 @@ class FieldJudge:
     def _still_frozen(self, views: Sequence[View], competing: AbstractSet[str], read_at: datetime) -> Verdict:
         """A conflict ends when those who competed agree, or when a rule decides it by now."""
         readers = [view for view in views if view.reads]
-        rivals = [view for view in readers if view.changed or view.system in competing or not competing] or readers
+        rivals = [view for view in readers if view.changed or view.system in competing or not competing]
+        if self._reviews:
+            rivals += [view for view in views if view not in rivals and (view.met or view.system in competing)]
+        rivals = rivals or readers
         if len({view.now for view in rivals}) <= 1:
             return self._thawed(views, min(rivals, key=lambda view: not view.known, default=None), "agreement")
         owner = self._owner(views)
-        if owner is not None:
-            return self._thawed(views, owner, _OWNED)
         waiting = Verdict(frozen={view.system: view.value for view in rivals if view.known})
-        if not self._arbiter.reconsiders:
+        if owner is not None and not self._reviews:
+            return self._thawed(views, owner, _OWNED)
+        if self._reviews or not self._arbiter.reconsiders:
             return waiting
         unread = next((view for view in rivals if not view.known), None)
         if unread is not None:
@@ -303,6 +308,8 @@ class FieldJudge:
         """
         old = [view for view in views if not view.met]
         voice = (edited.winner if edited else None) or self.agreed(old, undelivered)
+        if self._reviews:
+            return self._reviewed(views, voice) or edited
         winner = self._speaker(views, old, voice)
         if winner is None:
             return edited
@@ -332,6 +339,15 @@ class FieldJudge:
             findings=((*edited.findings,) if edited else ()) + ((finding,) if lost else ()),
             reason=rule,
         )
+
+    def _reviewed(self, views: Sequence[View], voice: View | None) -> Verdict | None:
+        """`firstSync: Review`: where what was met differs, from the others or among itself, a person decides."""
+        mute = [view for view in views if not (view.reads or view.met or view.strayed)]
+        heard = [*(view for view in views if view.met), *([voice] if voice is not None else []), *mute]
+        if len({UNSEEN if self._is_empty(view) else view.now for view in heard}) <= 1:
+            return None
+        unread = next((view for view in heard if not view.known), None)
+        return Verdict(needs=unread.system) if unread is not None else self._left(views, heard, _REVIEW)
 
     def _speaker(self, views: Sequence[View], old: Sequence[View], voice: View | None) -> View | None:
         """Whose value stands at a first meeting: the owner's, else the first filled one by priority."""

@@ -8,9 +8,9 @@ from typing import Any, Protocol
 
 import msgspec
 
-from fairlead.engine.canonical import ContractError, Kind
+from fairlead.engine.canonical import ContractError, Kind, kind_of
 from fairlead.engine.expression import Expression, ExpressionError
-from fairlead.model.record import MISSING, Native, Value
+from fairlead.model.record import MISSING, Native, Value, attribute
 from fairlead.model.syncpolicy import ExpressionMapping, PathMapping, SystemSpec
 
 
@@ -54,14 +54,16 @@ class Mapping:
     def __init__(self, system: SystemSpec, fields: MappingType[str, Field]) -> None:
         declared = {name: spec for name, spec in system.mappings().items() if name in fields}
         self.fields = tuple(sorted((fields[name] for name in declared), key=lambda field: field.slot))
-        self.filter = Expression(system.filter) if system.filter else None
+        self._filter = Expression(system.filter) if system.filter else None
+        self.archive: dict[str, object] = dict(system.archive.set) if system.archive else {}
+        """What an archived record says, by native attribute; empty where nothing is archived."""
         self._paths = [_path(fields[n], m) for n, m in declared.items() if isinstance(m, PathMapping)]
         self._computed = [_computed(fields[n], m) for n, m in declared.items() if isinstance(m, ExpressionMapping)]
         self._packed = [item for item in self._paths if item.split is not None or item.write is not None]
         self._plain = [(item.field.name, item.path) for item in self._paths if item not in self._packed]
         self.times = {name: spec.modified for name, spec in declared.items() if spec.modified is not None}
         """Fields that have a modification time of their own, and where it is."""
-        self._declared = repr(sorted(system.fields.items(), key=str)) + repr(system.filter)
+        self._declared = repr(sorted(system.fields.items(), key=str)) + repr((system.filter, *self.archive.items()))
         self.writable = frozenset(
             [item.field.name for item in self._paths] + [item.field.name for item in self._computed if item.write]
         )
@@ -83,8 +85,9 @@ class Mapping:
     def paths(self) -> list[str]:
         """Native attributes that the mapping reads, for connectors to select. Stable order."""
         computed = {name for item in self._computed for name in item.read.variables}
-        filtered = self.filter.variables if self.filter else frozenset()
-        return sorted({item.path for item in self._paths} | computed | filtered | set(self.times.values()))
+        filtered = self._filter.variables if self._filter else frozenset()
+        plain = {item.path for item in self._paths}
+        return sorted(plain | computed | filtered | set(self.times.values()) | self.archive.keys())
 
     @property
     def written_paths(self) -> list[str]:
@@ -95,16 +98,29 @@ class Mapping:
         """The native path of a field that is one attribute; None for a computed one."""
         return next((item.path for item in self._paths if item.field.name == field), None)
 
+    @property
+    def selective(self) -> bool:
+        """Whether some records of the system take no part: it has a filter, or archives."""
+        return self._filter is not None or bool(self.archive)
+
     def passing(self, page: Rows, indices: Sequence[int]) -> list[int]:
-        """Those of `indices` whose record passes the system's filter. A filter that fails on a record excludes it."""
-        if self.filter is None:
+        """Those of `indices` whose record takes part: it passes the system's filter, and is not archived.
+
+        A filter that fails on a record excludes it.
+        """
+        if not self.selective:
             return list(indices)
         return [i for i, row in zip(indices, page.rows(indices), strict=True) if self._passes(row)]
 
+    def is_archived(self, row: Native) -> bool:
+        """Whether a record says what an archived one says, in whatever spelling."""
+        return bool(self.archive) and all(_says(attribute(row, path), it) for path, it in self.archive.items())
+
     def _passes(self, row: Native) -> bool:
-        assert self.filter is not None
+        if self.is_archived(row):
+            return False
         try:
-            return self.filter.evaluate(row) is True
+            return self._filter is None or self._filter.evaluate(row) is True
         except ExpressionError:
             return False
 
@@ -138,6 +154,20 @@ class Mapping:
             if computed.field.name in values:
                 native |= _write_computed(computed, values)
         return native
+
+
+def _says(native: object, declared: object) -> bool:
+    """Whether a native value is a declared text, number, true or false, as a system may spell it."""
+    name = "boolean" if isinstance(declared, bool) else "string" if isinstance(declared, str) else "number"
+    try:
+        found = kind_of({"type": name}).canonical(native)
+    except ContractError:
+        return False
+    return _folded(found) == _folded(declared)
+
+
+def _folded(value: object) -> object:
+    return value.strip().casefold() if isinstance(value, str) else value
 
 
 def _path(field: Field, mapping: PathMapping) -> _Path:

@@ -9,6 +9,7 @@ import msgspec
 from fairlead.model.bundle import Bundle
 from fairlead.model.checks import (
     ability,
+    archive,
     conflict,
     contract,
     mapping,
@@ -52,6 +53,7 @@ _RULES: tuple[Rule, ...] = (
     conflict.expressions_give_what_fits,
     conflict.merges_are_possible,
     conflict.conditions_are_written_well,
+    archive.values_are_constants,
     timing.schedule_is_cron,
     timing.intervals_are_long_enough,
     ability.connections_exist,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from decimal import Decimal
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import msgspec
 
@@ -32,6 +32,18 @@ class Missing:
 
 
 MISSING = Missing()
+
+
+def attribute(row: Native, path: str) -> Any:
+    """The native value at a dotted path, or MISSING."""
+    value: Any = row
+    if path in row:
+        return row[path]
+    for part in path.split("."):
+        if not isinstance(value, dict) or part not in value:
+            return MISSING
+        value = value[part]
+    return value
 
 
 class Record(msgspec.Struct, frozen=True, gc=False):

@@ -54,6 +54,7 @@ class FirstSync(StrEnum):
 
     SYSTEM_OF_RECORD_WINS = "SystemOfRecordWins"
     FILL_EMPTY_ONLY = "FillEmptyOnly"
+    REVIEW = "Review"
 
 
 class Propagate(StrEnum):
@@ -71,10 +72,18 @@ class OnUpdateConflict(StrEnum):
     DELETE_WINS = "DeleteWins"
 
 
+class DeleteAction(StrEnum):
+    """What a delete does elsewhere."""
+
+    DELETE = "Delete"
+    ARCHIVE = "Archive"
+
+
 class OnLeave(StrEnum):
     """What happens elsewhere to a record that no longer passes a system's filter."""
 
     KEEP = "Keep"
+    ARCHIVE = "Archive"
     DELETE = "Delete"
 
 
@@ -120,6 +129,12 @@ class ExpressionMapping(Spec, frozen=True, kw_only=True):
 FieldMapping = PathMapping | ExpressionMapping
 
 
+class Archive(Spec, frozen=True, kw_only=True):
+    """What an archived record of a system says: native attribute → text, number, true or false."""
+
+    set: dict[str, Any]
+
+
 class SystemSpec(Spec, frozen=True, kw_only=True):
     """One system taking part, under a local name.
 
@@ -136,6 +151,7 @@ class SystemSpec(Spec, frozen=True, kw_only=True):
     fields: dict[str, Any]
     filter: str | None = None
     on_leave: OnLeave = OnLeave.KEEP
+    archive: Archive | None = None
 
     @property
     def reads(self) -> bool:
@@ -193,7 +209,7 @@ class FieldRuleSpec(Spec, frozen=True, kw_only=True):
 
 
 class Guard(Spec, frozen=True, kw_only=True):
-    """How many deletes one run may do before it halts for a person."""
+    """How many deletes and archivings one run may do before it halts for a person."""
 
     max_records: int = 100
     max_percent: int = 5
@@ -203,6 +219,7 @@ class Deletes(Spec, frozen=True, kw_only=True):
     """How deletes spread."""
 
     propagate: Propagate = Propagate.FROM_SYSTEM_OF_RECORD
+    action: DeleteAction = DeleteAction.DELETE
     on_update_conflict: OnUpdateConflict = OnUpdateConflict.UPDATE_WINS
     guard: Guard = Guard()
 

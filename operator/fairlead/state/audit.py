@@ -48,6 +48,7 @@ class WriteKind(StrEnum):
 
     CREATED = "Created"
     UPDATED = "Updated"
+    ARCHIVED = "Archived"
     DELETED = "Deleted"
 
 

@@ -224,6 +224,7 @@ class Commit(msgspec.Struct):
         journal: batches about to be sent, by journal id.
         settled: journal ids of batches whose every write is accounted for.
         pending, delivered: undelivered writes that begin or go on, and those that ended.
+        released: no write is held by the guard any more.
         frozen, thawed: conflicts that begin or go on, and those that ended.
         dead, alive: dead letters by (system, key), and those that ended.
         apart, together: pairs of places that are not the same record, whatever they match, and those that may be again.
@@ -248,6 +249,7 @@ class Commit(msgspec.Struct):
     settled: list[int] = []
     pending: list[Undelivered] = []
     delivered: list[tuple[int, str]] = []
+    released: bool = False
     frozen: list[Conflict] = []
     thawed: list[tuple[int, str]] = []
     dead: list[DeadLetter] = []
@@ -411,6 +413,10 @@ class Store(Referring, Protocol):
         What is younger than `due` is due as well: the clock was set back, and nothing waits until it catches up.
         Those of the systems `without` are left out.
         """
+        ...
+
+    def held(self) -> AsyncIterator[list[Undelivered]]:
+        """All writes that the guard holds, in pages and always in the same order."""
         ...
 
     def lacking(self, system: str) -> AsyncIterator[list[int]]:

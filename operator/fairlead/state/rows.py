@@ -218,6 +218,7 @@ class Rows:
             Put(JOURNAL, tuple(JOURNAL.columns), batches),
             Drop(JOURNAL, JOURNAL.key, [(number,) for number in commit.settled]),
             Drop(PENDING, PENDING.key, commit.delivered),
+            *([Query("UPDATE pending SET held = 0 WHERE held = 1")] if commit.released else []),
             whole(PENDING, [self._pending(item) for item in commit.pending]),
         ]
 

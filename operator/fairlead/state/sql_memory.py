@@ -155,6 +155,11 @@ class SQLMemory(SQLBase):
         rows = await self._all(query, *values, *without)
         return list(map(self._rows.undelivered, rows))
 
+    async def held(self) -> AsyncIterator[list[Undelivered]]:
+        """See `Store.held`."""
+        async for rows in self._walk(PENDING, tuple(PENDING.columns)[len(PENDING.key) :], "held = 1"):
+            yield list(map(self._rows.undelivered, rows))
+
     async def lacking(self, system: str) -> AsyncIterator[list[int]]:
         """See `Store.lacking`."""
         n = self._rows.slots[system]

@@ -25,6 +25,7 @@ from fairlead.model.record import MISSING, Native, Value
 from fairlead.model.syncpolicy import Match
 from fairlead.state.base import Intent, Recollection, Undelivered
 from fairlead.transport.failure import Failure
+from fairlead.worker.archiving import NOT_ARCHIVED, active_after, archive_values, archived_side
 from fairlead.worker.crossing import Crossing
 from fairlead.worker.matching import Matching
 from fairlead.worker.reading import StoredPage
@@ -109,7 +110,7 @@ class Delivery:
         if operation is Operation.CREATE:
             batch = await self._not_there_yet(system, batch)
         sendable, writes = [], []
-        native, mapping = NativeOperation(operation.value), self._session.rules.systems[system].mapping
+        native, mapping = _NATIVE[operation], self._session.rules.systems[system].mapping
         for intent in batch:
             try:
                 writes.append(self._native(intent, native, mapping))
@@ -121,6 +122,9 @@ class Delivery:
         outcomes = await self._session.systems[system].write(writes)
         stored = [self._stored(system, outcome) for outcome in outcomes]
         stored = await self._crossing.told(system, sendable, stored)
+        if operation is Operation.ARCHIVE:
+            await self._settle_archived(system, sendable, outcomes, stored)
+            return
         if operation is not Operation.DELETE:
             await self._read_back(system, sendable, outcomes, stored)
         self._settle(system, operation, sendable, outcomes, stored)
@@ -130,7 +134,9 @@ class Delivery:
     def _native(self, intent: Intent, operation: NativeOperation, mapping: FieldMapping) -> NativeWrite:
         side = self._memories[intent.record].sides.get(intent.system)
         key, version = (side.key, side.version) if side else (None, None)
-        values, name = mapping.write(self._crossing.values(intent)), f"{self._uid}/{intent.record}/{intent.system}"
+        archives = intent.write.operation is Operation.ARCHIVE
+        values = archive_values(mapping) if archives else mapping.write(self._crossing.values(intent))
+        name = f"{self._uid}/{intent.record}/{intent.system}"
         return NativeWrite(operation, key, values, version, self._check(intent, side), name)
 
     def _check(self, intent: Intent, side: Side | None) -> Callable[[Native], Verdict]:
@@ -142,6 +148,9 @@ class Delivery:
         fields = self._session.rules.fields
 
         def check(native: Native) -> Verdict:
+            if write.operation is Operation.ARCHIVE and rule.mapping.is_archived(native):
+                self._written.saw(intent, Before({}, done=True))
+                return Verdict.DONE
             names = write.values if write.operation is Operation.UPDATE else rule.readable
             slots = {name: fields[name].field.slot for name in names}
             there = self._observation(intent.system, "", native, None, None)
@@ -179,8 +188,8 @@ class Delivery:
         held = await self._matching.held(batch)
         if not self._session.capabilities(system).find:
             return self._not_in_doubt(batch, held)
-        unfiltered = self._session.rules.systems[system].mapping.filter is None
-        known = system in self._scanned and not self._recovering and unfiltered
+        whole = not self._session.rules.systems[system].mapping.selective
+        known = system in self._scanned and not self._recovering and whole
         doubtful = [intent for intent in batch if intent.record in held] if known else batch
         there = await self._find(system, doubtful) if doubtful else {}
         fresh = []
@@ -310,8 +319,32 @@ class Delivery:
         unsure = self._recovering or (before is not None and before.attempts > 0)
         if intent.write.operation is Operation.UPDATE:
             self._written.updated(intent, stored, unsure=unsure)
-        elif intent.write.operation is Operation.DELETE:
-            self._written.deleted(intent, unsure=unsure, gone=outcome.error is not None)
+        elif intent.write.ends:
+            self._written.ended(intent, unsure=unsure, gone=outcome.error is not None)
+
+    async def _settle_archived(
+        self,
+        system: str,
+        intents: Sequence[Intent],
+        outcomes: Sequence[Outcome],
+        stored: Sequence[Observation | None],
+    ) -> None:
+        """Archived records stay where they are, apart; what does not read as archived afterwards must be told."""
+        active, done = await active_after(self._session, system, outcomes), 0
+        for intent, outcome, there in zip(intents, outcomes, stored, strict=True):
+            if outcome.error not in (None, ErrorClass.GONE):
+                self._unsettled(intent, outcome, there)
+            elif outcome.key in active:
+                self._fail([intent], ErrorClass.INVALID, NOT_ARCHIVED)
+            else:
+                before = self._memories[intent.record].sides[system]
+                side = archived_side(self._session, system, before, outcome)
+                self._settlement.sides.setdefault(intent.record, {})[system] = side
+                self._settlement.archived.setdefault(intent.record, set()).add(system)
+                self._settlement.delivered.append((intent.record, system))
+                self._note_written(intent, outcome, None)
+                done += 1
+        _count(self._tally.of(system), Operation.ARCHIVE, done)
 
     def _note_values(self, intent: Intent, stored: Observation | None) -> None:
         """Old values for the rules that need them, and the fields that the system stores in its own way."""
@@ -415,6 +448,13 @@ class Delivery:
             )
 
 
+_NATIVE = {
+    Operation.CREATE: NativeOperation.CREATE,
+    Operation.UPDATE: NativeOperation.UPDATE,
+    Operation.ARCHIVE: NativeOperation.UPDATE,
+    Operation.DELETE: NativeOperation.DELETE,
+}
+
 _HELD = "a record that is a dead letter has the same match values, and may be this one: mend that first"
 
 
@@ -452,5 +492,5 @@ def _proceed(_: Native) -> Verdict:
 
 
 def _count(tally: object, operation: Operation, done: int) -> None:
-    name = {Operation.CREATE: "created", Operation.UPDATE: "updated", Operation.DELETE: "deleted"}[operation]
+    name = f"{operation.value.lower()}d"
     setattr(tally, name, getattr(tally, name) + done)

@@ -1,14 +1,21 @@
-"""The guard: what a run may delete or overwrite before a person is asked."""
+"""The guard: what a run may delete, archive or overwrite before a person is asked."""
 
 from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
 
 import msgspec
 
 from fairlead.model.syncpolicy import APPROVE, Guard
+from fairlead.state.base import Commit
+from fairlead.worker.session import Session
+
+APPROVALS = "approvals"
+"""Fact in the store: how many approvals were used."""
+
+EMPTIED = "emptied"
+"""Fact in the store: the systems that a person said are empty, until that was done, comma separated."""
 
 
 class Halt(msgspec.Struct, frozen=True):
@@ -45,6 +52,80 @@ def limit_of(guard: Guard, records: int) -> int:
     return min(guard.max_records, share)
 
 
-def plan_id(parts: Sequence[str]) -> str:
-    """An id that changes when what would be done does."""
-    return hashlib.blake2b("\n".join(sorted(parts)).encode(), digest_size=6).hexdigest()
+class Gate:
+    """What was approved of what one run holds back. An approval is good for one plan, once.
+
+    Args:
+        session: of the policy.
+        approved: the id of the plan that a person released.
+    """
+
+    def __init__(self, session: Session, approved: str) -> None:
+        self._session = session
+        self._store = session.store
+        self._approved = approved
+
+    async def open(self, released: int, held: int) -> Halt | None:
+        """Lets every held write go, in one transaction, while they are few enough or approved; else why not.
+
+        A planning run lets them go in any case. What the systems have is counted only here: that takes long.
+
+        Args:
+            released: what this run has let go before.
+            held: what is held now.
+        """
+        allowed = limit_of(self._session.policy.spec.deletes.guard, await self._known())
+        plan = await self._plan() if released + held > allowed else ""
+        approved = plan == self._approved and plan != ""
+        halt = Halt.of(plan, held, allowed) if plan and not approved else None
+        if halt is None or self._session.planning:
+            used: dict[str, str | None] = {APPROVALS: str(await self._times() + 1)} if approved else {}
+            await self._store.commit(Commit(released=True, meta=used))
+        return halt
+
+    async def _known(self) -> int:
+        return max([await self._store.known(system) for system in self._session.systems], default=0)
+
+    async def _plan(self) -> str:
+        """The id of the plan that all held writes are: another one when one of them is."""
+        digest = self._digest(await self._times())
+        async for page in self._store.held():
+            for item in page:
+                digest.update(f"\n{item.record}/{item.system}/{item.write.operation}/{item.write.guarded}".encode())
+        return digest.hexdigest()
+
+    # --- a system that reads as empty ---
+
+    async def empty(self, system: str) -> Halt | None:
+        """Why a system that had records and has none suddenly must wait: it is more often an accident than a wish.
+
+        Nothing when a person said that it is empty. That is remembered until all that is missing there was looked at,
+        so that a worker that dies asks nobody again.
+        """
+        known, emptied = await self._store.known(system), await self.emptied()
+        if known == 0 or system in emptied:
+            return None
+        digest = self._digest(await self._times())
+        digest.update(f"\nempty/{system}/{known}".encode())
+        if digest.hexdigest() != self._approved:
+            return Halt.of_empty(digest.hexdigest(), system, known)
+        facts: dict[str, str | None] = {APPROVALS: str(await self._times() + 1)}
+        await self._store.commit(Commit(meta={**facts, EMPTIED: ",".join(sorted({*emptied, system}))}))
+        return None
+
+    async def emptied(self) -> set[str]:
+        """Systems that are empty, as a person said."""
+        return set(filter(None, (await self._store.meta(EMPTIED) or "").split(",")))
+
+    async def settle(self, system: str) -> None:
+        """All that is missing in an emptied system was looked at."""
+        emptied = await self.emptied() - {system}
+        await self._store.commit(Commit(meta={EMPTIED: ",".join(sorted(emptied)) or None}))
+
+    @staticmethod
+    def _digest(times: int) -> hashlib.blake2b:
+        return hashlib.blake2b(str(times).encode(), digest_size=6)
+
+    async def _times(self) -> int:
+        """How many approvals were used: part of each plan, so that none of them releases the same thing twice."""
+        return int(await self._store.meta(APPROVALS) or 0)

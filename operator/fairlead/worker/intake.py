@@ -12,7 +12,7 @@ import msgspec
 
 from fairlead.connectors.base import Page
 from fairlead.engine.arbiter import CLOCK_TOLERANCE
-from fairlead.engine.case import Case, Decision, FindingKind, Observation, Operation, Write
+from fairlead.engine.case import Case, Decision, FindingKind, Observation, Operation, Side, Write
 from fairlead.engine.fingerprint import UNSEEN, WIDTH
 from fairlead.model.record import Value
 from fairlead.model.syncpolicy import OnLeave
@@ -58,6 +58,8 @@ class Intake:
         """(record, system) of records that are there, and could not be linked yet: they must not be created there."""
         self._reading = ""
         self._learnt: set[int] = set()
+        self.approved = False
+        """What is decided now goes out although the guard counts it: a person said so."""
         self.returning = False
         """Some of `unlinked` can be linked as soon as they are read again."""
 
@@ -102,7 +104,7 @@ class Intake:
         unmet = {keys[i]: values for i, values in reading.refused.items() if i not in record_of}
         for key, its in zip(unmet, self.matching.keys(list(unmet.values())), strict=True):
             self.matching.hold(system, key, its, batch.commit)
-        await self._leave(system, [record_of[i] for i in reading.left if i in record_of], batch)
+        await self._leave(system, {record_of[i]: rows[i] for i in reading.left if i in record_of}, batch)
         self._note_skew(system, reading.observed.values())
         known = {record_of[i]: o for i, o in reading.observed.items() if i in record_of}
         await self._decide_known(system, known, batch)
@@ -134,7 +136,11 @@ class Intake:
         if not known:
             return
         memories = await self._recall(known, batch)
-        cases = {r: self._session.case(m, {system: known[r]}) for r, m in memories.items()}
+        back = self._targets(system)  # where a record that takes part again is to be created, too
+        cases = {
+            r: self._session.case(m, {system: known[r]}, create_in=back if system in m.away else _NOWHERE)
+            for r, m in memories.items()
+        }
         self.matching.alive(system, [observation.record.key for observation in known.values()], batch.commit)
         self.matching.follow([(memories[r], system, o) for r, o in known.items() if r in memories], batch.commit)
         await self.decide(cases, memories, batch)
@@ -239,8 +245,8 @@ class Intake:
         if before is not None and is_uncertain(before) and write.operation is Operation.CREATE:
             after.pending[system] = msgspec.structs.replace(before, write=write)
             batch.commit.pending.append(after.pending[system])
-        elif write.halts or self.waits(memory.record, system, write):
-            after.pending[system] = Undelivered(memory.record, system, write, now, held=write.halts)
+        elif (held := write.halts and not self.approved) or self.waits(memory.record, system, write):
+            after.pending[system] = Undelivered(memory.record, system, write, now, held=held)
             batch.commit.pending.append(after.pending[system])
         else:
             batch.intents.append(Intent(memory.record, system, write))
@@ -396,22 +402,29 @@ class Intake:
 
     # --- leaving and deletes ---
 
-    async def _leave(self, system: str, records: Sequence[int], batch: Batch) -> None:
-        """Records that no longer pass the system's filter."""
+    async def _leave(self, system: str, records: Mapping[int, int | None], batch: Batch) -> None:
+        """Records (and the fingerprints of their rows) that pass the system's filter no longer, or are archived."""
         if not records:
             return
         memories = await self._recall(records, batch)
-        if self._session.rules.systems[system].on_leave is OnLeave.DELETE:
-            await self._decide_gone(system, memories, batch)
-            return
+        ends = self._session.rules.systems[system].on_leave is not OnLeave.KEEP
+        leaving = {r: m for r, m in memories.items() if ends and _took_part(m, system)}
+        cases = {
+            record: self._session.case(memory, {}, deleted=frozenset({system}), left=frozenset({system}))
+            for record, memory in leaving.items()
+        }
+        await self.decide(cases, leaving, batch)
         unseen = bytes(WIDTH * len(self._session.rules.fields)) or UNSEEN
         for record, memory in memories.items():
-            if system in memory.away:
+            if record in leaving or (memory.sides[system].row == records[record] and system in memory.away):
                 continue
-            side = msgspec.structs.replace(memory.sides[system], prints=unseen)
+            side = Side(memory.sides[system].key, records[record], unseen)
             sides = {**memory.sides, system: side}
             bases = self._session.decider.bases.kept(memory.bases, sides, {})
-            after = msgspec.structs.replace(memory, sides=sides, away=memory.away | {system}, bases=bases)
+            pending = {name: item for name, item in memory.pending.items() if name != system}
+            away = memory.away | {system}
+            after = msgspec.structs.replace(memory, sides=sides, away=away, pending=pending, bases=bases)
+            batch.commit.delivered += [(record, system)] if system in memory.pending else []
             batch.commit.records.append(after)
             batch.memories[record] = after
 
@@ -431,6 +444,18 @@ class Intake:
             record: self._session.case(memory, {}, deleted=frozenset({system})) for record, memory in memories.items()
         }
         await self.decide(cases, memories, batch)
+
+
+_NOWHERE = frozenset[str]()
+
+
+def _took_part(memory: Recollection, system: str) -> bool:
+    """Whether the record passed the filter when it was last read or written there, and is not to end there anyway.
+
+    What was just written, and is excluded for that, did not leave: the value is another system's.
+    """
+    ending = system in memory.pending and memory.pending[system].write.ends
+    return memory.sides[system].row is not None and system not in memory.away and not ending
 
 
 def _forget(record: int, commit: Commit) -> None:

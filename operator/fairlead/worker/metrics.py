@@ -46,7 +46,7 @@ class Metrics:
         if report.good:
             self._last.labels(policy).set(report.ended)
         for system, tally in report.tally.systems.items():
-            for action in ("read", "changed", "created", "updated", "deleted", "failed"):
+            for action in ("read", "changed", "created", "updated", "archived", "deleted", "failed"):
                 self._records.labels(policy, system, action).inc(getattr(tally, action))
 
     def page(self) -> bytes:

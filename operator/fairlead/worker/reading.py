@@ -6,7 +6,7 @@ import asyncio
 import zlib
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import msgspec
 
@@ -16,7 +16,7 @@ from fairlead.engine.case import Observation
 from fairlead.engine.fingerprint import Fingerprints
 from fairlead.engine.mapping import Mapping
 from fairlead.engine.rules import Rules, SystemRule
-from fairlead.model.record import MISSING, Native, Record, Value
+from fairlead.model.record import Native, Record, Value, attribute
 from fairlead.state.base import Known
 
 T = TypeVar("T")
@@ -176,18 +176,6 @@ class StoredPage:
     def modified(self, indices: Sequence[int]) -> list[object]:
         """See `Page.modified`: an answer to a write is now, which is no time of a change."""
         return [None] * len(indices)
-
-
-def attribute(row: Native, path: str) -> Any:
-    """The value at a dotted path, or MISSING."""
-    value: Any = row
-    if path in row:
-        return row[path]
-    for part in path.split("."):
-        if not isinstance(value, dict) or part not in value:
-            return MISSING
-        value = value[part]
-    return value
 
 
 def differing(known: Known, rows: Sequence[int]) -> dict[int, int | None]:

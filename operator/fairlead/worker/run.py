@@ -23,7 +23,7 @@ from fairlead.transport.failure import Failure
 from fairlead.worker.adoption import Adoption
 from fairlead.worker.dead_letters import AnotherPolicy
 from fairlead.worker.delivery import BATCH, Delivery
-from fairlead.worker.guard import Halt, limit_of, plan_id
+from fairlead.worker.guard import Gate, Halt
 from fairlead.worker.handling import Scope
 from fairlead.worker.intake import Batch, Intake
 from fairlead.worker.reading import ahead, differing
@@ -110,7 +110,7 @@ class Run:
         self._session = session
         self._store = session.store
         self._kind = kind
-        self._approved = approved
+        self._gate = Gate(session, approved)
         self._stopping = stopping
         self.tally = Tally()
         self._down: dict[str, Failure] = {}
@@ -258,23 +258,16 @@ class Run:
             async for page in pages:
                 read += len(page.keys)
                 marks.add(await self._take_changed(system, page))
-        if read == 0 and await self._reads_empty(system):
+        empty = await self._gate.empty(system) if read == 0 else None
+        if empty is not None:
+            self._halt = empty
             del self._marks[system]
+            self._intake.met.discard(system)  # it is scanned by every run from now on, until that is answered
+            await self._store.commit(Commit(meta={MET: ",".join(sorted(self._intake.met))}))
             return
         self._scanned.add(system)
         self._intake.met.add(system)
         await self._store.commit(Commit(meta={MET: ",".join(sorted(self._intake.met))}))
-
-    async def _reads_empty(self, system: str) -> bool:
-        """Halts when a system that had records suddenly has none: more often an accident than a wish."""
-        known = await self._store.known(system)
-        if known == 0:
-            return False
-        plan = plan_id([f"empty/{system}/{known}"])
-        if plan == self._approved:
-            return False
-        self._halt = Halt.of_empty(plan, system, known)
-        return True
 
     async def _take_changed(self, system: str, page: Page) -> list[int]:
         """Takes in those records of a page that differ from what was last seen; returns all the known ones.
@@ -318,15 +311,21 @@ class Run:
 
     async def _delete_missing(self) -> None:
         """What a scan did not find is confirmed by id, then gone: pages may shift while a list is read."""
+        emptied = await self._gate.emptied() if self._scanned else set()
         for system in sorted(self._scanned):
+            self._intake.approved = system in emptied
             async for page in self._store.unmarked(system, self._marks[system]):
                 for start in range(0, len(page), BATCH):
                     keys = [key for _, key in page[start : start + BATCH]]
                     try:
                         await self._confirm_gone(system, keys)
                     except Failure as failure:
+                        self._intake.approved = False
                         self._down[system] = failure
                         return
+            if system in emptied:
+                await self._gate.settle(system)
+        self._intake.approved = False
 
     async def _confirm_gone(self, system: str, keys: Sequence[str]) -> None:
         page = await self._session.systems[system].fetch(keys)
@@ -406,7 +405,8 @@ class Run:
                     self._marks[system].add((record,))  # written in this run, so not missing from its scan
             merged = {s: side for s, side in {**memory.sides, **sides}.items() if side is not None}
             bases = kept(memory.bases, merged, settlement.said.get(record, {}))
-            memory = Recollection(record, merged, memory.away, memory.pending, memory.frozen, bases)
+            away = memory.away | settlement.archived.get(record, set())
+            memory = Recollection(record, merged, away, memory.pending, memory.frozen, bases)
             batch.memories[record] = memory
             if memory.sides:
                 commit.records.append(memory)
@@ -449,26 +449,14 @@ class Run:
 
         What is found deleted while they are sent is held as well: all of a run is counted together.
         """
-        held = 0 if self._halt else (await self._store.counts()).held
-        if not held:
-            return  # what the systems have is counted only where it matters: that takes long
-        released, allowed = 0, limit_of(self._session.policy.spec.deletes.guard, await self._known())
+        released, held = 0, 0 if self._halt else (await self._store.counts()).held
         while held:
-            if released + held > allowed:
-                first = await self._store.undelivered(held=True, limit=allowed + 1)
-                plan = plan_id([f"{item.record}/{item.system}" for item in first] + [str(held)])
-                if plan != self._approved:
-                    self._halt = Halt.of(plan, held, allowed)
-                    if not self._session.planning:  # a plan names what is held back, too
-                        return
-                allowed = released + held
-            batch = await self._store.undelivered(held=True, limit=BATCH)
-            released += len(batch)
-            await self._send_again(batch)
+            self._halt = await self._gate.open(released, held) or self._halt
+            if self._halt and not self._session.planning:  # a plan names what is held back, too
+                return
+            released += held
+            await self._retry()
             held = (await self._store.counts()).held
-
-    async def _known(self) -> int:
-        return max([await self._store.known(system) for system in self._session.systems], default=0)
 
     async def _finish(self, started: float, *, stopped: bool = False) -> RunReport:
         ended = max(started, self._session.clock())  # a clock that is set back makes no run shorter than nothing

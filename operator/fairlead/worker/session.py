@@ -112,6 +112,7 @@ class Session:
         observed: dict[str, Observation],
         *,
         deleted: frozenset[str] = frozenset(),
+        left: frozenset[str] = frozenset(),
         create_in: frozenset[str] = frozenset(),
     ) -> Case:
         """The case of one record."""
@@ -127,6 +128,7 @@ class Session:
             frozen=frozenset(memory.frozen),
             competing={name: frozenset(conflict.values) for name, conflict in memory.frozen.items()},
             deleted=deleted,
+            left=left,
             create_in=create_in,
             unsure=frozenset(system for system, item in memory.pending.items() if item.attempts),
             bases=memory.bases,

@@ -12,6 +12,7 @@ class SystemTally(msgspec.Struct):
     changed: int = 0
     created: int = 0
     updated: int = 0
+    archived: int = 0
     deleted: int = 0
     failed: int = 0
     last_change: float | None = None
@@ -68,6 +69,6 @@ class Tally(msgspec.Struct):
     def counts(self) -> dict[str, int]:
         """Totals, by the names that the status and the metrics use."""
         totals = {"conflicts": self.conflicts, "dead": self.dead, "planned": self.planned}
-        for name in ("read", "changed", "created", "updated", "deleted", "failed"):
+        for name in ("read", "changed", "created", "updated", "archived", "deleted", "failed"):
             totals[name] = sum(getattr(tally, name) for tally in self.systems.values())
         return totals

@@ -12,7 +12,7 @@ from collections.abc import Set as AbstractSet
 
 import msgspec
 
-from fairlead.engine.case import EDIT, Observation
+from fairlead.engine.case import EDIT, Observation, Operation
 from fairlead.model.record import Value
 from fairlead.state.audit import NEW, OLD, AuditEntry, WriteKind, created
 from fairlead.state.base import Intent
@@ -77,12 +77,14 @@ class Written:
                 values[OLD] = before.values.get(name)
             self._add(intent, WriteKind.UPDATED, name, intent.write.origins.get(name, ""), values)
 
-    def deleted(self, intent: Intent, *, unsure: bool, gone: bool) -> None:
-        """A delete that is done, or turned out to be done: `gone`."""
+    def ended(self, intent: Intent, *, unsure: bool, gone: bool) -> None:
+        """A delete or an archiving that is done, or turned out to be done, as the record is `gone`."""
         before = self._before.get((intent.record, intent.system))
-        if gone and not unsure:
+        done = before is not None and before.done
+        if (gone or done) and not unsure:
             return
-        self._add(intent, WriteKind.DELETED, "", "", dict(before.values) if before is not None and not gone else {})
+        kind = WriteKind.ARCHIVED if intent.write.operation is Operation.ARCHIVE else WriteKind.DELETED
+        self._add(intent, kind, "", "", dict(before.values) if before is not None and not gone else {})
 
     def _add(self, intent: Intent, kind: WriteKind, field: str, origin: str, values: dict[str, Value]) -> None:
         rule = intent.write.rules.get(field, EDIT if field else "")

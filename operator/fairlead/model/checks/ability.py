@@ -9,7 +9,7 @@ from fairlead.model.checks.context import Context
 from fairlead.model.connection import Connection
 from fairlead.model.connector import SQL, Connector, ObjectSpec
 from fairlead.model.problem import Problem, Reason, near
-from fairlead.model.syncpolicy import OnLeave, Propagate, SystemSpec
+from fairlead.model.syncpolicy import DeleteAction, OnLeave, Propagate, SystemSpec
 
 
 def connector_exists(connection: Connection, connectors: Mapping[str, Connector]) -> Iterator[Problem]:
@@ -86,16 +86,17 @@ def objects_can_be_deleted(context: Context) -> Iterator[Problem]:
         offered = context.object_of(system)
         if offered and system.writes and offered.write.delete is None and _receives_deletes(context, system):
             message = (
-                f"connector object {system.object!r} has no write.delete: write deletes: {{propagate: Never}}, "
-                "or use a Connector that declares it"
+                f"connector object {system.object!r} has no write.delete: write deletes: {{action: Archive}} or "
+                "{propagate: Never}, or use a Connector that declares it"
             )
             yield Problem(message=message, path=(*path, "object"))
 
 
 def _receives_deletes(context: Context, system: SystemSpec) -> bool:
-    """Whether a delete, or a record that leaves a filter, elsewhere is repeated in `system`."""
-    propagate = context.spec.deletes.propagate
+    """Whether a delete, or a record that leaves a filter, elsewhere is repeated in `system` as a delete."""
+    propagate, deletes = context.spec.deletes.propagate, context.spec.deletes.action is DeleteAction.DELETE
     others = [other for other in context.spec.systems if other.name != system.name and other.reads]
     from_any = propagate is Propagate.FROM_ANY and bool(others)
     from_record = propagate is Propagate.FROM_SYSTEM_OF_RECORD and system.name != context.spec.system_of_record
-    return from_any or from_record or any(o.filter and o.on_leave is OnLeave.DELETE for o in others)
+    leaving = any((o.filter or o.archive) and o.on_leave is OnLeave.DELETE for o in others)
+    return leaving or (deletes and (from_any or from_record))

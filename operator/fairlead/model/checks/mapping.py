@@ -43,7 +43,7 @@ def _malformed(declared: Any) -> str | None:
         return "split must be the text between the parts, for example ';'"
     paths = [*mapping.write] if isinstance(mapping, ExpressionMapping) else [mapping.path]
     paths += [mapping.modified] if mapping.modified is not None else []
-    return next((_bad_path(path) for path in paths if _bad_path(path)), None)
+    return next((bad_path(path) for path in paths if bad_path(path)), None)
 
 
 def _reworded(message: str, declared: Any) -> str:
@@ -55,7 +55,8 @@ def _reworded(message: str, declared: Any) -> str:
     return f"{where.strip('`.')}: {text}" if where.strip("`.") else text
 
 
-def _bad_path(path: str) -> str | None:
+def bad_path(path: str) -> str | None:
+    """What is wrong with a native path; None when nothing is."""
     if not path.strip() or len(path) > MAX_PATH:
         return f"a path has 1 to {MAX_PATH} characters"
     return None

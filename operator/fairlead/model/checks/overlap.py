@@ -63,12 +63,19 @@ def _written(policy: SyncPolicy, connections: Mapping[str, Connection]) -> dict[
 
 def _shared(held: tuple[Path, SystemSpec], other: SyncPolicy, theirs: SystemSpec) -> Iterator[Problem]:
     path, system = held
-    claimed = {native for item in mapped((), theirs) for native in item.written_paths}
+    claimed = {native for native, _ in _claims((), theirs)}
+    for native, place in _claims(path, system):
+        if native in claimed:
+            message = (
+                f"SyncPolicy {other.id} writes {native!r} of {system.object} too: let one of them only read it, "
+                "or leave the field out"
+            )
+            yield Problem(message=message, path=place, reason=Reason.POLICY_OVERLAP)
+
+
+def _claims(path: Path, system: SystemSpec) -> Iterator[tuple[str, Path]]:
+    """(native attribute, where it is declared) of all that is written there."""
     for item in mapped(path, system):
-        for native in item.written_paths:
-            if native in claimed:
-                message = (
-                    f"SyncPolicy {other.id} writes {native!r} of {system.object} too: let one of them only read it, "
-                    "or leave the field out"
-                )
-                yield Problem(message=message, path=item.path, reason=Reason.POLICY_OVERLAP)
+        yield from ((native, item.path) for native in item.written_paths)
+    if system.archive:
+        yield from ((native, (*path, "archive", "set", native)) for native in system.archive.set)

@@ -167,6 +167,19 @@ class MemoryTests:
         await store.commit(Commit(delivered=[(1, "erp")]))
         assert await store.undelivered(due=50.0) == []
 
+    async def test_what_the_guard_holds_is_walked_in_one_order_and_let_go_at_once(self, store: Store) -> None:
+        def deletes(*, held: bool) -> list[Undelivered]:
+            places = [(record, system) for record in (700, 1, 2) for system in ("erp", "crm")]
+            return [Undelivered(record, name, Write(Operation.DELETE), 1.0, held=held) for record, name in places]
+
+        apart = Undelivered(3, "erp", update(name="x"), 1.0)
+        await store.commit(Commit(pending=[*deletes(held=True), apart]))
+        found = [item async for page in store.held() for item in page]
+        assert found == sorted(deletes(held=True), key=lambda item: (item.record, item.system))
+        await store.commit(Commit(released=True))
+        assert [page async for page in store.held()] == []
+        assert {item.held for item in await store.undelivered(due=2.0)} == {False}
+
     async def test_writes_to_systems_that_cannot_be_reached_are_left_out(self, store: Store) -> None:
         waiting = [Undelivered(n, system, update(name="x"), 1.0) for n, system in enumerate(("crm", "erp"), start=1)]
         await store.commit(Commit(pending=waiting))
