@@ -131,6 +131,14 @@ def test_raws_are_equal_when_and_only_when_every_mapped_value_is(a: Any, b: Any,
     assert (SHAPE.raw(record(a, b, 1)) == SHAPE.raw(record(c, d, 2))) == same
 
 
+@given(st.lists(st.dictionaries(st.sampled_from(["id", "email", "name"]), MAPPED)))
+@settings(deadline=None)
+def test_the_raws_of_a_page_are_those_of_its_records(records: list[dict[str, Any]]) -> None:
+    records = [{name: value for name, value in each.items() if value is not MISSING} for each in records]
+    shape = Shape("id", None, ["email", "name"])
+    assert shape.raws(records) == [shape.raw(each) for each in records]
+
+
 def test_the_order_of_attributes_is_no_difference() -> None:
     first, second = ({"email": {"a": 1, "b": 2}}, {"email": {"b": 2, "a": 1}})
     assert SHAPE.raw(first) == SHAPE.raw(second)

@@ -231,6 +231,12 @@ def canonical_or_none(kind: Kind, native: Any) -> Value:
         return None
 
 
+@given(st.decimals())
+def test_a_number_is_the_same_as_its_text(number: Decimal) -> None:
+    told = canonical_or_none(kind_of(NUMBER), number)
+    assert repr(told) == repr(canonical_or_none(kind_of(NUMBER), str(number)))
+
+
 @given(CASES)
 def test_a_canonical_value_is_its_own_canonical_form(case: tuple[Kind, Any, Any]) -> None:
     kind, native, _ = case

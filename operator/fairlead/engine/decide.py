@@ -48,12 +48,13 @@ class Decider:
         record, values, writes = observation.record, observation.record.values, {}
         timed = record.modified is not None or bool(record.times)
         for name in create_in:
-            target = self.rules.systems[name]
-            whole = target.writable.issuperset(values)
-            wanted = values if whole else {f: v for f, v in values.items() if f in target.writable}
+            writable = self.rules.systems[name].writable
+            wanted = values if writable.issuperset(values) else {f: v for f, v in values.items() if f in writable}
             times = {f: at for f in wanted if (at := record.time_of(f)) is not None} if timed else {}
             writes[name] = Write(Operation.CREATE, wanted, dict.fromkeys(wanted, system), times)
         sides = {system: observation.side()}
+        if not self.bases.fields:
+            return Decision(sides=sides, writes=writes)
         return Decision(sides=sides, writes=writes, bases=self.bases.kept({}, sides, {system: values}))
 
     def decide(self, case: Case) -> Decision:

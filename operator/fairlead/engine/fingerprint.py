@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from itertools import chain
+from itertools import chain, repeat
 
 import xxhash
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
@@ -34,8 +34,8 @@ class Fingerprints:
 
     def rows(self, raws: Iterable[bytes], shape: int) -> list[int]:
         """One signed 64-bit fingerprint per native row; `shape` changes when the mapping does."""
-        seed, digest = self._seed ^ shape, xxhash.xxh3_64_intdigest
-        return [digest(raw, seed) - 0x8000_0000_0000_0000 for raw in raws]
+        digests = map(xxhash.xxh3_64_intdigest, raws, repeat(self._seed ^ shape))
+        return [digest - 0x8000_0000_0000_0000 for digest in digests]
 
     def fields(self, columns: Sequence[Sequence[bytes]], slots: Sequence[int], width: int) -> list[bytes]:
         """One string of `width` fingerprints per record, from the encoded values of its fields.
@@ -57,8 +57,7 @@ class Fingerprints:
 
     def _seal(self, columns: Sequence[Sequence[bytes]], slots: Sequence[int]) -> bytes:
         digest = xxhash.xxh3_128_digest
-        seeds = [self._salt ^ slot for slot in slots]
-        hashed = [[digest(value, seed) for value in column] for column, seed in zip(columns, seeds, strict=True)]
+        hashed = [map(digest, column, repeat(self._salt ^ slot)) for column, slot in zip(columns, slots, strict=True)]
         return self._encryptor.update(b"".join(chain.from_iterable(zip(*hashed, strict=True))))
 
     def one(self, value: bytes, slot: int) -> bytes:

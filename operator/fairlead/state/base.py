@@ -178,11 +178,16 @@ class Recollection(msgspec.Struct, gc=False):
 
 
 class Intent(msgspec.Struct, frozen=True, gc=False):
-    """One write of a batch that is about to be sent."""
+    """One write of a batch that is about to be sent.
+
+    Attributes:
+        prints: what `Side.prints` will be once a create is done as it is written, where that is known; not stored.
+    """
 
     record: int
     system: str
     write: Write
+    prints: bytes | None = None
 
 
 class RunRecord(msgspec.Struct, frozen=True):
@@ -279,7 +284,7 @@ def reservation(system: str, key: str) -> int:
 
 
 class Store(Referring, Protocol):
-    """One policy's memory. Calls are made one at a time."""
+    """One policy's memory. Calls may overlap: they are done one at a time, in the order in which they were made."""
 
     @property
     def key(self) -> bytes:

@@ -23,7 +23,8 @@ def _default(value: Any) -> Any:
 
 def parts(write: Write) -> tuple[Any, ...]:
     """A `Write` as `dump` takes it quickest, where there are many."""
-    earlier = {name: [known.hex() for known in prints] for name, prints in write.earlier.items()}
+    known = write.earlier
+    earlier = {name: [one.hex() for one in prints] for name, prints in known.items()} if known else known
     doubts = (write.guarded, earlier, write.unsure)
     return (write.operation, write.values, write.origins, write.modified, *doubts, write.rules)
 

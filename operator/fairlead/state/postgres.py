@@ -77,6 +77,7 @@ class PostgresStore(SQLStore):
         self._connection: AsyncConnection | None = None
         self._epoch = ""
         self._within = False
+        self._turn = asyncio.Lock()
 
     # --- open and close ---
 
@@ -133,7 +134,11 @@ class PostgresStore(SQLStore):
 
     async def _call(self, work: Callable[[AsyncConnection], Awaitable[T]], *, again: bool) -> T:
         """What `work` returns; `again` says that it may be begun anew where the connection breaks in it."""
-        return await finished(self._tried(work, again=again))
+        return await finished(self._in_turn(work, again=again))
+
+    async def _in_turn(self, work: Callable[[AsyncConnection], Awaitable[T]], *, again: bool) -> T:
+        async with self._turn:
+            return await self._tried(work, again=again)
 
     async def _tried(self, work: Callable[[AsyncConnection], Awaitable[T]], *, again: bool) -> T:
         if self._connection is None:

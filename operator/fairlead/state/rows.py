@@ -147,7 +147,7 @@ class Rows:
             self.records(commit.records),
             *self.bases(commit.records),
             Drop(MATCH, MATCH.key, commit.unmatched),
-            Put(MATCH, MATCH.key, commit.matches, ()),
+            Put(MATCH, MATCH.key, sorted(commit.matches), ()),  # the keys are random: neighbours share a page
             whole(TOMBSTONE, [(*row, now) for row in commit.tombstones]),
             Drop(TOMBSTONE, TOMBSTONE.key, commit.revived),
             *_identities(commit),

@@ -24,6 +24,7 @@ _PRAGMAS = (
     "journal_mode = WAL",
     "synchronous = FULL",
     "cache_size = -32768",
+    "wal_autocheckpoint = 8000",  # pages, 32 MB: what many batches change is brought into the file once
     "temp_store = MEMORY",
     "secure_delete = ON",  # what is deleted is overwritten: the file of a healthy sync holds no value
 )

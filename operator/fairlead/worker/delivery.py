@@ -301,7 +301,8 @@ class Delivery:
                 there = stored[position]
                 side = created[position] if creates else self._side_after(intent, outcome, there)
                 settlement.sides.setdefault(intent.record, {})[system] = side
-                settlement.delivered.append((intent.record, system))
+                if system in self._memories[intent.record].pending:
+                    settlement.delivered.append((intent.record, system))
                 self._crossing.complete(intent)
                 if side is not None and (noted or there is not None):
                     self._note_values(intent, there)
@@ -387,7 +388,8 @@ class Delivery:
     ) -> list[Side]:
         """What is remembered of new records: as stored where the system told, as written elsewhere."""
         reader = self._session.readers[system]
-        written = reader.prints([intent.write.values for intent in intents])
+        unknown = iter(reader.prints([intent.write.values for intent in intents if intent.prints is None]))
+        written = [next(unknown) if intent.prints is None else intent.prints for intent in intents]
         # What the filter excludes or the contract refuses as it is stored must be looked at again.
         odd = [o.stored is not None and there is None for o, there in zip(outcomes, stored, strict=True)]
         rows = reader.rows_of([None if strange else o.raw for o, strange in zip(outcomes, odd, strict=True)])

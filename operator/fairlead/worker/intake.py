@@ -235,7 +235,14 @@ class Intake:
             _forget(record, commit)
 
     def _queue(
-        self, memory: Recollection, system: str, write: Write, after: Recollection, batch: Batch, now: float
+        self,
+        memory: Recollection,
+        system: str,
+        write: Write,
+        after: Recollection,
+        batch: Batch,
+        now: float,
+        prints: bytes | None = None,
     ) -> None:
         """A write goes out with its batch, unless the guard counts it, or the same record may be new there as well."""
         before = memory.pending.get(system)
@@ -249,7 +256,7 @@ class Intake:
             after.pending[system] = Undelivered(memory.record, system, write, now, held=held)
             batch.commit.pending.append(after.pending[system])
         else:
-            batch.intents.append(Intent(memory.record, system, write))
+            batch.intents.append(Intent(memory.record, system, write, prints))
 
     def waits(self, record: int, system: str, write: Write) -> bool:
         """Whether a write is a create that must wait: the same record may be, or is, in that system."""
@@ -296,9 +303,11 @@ class Intake:
         cases: dict[int, Case] = {}
         create_in = self._targets(system)
         for observation, its in zip(unknown, keys, strict=True):
+            if its and candidates.keys().isdisjoint(its):
+                self._take_new(system, observation, its, create_in, batch, candidates, memories)
+                continue
             key = observation.record.key
-            met = not candidates.keys().isdisjoint(its)
-            matching = first_match(its, candidates, self.matching.number(system, key)) if met else []
+            matching = first_match(its, candidates, self.matching.number(system, key))
             trouble = self._trouble(system, its, matching, memories, cases)
             if len(matching) == 1 and matching[0] in gone and system in memories[matching[0]].sides:
                 self._meet_later(system, key, memories[matching[0]], batch)
@@ -312,10 +321,7 @@ class Intake:
                     memories[matching[0]], {system: observation}, create_in=create_in - there
                 )
             else:
-                record = self._take_new(system, observation, its, create_in, batch)
-                for match in its:
-                    candidates.setdefault(match, []).append(record)
-                memories[record] = batch.memories[record]
+                self._take_new(system, observation, its, create_in, batch, candidates, memories)
         await self.decide(cases, memories, batch)
 
     def _meet_later(self, system: str, key: str, memory: Recollection, batch: Batch) -> None:
@@ -376,19 +382,28 @@ class Intake:
             self.matching.hold(system, key, keys, batch.commit)
 
     def _take_new(
-        self, system: str, observation: Observation, keys: Sequence[int], create_in: frozenset[str], batch: Batch
-    ) -> int:
+        self,
+        system: str,
+        observation: Observation,
+        keys: Sequence[int],
+        create_in: frozenset[str],
+        batch: Batch,
+        candidates: Candidates,
+        memories: dict[int, Recollection],
+    ) -> None:
+        """A record that nothing known is the same as. What others of its page are compared with is added to."""
         record = self._next_record
         self._next_record += 1
-        batch.commit.matches += [(key, record) for key in keys]
-        self.matching.alive(system, [observation.record.key], batch.commit)
+        for key in keys:
+            batch.commit.matches.append((key, record))
+            candidates.setdefault(key, []).append(record)
+        self.matching.alive(system, (observation.record.key,), batch.commit)
         decision = self._session.decider.fresh(system, observation, create_in)
-        memory = Recollection(record, decision.sides, bases=decision.bases)
+        memory = memories[record] = batch.memories[record] = Recollection(record, decision.sides, bases=decision.bases)
         batch.commit.records.append(memory)
-        batch.memories[record] = memory
         for target, write in decision.writes.items():
-            self._queue(memory, target, write, memory, batch, self._session.clock())
-        return record
+            prints = observation.prints if self._session.alike(system, target) else None
+            self._queue(memory, target, write, memory, batch, self._session.clock(), prints)
 
     async def _returned(self, system: str, unknown: Sequence[Observation], batch: Batch) -> list[Observation]:
         """Keys that were deleted before: a stale page must not bring them back, a real return starts anew."""

@@ -81,12 +81,12 @@ class Reader:
             reading.broken[readable[position]] = message
             reading.refused[readable[position]] = records[position]
         prints = self._prints.fields(self._encoded(columns), self._slots, self._width)
-        keys, versions = page.keys, page.versions(readable)
-        modified, times = self._modified(page, readable), self._field_times(page, readable)
-        for position, i in enumerate(readable):
-            of_fields = times[position] if times else {}
-            record = Record(keys[i], records[position], versions[position], modified[position], of_fields)
-            reading.observed[i] = Observation(record, prints[position], rows[i])
+        keys, modified = [page.keys[i] for i in readable], self._modified(page, readable)
+        read = (Record, keys, records, page.versions(readable), modified)
+        times = self._field_times(page, readable)
+        made = map(*read, times) if times else map(*read)
+        observed = map(Observation, made, prints, [rows[i] for i in readable])
+        reading.observed = dict(zip(readable, observed, strict=True))
         for i in reading.broken:
             reading.observed.pop(i, None)
         return reading

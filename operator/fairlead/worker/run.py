@@ -17,31 +17,23 @@ import msgspec
 
 from fairlead.connectors.base import Page
 from fairlead.engine.case import Case
-from fairlead.state.base import Commit, Intent, Recollection, RunRecord, Undelivered
+from fairlead.state.base import Commit, Intent, RunRecord, Undelivered
 from fairlead.state.marks import Marks
 from fairlead.transport.failure import Failure
 from fairlead.worker.adoption import Adoption
 from fairlead.worker.dead_letters import AnotherPolicy
-from fairlead.worker.delivery import BATCH, Delivery
+from fairlead.worker.delivery import BATCH
 from fairlead.worker.guard import Gate, Halt
 from fairlead.worker.handling import Scope
 from fairlead.worker.intake import Batch, Intake
 from fairlead.worker.reading import ahead, differing
 from fairlead.worker.requests import Requests
+from fairlead.worker.sending import Scans, Sending, Stopped
 from fairlead.worker.session import Session
-from fairlead.worker.settlement import LossyFields, Settlement
 from fairlead.worker.tally import Tally
-from fairlead.worker.written import Written
 
 MET = "met"
 """Fact in the store: the systems whose every record was met, comma separated."""
-
-ROUNDS = 3
-"""How often a record that changes under our hands is decided again in one run; then it waits for the next."""
-
-
-class Stopped(Exception):
-    """The worker is told to stop; what was begun is whole, and the next run goes on from there."""
 
 
 class Kind(StrEnum):
@@ -111,16 +103,15 @@ class Run:
         self._store = session.store
         self._kind = kind
         self._gate = Gate(session, approved)
-        self._stopping = stopping
         self.tally = Tally()
         self._down: dict[str, Failure] = {}
         self._scanned: set[str] = set()
         self._intake = Intake(session, self.tally, self.id, self._down)
-        self._lossy = LossyFields(session.store)
         self._adoption = Adoption(session, self.tally, self._intake.waits, self._read_again, self._send_again)
         self._marks: dict[str, Marks] = {}
         self._halt: Halt | None = None
-        self._journal_id = 0
+        scans = Scans(self._scanned, self._marks)
+        self._sending = Sending(session, self.tally, self.id, self._intake, self._adoption, self._down, scans, stopping)
 
     async def run(self) -> RunReport:
         """Does the pass. Failures of systems are reported, not raised.
@@ -140,9 +131,9 @@ class Run:
     async def _pass(self) -> None:
         met = set(filter(None, (await self._store.meta(MET) or "").split(",")))
         await self._intake.prepare(met)
-        await self._lossy.prepare()
+        await self._sending.prepare()
         self._down.update(await self._session.open())
-        await self._replay()
+        await self._sending.replay()
         await self._take_up_requests()
         await self._adoption.run()
         another = AnotherPolicy(self._session)
@@ -174,19 +165,10 @@ class Run:
 
     # --- what the last run left ---
 
-    async def _replay(self) -> None:
-        """Sends again what may have been sent when the last worker stopped."""
-        for number, intents in (await self._store.journal()).items():
-            self._journal_id = max(self._journal_id, number)
-            memories = await self._store.recall([intent.record for intent in intents])
-            systems = self._session.systems  # one may have been taken out of the policy since
-            alive = [i for i in intents if i.record in memories and i.system in systems]
-            await self._deliver(Batch(intents=alive, memories=memories), settles=number, recovering=True)
-
     async def _take_up_requests(self) -> None:
         requests = Requests(Scope(self._session, self._intake, self.tally, self.id))
         while batch := await requests.next():
-            await self._commit_and_send(batch)
+            await self._sending.send(batch)
 
     async def _retry(self, *, dead: bool = False) -> None:
         """Tries again what is due, and dead letters where asked; creates only where everything new was met."""
@@ -211,7 +193,7 @@ class Run:
         memories = await self._store.recall([item.record for item in items])
         batch = Batch(memories=memories)
         batch.intents = [Intent(item.record, item.system, item.write) for item in items if item.record in memories]
-        await self._commit_and_send(batch)
+        await self._sending.send(batch)
 
     async def _read_again(self, system: str, keys: Sequence[str]) -> None:
         """Reads waiting records by id, now that what they waited for may be there."""
@@ -302,11 +284,11 @@ class Run:
         if page.deleted:  # first, and apart: what was deleted and created again must not meet itself
             gone = Batch()
             await self._intake.gone(system, page.deleted, gone)
-            await self._commit_and_send(gone)
+            await self._sending.send(gone)
         if found:
             self.tally.of(system).last_change = self._session.clock()
             await self._intake.take(system, page, found, rows, batch)
-        await self._commit_and_send(batch)
+        await self._sending.send(batch)
         return list(batch.memories)
 
     async def _delete_missing(self) -> None:
@@ -349,98 +331,7 @@ class Run:
                 cases[record] = self._session.case(memory, {}, create_in=frozenset({target}))
         batch = Batch()
         await self._intake.decide(cases, memories, batch)
-        await self._commit_and_send(batch)
-
-    # --- writing ---
-
-    async def _commit_and_send(self, batch: Batch) -> None:
-        """First arrow, writes, second arrow; records that changed meanwhile are decided again."""
-        if self._stopping():
-            raise Stopped
-        for _ in range(ROUNDS):
-            if batch.intents:
-                self._journal_id += 1
-                batch.commit.journal = {self._journal_id: batch.intents}
-            self._adoption.note(batch.commit)
-            await self._store.commit(batch.commit)
-            if not batch.intents:
-                return
-            batch = await self._deliver(batch, settles=self._journal_id)
-            if not batch.intents and not _anything(batch.commit):
-                return
-        await self._park(batch)
-
-    async def _deliver(self, batch: Batch, *, settles: int, recovering: bool = False) -> Batch:
-        written = Written(self.id, self._session.clock(), keeps_values=self._session.keeps_values)
-        delivery = Delivery(
-            self._session,
-            self.tally,
-            batch.memories,
-            self._intake.matching,
-            written,
-            scanned=self._scanned,
-            down=self._down,
-            recovering=recovering,
-        )
-        settlement = await delivery.send(batch.intents)
-        commit = self._settled(batch, settlement, settles, recovering=recovering)
-        commit.audit += written.entries
-        self._adoption.note(commit)
-        await self._store.commit(commit)
-        again = await self._decide_again(settlement)
-        if recovering:
-            await self._commit_and_send(again)
-        return again
-
-    def _settled(self, batch: Batch, settlement: Settlement, settles: int, *, recovering: bool) -> Commit:
-        commit = Commit(settled=[settles], delivered=settlement.delivered, pending=settlement.undelivered)
-        kept = self._session.decider.bases.kept
-        for record, sides in settlement.sides.items():
-            memory = batch.memories[record]
-            for system, side in sides.items():
-                self._intake.learnt(record, system)
-                if side is None:
-                    commit.tombstones.append((system, memory.sides[system].key, record))
-                elif system in self._marks:
-                    self._marks[system].add((record,))  # written in this run, so not missing from its scan
-            merged = {s: side for s, side in {**memory.sides, **sides}.items() if side is not None}
-            bases = kept(memory.bases, merged, settlement.said.get(record, {}))
-            away = memory.away | settlement.archived.get(record, set())
-            memory = Recollection(record, merged, away, memory.pending, memory.frozen, bases)
-            batch.memories[record] = memory
-            if memory.sides:
-                commit.records.append(memory)
-            else:
-                commit.forget.append(record)
-        now = self._session.clock()
-        commit.pending += settlement.waiting(batch.intents, batch.memories, now, recovering=recovering)
-        self._lossy.report(settlement.lossy.values(), commit, self.tally, self.id, now)
-        return commit
-
-    async def _decide_again(self, settlement: Settlement) -> Batch:
-        """Records that were found edited, created or deleted when they were about to be written."""
-        batch = Batch()
-        records = settlement.reread.keys() | settlement.missing.keys()
-        if not records:
-            return batch
-        memories = await self._store.recall(sorted(records))
-        cases = {
-            record: self._session.case(
-                memory,
-                settlement.reread.get(record, {}),
-                deleted=frozenset(settlement.missing.get(record, ())),
-            )
-            for record, memory in memories.items()
-        }
-        await self._intake.look_again(settlement.reread, cases, batch)
-        await self._intake.decide(cases, memories, batch)
-        return batch
-
-    async def _park(self, batch: Batch) -> None:
-        """Leaves to the next run what changes faster than it can be written."""
-        now = self._session.clock()
-        batch.commit.pending += [Undelivered(i.record, i.system, i.write, now) for i in batch.intents]
-        await self._store.commit(batch.commit)
+        await self._sending.send(batch)
 
     # --- the guard and the end ---
 
@@ -478,7 +369,3 @@ class Run:
         if not self._down:
             return Outcome.PARTIAL if stopped else Outcome.SUCCEEDED
         return Outcome.FAILED if len(self._down) == len(self._session.systems) else Outcome.PARTIAL
-
-
-def _anything(commit: Commit) -> bool:
-    return commit != Commit()

@@ -102,6 +102,11 @@ class Session:
         """An observation beside what is remembered (see `References.as_seen`)."""
         return observation if self.references is None else self.references.as_seen(system, observation, side)
 
+    def alike(self, system: str, other: str) -> bool:
+        """Whether a record that is created in `other` as it is in `system` has the same fingerprints."""
+        one, two = self.rules.systems[system], self.rules.systems[other]
+        return self.references is None and one.readable == two.readable == two.writable
+
     def now(self) -> datetime:
         """The time, aware, in UTC."""
         return datetime.fromtimestamp(self.clock(), UTC)

@@ -61,6 +61,13 @@ class Settlement(msgspec.Struct):
     missing: dict[int, set[str]] = {}
     lossy: dict[tuple[str, str], Lossy] = {}
 
+    def add_changed(self, other: Settlement) -> None:
+        """Adds what another batch found changed, and so must be decided again."""
+        for record, observed in other.reread.items():
+            self.reread.setdefault(record, {}).update(observed)
+        for record, systems in other.missing.items():
+            self.missing.setdefault(record, set()).update(systems)
+
     def compare(
         self, system: str, record: int, written: Mapping[str, Value], stored: Observation, kinds: Kinds
     ) -> None:

@@ -1,0 +1,213 @@
+"""Sending: what a run decides is journaled, written, and settled.
+
+The order of one batch, with one transaction at each arrow:
+decide → **journal the writes, remember what was read, move the checkpoint** → write →
+**remember what was written, drop the journal**. A large batch is journaled in parts, and each is settled on its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from fairlead.state.base import Commit, Intent, Recollection, Undelivered
+from fairlead.state.marks import Marks
+from fairlead.transport.failure import Failure
+from fairlead.worker.adoption import Adoption
+from fairlead.worker.delivery import BATCH, Delivery
+from fairlead.worker.intake import Batch, Intake
+from fairlead.worker.session import Session
+from fairlead.worker.settlement import LossyFields, Settlement
+from fairlead.worker.tally import Tally
+from fairlead.worker.written import Written
+
+ROUNDS = 3
+"""How often a record that changes under our hands is decided again in one run; then it waits for the next."""
+
+
+class Stopped(Exception):
+    """The worker is told to stop; what was begun is whole, and the next run goes on from there."""
+
+
+class Scans(msgspec.Struct):
+    """What a run reads from end to end.
+
+    Attributes:
+        ended: the systems that were.
+        marks: system → the records that were met in it.
+    """
+
+    ended: set[str]
+    marks: dict[str, Marks]
+
+
+class Sending:
+    """Sends the batches of one run.
+
+    Args:
+        session: the policy.
+        tally: counts what is done.
+        run: its id.
+        intake: decides again.
+        adoption: stores what waits for records of other policies.
+        down: systems that failed as a whole in this run; added to.
+        scans: what was read from end to end; what is written meanwhile is marked.
+        stopping: asked before each batch.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        tally: Tally,
+        run: str,
+        intake: Intake,
+        adoption: Adoption,
+        down: dict[str, Failure],
+        scans: Scans,
+        stopping: Callable[[], bool],
+    ) -> None:
+        self._session = session
+        self._store = session.store
+        self._tally = tally
+        self._run = run
+        self._intake = intake
+        self._adoption = adoption
+        self._down = down
+        self._scans = scans
+        self._stopping = stopping
+        self._lossy = LossyFields(session.store)
+        self._journal_id = 0
+
+    async def prepare(self) -> None:
+        """Learns what was reported before."""
+        await self._lossy.prepare()
+
+    async def replay(self) -> None:
+        """Sends again what may have been sent when the last worker stopped."""
+        journal = await self._store.journal()
+        self._journal_id = max(journal, default=0)
+        for number, intents in journal.items():
+            memories = await self._store.recall([intent.record for intent in intents])
+            systems = self._session.systems  # one may have been taken out of the policy since
+            alive = [i for i in intents if i.record in memories and i.system in systems]
+            batch = Batch(Commit(journal={number: alive}), alive, memories)
+            await self.send(await self._write(batch, recovering=True))
+
+    async def send(self, batch: Batch) -> None:
+        """First arrow, writes, second arrow; records that changed meanwhile are decided again.
+
+        Raises:
+            Stopped: nothing of the batch was stored.
+        """
+        if self._stopping():
+            raise Stopped
+        for _ in range(ROUNDS):
+            batch.commit.journal = self._journaled(batch.intents)
+            self._adoption.note(batch.commit)
+            await self._store.commit(batch.commit)
+            if not batch.intents:
+                return
+            batch = await self._write(batch)
+            if not batch.intents and batch.commit == Commit():
+                return
+        await self._park(batch)
+
+    def _journaled(self, intents: list[Intent]) -> dict[int, list[Intent]]:
+        """Intents in parts, each of which is written and settled on its own."""
+        parts = [intents[start : start + BATCH] for start in range(0, len(intents), BATCH)]
+        journal = dict(enumerate(parts, self._journal_id + 1))
+        self._journal_id += len(parts)
+        return journal
+
+    async def _write(self, batch: Batch, *, recovering: bool = False) -> Batch:
+        """Writes what is journaled; what came of one part is stored while the next one is written."""
+        settlement, storing = Settlement(), None
+        try:
+            for number, intents in batch.commit.journal.items():
+                written = Written(self._run, self._session.clock(), keeps_values=self._session.keeps_values)
+                delivery = Delivery(
+                    self._session,
+                    self._tally,
+                    batch.memories,
+                    self._intake.matching,
+                    written,
+                    scanned=self._scans.ended,
+                    down=self._down,
+                    recovering=recovering,
+                )
+                part = await delivery.send(intents)
+                commit = self._settled(batch.memories, intents, part, number, recovering=recovering)
+                commit.audit += written.entries
+                self._adoption.note(commit)
+                if storing is not None:
+                    await storing
+                storing = asyncio.ensure_future(self._store.commit(commit))
+                settlement.add_changed(part)
+        finally:
+            if storing is not None:
+                await storing
+        return await self._decide_again(settlement)
+
+    def _settled(
+        self,
+        memories: dict[int, Recollection],
+        intents: Sequence[Intent],
+        settlement: Settlement,
+        settles: int,
+        *,
+        recovering: bool,
+    ) -> Commit:
+        commit = Commit(settled=[settles], delivered=settlement.delivered, pending=settlement.undelivered)
+        bases = self._session.decider.bases
+        written: dict[str, list[int]] = {system: [] for system in self._session.systems}
+        for record, sides in settlement.sides.items():
+            memory = memories[record]
+            merged = dict(memory.sides)
+            for system, side in sides.items():
+                self._intake.learnt(record, system)
+                if side is None:
+                    commit.tombstones.append((system, merged.pop(system).key, record))
+                else:
+                    merged[system] = side
+                    written[system].append(record)
+            kept = bases.kept(memory.bases, merged, settlement.said.get(record, {})) if bases.fields else {}
+            away = memory.away | settlement.archived[record] if record in settlement.archived else memory.away
+            memory = Recollection(record, merged, away, memory.pending, memory.frozen, kept)
+            memories[record] = memory
+            if merged:
+                commit.records.append(memory)
+            else:
+                commit.forget.append(record)
+        for system, marks in self._scans.marks.items():
+            marks.add(written[system])  # what was written in this run is not missing from its scan
+        now = self._session.clock()
+        commit.pending += settlement.waiting(intents, memories, now, recovering=recovering)
+        self._lossy.report(settlement.lossy.values(), commit, self._tally, self._run, now)
+        return commit
+
+    async def _decide_again(self, settlement: Settlement) -> Batch:
+        """Records that were found edited, created or deleted when they were about to be written."""
+        batch = Batch()
+        records = settlement.reread.keys() | settlement.missing.keys()
+        if not records:
+            return batch
+        memories = await self._store.recall(sorted(records))
+        cases = {
+            record: self._session.case(
+                memory,
+                settlement.reread.get(record, {}),
+                deleted=frozenset(settlement.missing.get(record, ())),
+            )
+            for record, memory in memories.items()
+        }
+        await self._intake.look_again(settlement.reread, cases, batch)
+        await self._intake.decide(cases, memories, batch)
+        return batch
+
+    async def _park(self, batch: Batch) -> None:
+        """Leaves to the next run what changes faster than it can be written."""
+        now = self._session.clock()
+        batch.commit.pending += [Undelivered(i.record, i.system, i.write, now) for i in batch.intents]
+        await self._store.commit(batch.commit)
