@@ -22,6 +22,7 @@ from fairlead.model.connection import Connection
 from fairlead.model.syncpolicy import SyncPolicy
 from fairlead.state.sqlite import SQLiteStore
 from fairlead.transport.secrets import MappingSecrets
+from fairlead.worker.hosting import collect_seldom
 from fairlead.worker.late import LateSystem
 from fairlead.worker.session import Session, layout_of
 
@@ -144,7 +145,8 @@ async def session(
     kept: type[SQLiteStore] = SQLiteStore,
     reached: type[LateSystem] = LateSystem,
 ) -> Session:
-    """A session with its state in `folder`."""
+    """A session with its state in `folder`, in a process set up as a worker's is."""
+    collect_seldom()
     rules = compile_rules(made.spec)
     store = kept(folder / "state.db")
     await store.open(layout_of(made, rules))

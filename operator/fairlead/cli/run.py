@@ -26,7 +26,7 @@ from fairlead.model.common import counted
 from fairlead.model.health import Conclusion, PolicyReason, conclude
 from fairlead.model.syncpolicy import Mode, SyncPolicy
 from fairlead.worker.exit import NEEDS_A_PERSON, OK, STATE_UNUSABLE
-from fairlead.worker.hosting import Host
+from fairlead.worker.hosting import Host, collect_seldom
 from fairlead.worker.loop import PolicyLoop, parents_first, work_all
 from fairlead.worker.metrics import Metrics
 from fairlead.worker.report import duration
@@ -59,6 +59,7 @@ def run_policies(options: RunOptions) -> int:
     loaded = load_or_explain(options.paths, options.output)
     if loaded is None:
         return NEEDS_A_PERSON
+    collect_seldom()
     return asyncio.run(_Command(options, loaded).run())
 
 

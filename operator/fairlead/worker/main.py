@@ -20,7 +20,7 @@ from fairlead.model.health import Measured, WorkerError
 from fairlead.transport.secrets import DirectorySecrets
 from fairlead.worker.config import read_config
 from fairlead.worker.exit import OK, STATE_UNUSABLE
-from fairlead.worker.hosting import Host
+from fairlead.worker.hosting import Host, collect_seldom
 from fairlead.worker.loop import PolicyLoop
 from fairlead.worker.metrics import Metrics
 from fairlead.worker.run import RunReport
@@ -46,6 +46,7 @@ class WorkerOptions(msgspec.Struct, frozen=True):
 
 def run_worker(options: WorkerOptions) -> int:
     """Runs until SIGTERM; the exit code."""
+    collect_seldom()
     return asyncio.run(_Worker(options).run())
 
 
