@@ -95,7 +95,12 @@ class Town:
         return {row["email"]: row.get(name) for row in self.systems[system].records.values()}
 
     async def run(
-        self, kind: Kind = Kind.CHANGES, *, approved: str = "", stopping: Callable[[], bool] = lambda: False
+        self,
+        kind: Kind = Kind.CHANGES,
+        *,
+        approved: str = "",
+        stopping: Callable[[], bool] = lambda: False,
+        enforce: bool = False,
     ) -> RunReport:
         """One run, an hour after the last: what waits is due."""
         self.now += 3600
@@ -103,7 +108,7 @@ class Town:
         store = SQLiteStore(self._path)
         session = await open_session(msgspec.convert(document, SyncPolicy), self.systems, store, lambda: self.now)
         try:
-            return await Run(session, kind, approved=approved, stopping=stopping).run()
+            return await Run(session, kind, approved=approved, stopping=stopping, enforce=enforce).run()
         finally:
             self.conflicts, self.letters = await store.conflicts(), await store.dead_letters()
             self.pending = (await store.counts()).pending

@@ -40,6 +40,10 @@ def run(
     *,
     once: Annotated[bool, typer.Option("--once", help="One run of every policy, then stop.")] = False,
     plan: Annotated[bool, typer.Option("--plan", help="Show what would be written, write nothing, stop.")] = False,
+    resync: Annotated[bool, typer.Option("--resync", help="With --once or --plan: compare every record.")] = False,
+    enforce: Annotated[
+        bool, typer.Option("--enforce", help="With --resync: the system of record's values replace what differs.")
+    ] = False,
     state: StateOption = Path(".fairlead"),
     port: Annotated[int, typer.Option(help="Serve /healthz, /readyz and /metrics here; 0 serves nothing.")] = 0,
     output: OutputOption = Output.TABLE,
@@ -54,7 +58,9 @@ def run(
     """
     from fairlead.cli.run import RunOptions, run_policies  # noqa: PLC0415 - `fairlead --help` stays quick
 
-    raise typer.Exit(run_policies(RunOptions(paths, once or plan, plan, state, port, output, log)))
+    if (resync and not (once or plan)) or (enforce and not resync):
+        raise typer.BadParameter("--enforce needs --resync, and --resync needs --once or --plan")
+    raise typer.Exit(run_policies(RunOptions(paths, once or plan, plan, resync, enforce, state, port, output, log)))
 
 
 @app.command()

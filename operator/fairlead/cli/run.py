@@ -30,7 +30,7 @@ from fairlead.worker.hosting import Host, collect_seldom
 from fairlead.worker.loop import PolicyLoop, parents_first, work_all
 from fairlead.worker.metrics import Metrics
 from fairlead.worker.report import duration
-from fairlead.worker.run import RunReport
+from fairlead.worker.run import Kind, RunReport
 from fairlead.worker.server import application, server
 
 _STOPPED = 128
@@ -47,6 +47,8 @@ class RunOptions(msgspec.Struct, frozen=True):
     paths: list[Path]
     once: bool
     plan: bool
+    resync: bool
+    enforce: bool
     state: Path
     port: int
     output: Output
@@ -125,7 +127,8 @@ class _Command:
     async def _once(self) -> None:
         for loop in parents_first(self._active):
             if not self._stop.is_set():
-                await loop.run_once(stop=self._stop)
+                kind = Kind.RESYNC if self._options.resync else None
+                await loop.run_once(kind, stop=self._stop, enforce=self._options.enforce)
 
     async def _until_stopped(self) -> None:
         async with asyncio.TaskGroup() as tasks:

@@ -6,13 +6,13 @@ from collections.abc import Mapping
 
 from fairlead.model.health import Halted
 from fairlead.model.problem import near
-from fairlead.model.syncpolicy import APPROVE, REQUESTED_AT, RESYNC_REQUESTED_AT, SUSPEND_REASON
+from fairlead.model.syncpolicy import APPROVE, ENFORCE_REQUESTED_AT, REQUESTED_AT, RESYNC_REQUESTED_AT, SUSPEND_REASON
 
 PREFIX = "fairlead.dev/"
 VALUE_LIMIT = 256
 """Longest value of a request; the status that acknowledges it takes no more."""
 
-_KNOWN = (REQUESTED_AT, RESYNC_REQUESTED_AT, APPROVE, SUSPEND_REASON)
+_KNOWN = (REQUESTED_AT, RESYNC_REQUESTED_AT, ENFORCE_REQUESTED_AT, APPROVE, SUSPEND_REASON)
 
 
 def levers(annotations: Mapping[str, str]) -> dict[str, str]:

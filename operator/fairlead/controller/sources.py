@@ -92,7 +92,11 @@ def _policy_signature(found: Object) -> int:
     fresh = age < seconds(found["spec"]["staleAfter"])
     counts = (measured.conflicts, measured.dead_letters, measured.pending > 0, measured.planned > 0)
     systems = tuple((each.name, each.reachable, each.reason, each.message) for each in measured.systems)
-    handled = (measured.last_handled_request_at, measured.last_handled_resync_request_at)
+    handled = (
+        measured.last_handled_request_at,
+        measured.last_handled_resync_request_at,
+        measured.last_handled_enforce_request_at,
+    )
     told = (measured.observed_generation, counts, systems, handled, measured.halted, measured.error)
     return hash((_intent(found), fresh, msgspec.json.encode(told)))
 

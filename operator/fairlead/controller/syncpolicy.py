@@ -47,7 +47,14 @@ REFUSED = 20.0
 FOLD = 2.0
 """Seconds for which a change that concerns many others is allowed to collect more of its kind."""
 
-_OWN = ("observedGeneration", "conditions", "summary", "lastHandledRequestAt", "lastHandledResyncRequestAt")
+_OWN = (
+    "observedGeneration",
+    "conditions",
+    "summary",
+    "lastHandledRequestAt",
+    "lastHandledResyncRequestAt",
+    "lastHandledEnforceRequestAt",
+)
 """The parts of the status that are the operator's; `worker` is the worker's."""
 
 
@@ -287,6 +294,7 @@ def policy_status(view: PolicyView, before: Mapping[str, Any]) -> Object:
     handled = {
         "lastHandledRequestAt": measured.last_handled_request_at,
         "lastHandledResyncRequestAt": measured.last_handled_resync_request_at,
+        "lastHandledEnforceRequestAt": measured.last_handled_enforce_request_at,
     }
     return {
         "observedGeneration": policy.metadata.generation,

@@ -28,13 +28,14 @@ _REMEMBERED = 8
 class Decider:
     """Decides cases by one policy's rules. Stateless: the order of calls does not matter."""
 
-    def __init__(self, rules: Rules, prints: Fingerprints) -> None:
+    def __init__(self, rules: Rules, prints: Fingerprints, *, enforces: bool = False) -> None:
         self.rules = rules
-        self._judges = {name: FieldJudge(rule, prints, rules.first_sync) for name, rule in rules.fields.items()}
+        first_sync = None if enforces else rules.first_sync
+        self._judges = {name: FieldJudge(rule, prints, first_sync) for name, rule in rules.fields.items()}
         self._names = tuple(rules.fields)
         self._holders = {name: _holders(rules, name) for name in rules.fields}
         self._conditions: dict[str, tuple[Expression, FieldJudge]] = {
-            name: (rule.condition.when, FieldJudge(rule.condition.then, prints, rules.first_sync))
+            name: (rule.condition.when, FieldJudge(rule.condition.then, prints, first_sync))
             for name, rule in rules.fields.items()
             if rule.condition is not None
         }

@@ -21,6 +21,7 @@ _OWNED = "edits: SystemOfRecordOnly"
 _KEEP = "whenEmpty: Keep"
 _READ_ONLY = "access: ReadOnly"
 _REVIEW = "firstSync: Review"
+_ENFORCED = "resync --enforce"
 
 
 class Verdict(msgspec.Struct, frozen=True):
@@ -50,9 +51,12 @@ class Verdict(msgspec.Struct, frozen=True):
 
 
 class FieldJudge:
-    """Judges one field. `views` are always given in the policy's priority order."""
+    """Judges one field. `views` are always given in the policy's priority order.
 
-    def __init__(self, rule: FieldRule, prints: Fingerprints, first_sync: FirstSync) -> None:
+    Without `first_sync` it enforces: of what is met only the owner's filled value stands.
+    """
+
+    def __init__(self, rule: FieldRule, prints: Fingerprints, first_sync: FirstSync | None) -> None:
         self.rule = rule
         self._first_sync = first_sync
         self._reviews = first_sync is FirstSync.REVIEW
@@ -329,7 +333,7 @@ class FieldJudge:
         unread = next((view for view in (winner, *lost) if not view.known), None)
         if unread is not None:
             return Verdict(needs=unread.system)
-        rule = f"firstSync: {self._first_sync.value}"
+        rule = f"firstSync: {self._first_sync.value}" if self._first_sync else _ENFORCED
         finding = self._finding(FindingKind.OVERWRITTEN, rule, winner, [winner, *lost])
         before = edited if edited and winner is voice else Verdict()
         return Verdict(
@@ -351,6 +355,8 @@ class FieldJudge:
 
     def _speaker(self, views: Sequence[View], old: Sequence[View], voice: View | None) -> View | None:
         """Whose value stands at a first meeting: the owner's, else the first filled one by priority."""
+        if self._first_sync is None:
+            return next((v for v in views if self._owns(v) and v.reads and not self._is_empty(v)), None)
         owner = self._owner(views)
         if owner is not None:
             speaker = owner if owner.met or voice is None else voice

@@ -80,6 +80,7 @@ class Measured(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     halted: Halted | None = None
     last_handled_request_at: str = ""
     last_handled_resync_request_at: str = ""
+    last_handled_enforce_request_at: str = ""
     error: WorkerError | None = None
 
 

@@ -300,6 +300,7 @@ class SyncPolicy(Resource, frozen=True, kw_only=True):
 
 
 REQUESTED_AT = "fairlead.dev/requested-at"
+ENFORCE_REQUESTED_AT = "fairlead.dev/enforce-requested-at"
 RESYNC_REQUESTED_AT = "fairlead.dev/resync-requested-at"
 APPROVE = "fairlead.dev/approve"
 SUSPEND_REASON = "fairlead.dev/suspend-reason"

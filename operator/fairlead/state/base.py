@@ -424,6 +424,10 @@ class Store(Referring, Protocol):
         """All writes that the guard holds, in pages and always in the same order."""
         ...
 
+    def differing(self) -> AsyncIterator[list[int]]:
+        """Records of which systems say different things, or of one too little is known to say, in pages."""
+        ...
+
     def lacking(self, system: str) -> AsyncIterator[list[int]]:
         """Records that the system has not and from which it is not away, in pages."""
         ...

@@ -160,6 +160,12 @@ class SQLMemory(SQLBase):
         async for rows in self._walk(PENDING, tuple(PENDING.columns)[len(PENDING.key) :], "held = 1"):
             yield list(map(self._rows.undelivered, rows))
 
+    async def differing(self) -> AsyncIterator[list[int]]:
+        """See `Store.differing`."""
+        own = " OR ".join(f"p{n} IS NOT NULL" for n in self._rows.slots.values())
+        async for rows in self._pages(f"SELECT id FROM record WHERE id > ? AND ({own}) ORDER BY id LIMIT {PAGE}"):
+            yield [row[0] for row in rows]
+
     async def lacking(self, system: str) -> AsyncIterator[list[int]]:
         """See `Store.lacking`."""
         n = self._rows.slots[system]

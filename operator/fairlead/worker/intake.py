@@ -13,6 +13,7 @@ import msgspec
 from fairlead.connectors.base import Page
 from fairlead.engine.arbiter import CLOCK_TOLERANCE
 from fairlead.engine.case import Case, Decision, FindingKind, Observation, Operation, Side, Write
+from fairlead.engine.decide import Decider
 from fairlead.engine.fingerprint import UNSEEN, WIDTH
 from fairlead.model.record import Value
 from fairlead.model.syncpolicy import OnLeave
@@ -138,7 +139,7 @@ class Intake:
         memories = await self._recall(known, batch)
         back = self._targets(system)  # where a record that takes part again is to be created, too
         cases = {
-            r: self._session.case(m, {system: known[r]}, create_in=back if system in m.away else _NOWHERE)
+            r: self._session.case(m, {system: known[r]}, create_in=back if system in m.away else frozenset())
             for r, m in memories.items()
         }
         self.matching.alive(system, [observation.record.key for observation in known.values()], batch.commit)
@@ -153,12 +154,19 @@ class Intake:
 
     # --- decisions ---
 
-    async def decide(self, cases: dict[int, Case], memories: dict[int, Recollection], batch: Batch) -> None:
+    async def decide(
+        self,
+        cases: dict[int, Case],
+        memories: dict[int, Recollection],
+        batch: Batch,
+        decider: Decider | None = None,
+    ) -> None:
         """Decides cases, fetching what they need; a case whose system cannot be read waits."""
+        decider = decider or self._session.decider
         for _ in range(len(self._session.systems) + 1):
             needs: dict[str, list[int]] = {}
             for record, case in list(cases.items()):
-                decision = self._session.decider.decide(case)
+                decision = decider.decide(case)
                 for system in decision.needs:
                     needs.setdefault(system, []).append(record)
                 if not decision.needs:
@@ -167,10 +175,11 @@ class Intake:
             if not needs:
                 return
             for system, records in needs.items():
-                await self._fetch_into(system, [r for r in records if r in cases], cases, batch)
+                await self.fetch_into(system, [r for r in records if r in cases], cases, batch)
         self._wait(cases, batch)
 
-    async def _fetch_into(self, system: str, records: Sequence[int], cases: dict[int, Case], batch: Batch) -> None:
+    async def fetch_into(self, system: str, records: Sequence[int], cases: dict[int, Case], batch: Batch) -> None:
+        """Reads records of cases by id in one system, where each of them is; those that cannot be read wait."""
         keys = {cases[record].sides[system].key: record for record in records}
         try:
             if system in self._down:
@@ -204,7 +213,7 @@ class Intake:
                 if record in cases and observation.record.modified is None and system in cases[record].sides:
                     timeless.setdefault(system, []).append(record)
         for system, records in timeless.items():
-            await self._fetch_into(system, [record for record in records if record in cases], cases, batch)
+            await self.fetch_into(system, [record for record in records if record in cases], cases, batch)
 
     def _wait(self, cases: Mapping[int, Case], batch: Batch) -> None:
         """Remembers to read again what could not be decided; nothing of it counts as seen."""
@@ -459,9 +468,6 @@ class Intake:
             record: self._session.case(memory, {}, deleted=frozenset({system})) for record, memory in memories.items()
         }
         await self.decide(cases, memories, batch)
-
-
-_NOWHERE = frozenset[str]()
 
 
 def _took_part(memory: Recollection, system: str) -> bool:

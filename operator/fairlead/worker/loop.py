@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 import msgspec
 
 from fairlead.model.health import Measured
-from fairlead.model.syncpolicy import APPROVE, REQUESTED_AT, RESYNC_REQUESTED_AT, Mode, SyncPolicy
+from fairlead.model.syncpolicy import APPROVE, ENFORCE_REQUESTED_AT, REQUESTED_AT, RESYNC_REQUESTED_AT, Mode, SyncPolicy
 from fairlead.state.base import Commit, StateError
 from fairlead.worker import report
 from fairlead.worker.hosting import Host
@@ -22,6 +22,9 @@ RESYNCED = "resynced"
 
 RESYNC_HANDLED = "resync-handled"
 """Fact in the store: the last request for a resync that was answered, so that one made while no worker ran is too."""
+
+ENFORCE_HANDLED = "enforce-handled"
+"""Fact in the store: the last request to enforce that was answered."""
 
 ASKED_INTERVAL = 1.0
 """Seconds between looks for what a person asks of the worker."""
@@ -61,7 +64,8 @@ class PolicyLoop:
     def levers(self, annotations: dict[str, str]) -> None:
         """Takes the policy's annotations as they are now; a new request runs at once."""
         before, self._annotations = self._annotations, dict(annotations)
-        if annotations.get(RESYNC_REQUESTED_AT, "") not in (before.get(RESYNC_REQUESTED_AT), ""):
+        resyncs = (RESYNC_REQUESTED_AT, ENFORCE_REQUESTED_AT)
+        if any(annotations.get(name, "") not in (before.get(name), "") for name in resyncs):
             self.request(Kind.RESYNC)
         elif any(annotations.get(name, "") not in (before.get(name), "") for name in (REQUESTED_AT, APPROVE)):
             self.request()
@@ -93,15 +97,17 @@ class PolicyLoop:
             await asyncio.gather(*woken, return_exceptions=True)
         self._wake.clear()
 
-    async def run_once(self, kind: Kind | None = None, *, stop: asyncio.Event | None = None) -> RunReport | None:
-        """One run; None when the state could not be used."""
+    async def run_once(
+        self, kind: Kind | None = None, *, stop: asyncio.Event | None = None, enforce: bool = False
+    ) -> RunReport | None:
+        """One run; None when the state could not be used. `enforce` goes with a resync (`worker.enforcing`)."""
         stopping = stop.is_set if stop else lambda: False
         self._last_start = self._host.clock()
         annotations = self._annotations
         requested, self._requested = kind or self._requested, None
         finished = None
         try:
-            finished = await self._run(requested, annotations, stopping)
+            finished = await self._run(requested, annotations, stopping, enforce=enforce)
         except StateError as error:
             self.measured = report.broken(self.measured, error)
         finally:
@@ -111,7 +117,7 @@ class PolicyLoop:
         return finished
 
     async def _run(
-        self, requested: Kind | None, annotations: dict[str, str], stopping: Callable[[], bool]
+        self, requested: Kind | None, annotations: dict[str, str], stopping: Callable[[], bool], *, enforce: bool
     ) -> RunReport:
         planning = self.policy.spec.mode is Mode.PLAN
         self.plan = Plan() if planning else None
@@ -120,8 +126,12 @@ class PolicyLoop:
             asked = annotations.get(RESYNC_REQUESTED_AT, "")
             if asked and resynced and asked != await session.store.meta(RESYNC_HANDLED):
                 requested = Kind.RESYNC
+            decided = annotations.get(ENFORCE_REQUESTED_AT, "")
+            if decided and resynced and decided != await session.store.meta(ENFORCE_HANDLED):
+                requested, enforce = Kind.RESYNC, True
             kind = requested or self._schedule.kind(self._host.clock(), float(resynced) if resynced else None)
-            self.running = Run(session, kind, approved=annotations.get(APPROVE, ""), stopping=stopping)
+            approved = annotations.get(APPROVE, "")
+            self.running = Run(session, kind, approved=approved, stopping=stopping, enforce=enforce)
             finished = await self.running.run()
             finished.tally.planned = self.plan.count if self.plan else 0
             whole = kind is Kind.RESYNC or resynced is None
@@ -129,6 +139,8 @@ class PolicyLoop:
                 await session.store.commit(Commit(meta={RESYNCED: str(finished.started)}))
             if whole and asked and not finished.stopped:
                 await session.store.commit(Commit(meta={RESYNC_HANDLED: asked}))
+            if whole and decided and finished.good:
+                await session.store.commit(Commit(meta={ENFORCE_HANDLED: decided}))
             await self._measure(session, finished, annotations)
         return finished
 
@@ -139,7 +151,12 @@ class PolicyLoop:
             report.measured(self.measured, self.policy.metadata.generation, finished, counts, history),
             last_handled_request_at=annotations.get(REQUESTED_AT, ""),
             last_handled_resync_request_at=annotations.get(RESYNC_REQUESTED_AT, ""),
+            last_handled_enforce_request_at=await self._enforced(session, annotations),
         )
+
+    async def _enforced(self, session: Session, annotations: dict[str, str]) -> str:
+        """The last request to enforce that was answered."""
+        return (await session.store.meta(ENFORCE_HANDLED) or "") if ENFORCE_REQUESTED_AT in annotations else ""
 
 
 async def work_all(loops: Sequence[PolicyLoop], stop: asyncio.Event) -> None:

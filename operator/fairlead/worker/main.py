@@ -166,5 +166,6 @@ def _picture(measured: Measured) -> tuple[object, ...]:
         measured.dead_letters,
         measured.last_handled_request_at,
         measured.last_handled_resync_request_at,
+        measured.last_handled_enforce_request_at,
         measured.observed_generation,
     )

@@ -49,6 +49,7 @@ def measured(
         halted=Halted(report.halt.plan, report.halt.message, report.halt.writes) if report.halt else None,
         last_handled_request_at=before.last_handled_request_at,
         last_handled_resync_request_at=before.last_handled_resync_request_at,
+        last_handled_enforce_request_at=before.last_handled_enforce_request_at,
     )
 
 

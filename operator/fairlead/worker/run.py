@@ -23,6 +23,7 @@ from fairlead.transport.failure import Failure
 from fairlead.worker.adoption import Adoption
 from fairlead.worker.dead_letters import AnotherPolicy
 from fairlead.worker.delivery import BATCH
+from fairlead.worker.enforcing import Enforcement
 from fairlead.worker.guard import Gate, Halt
 from fairlead.worker.handling import Scope
 from fairlead.worker.intake import Batch, Intake
@@ -93,16 +94,24 @@ class Run:
         kind: RESYNC compares every record.
         approved: the plan that a person released.
         stopping: asked between two batches; where it says so, the run ends there.
+        enforce: applies the system of record's values to what already differs.
     """
 
     def __init__(
-        self, session: Session, kind: Kind, *, approved: str = "", stopping: Callable[[], bool] = lambda: False
+        self,
+        session: Session,
+        kind: Kind,
+        *,
+        approved: str = "",
+        stopping: Callable[[], bool] = lambda: False,
+        enforce: bool = False,
     ) -> None:
         self.id = f"{int(session.clock()):x}-{secrets.token_hex(3)}"
         self._session = session
         self._store = session.store
         self._kind = kind
         self._gate = Gate(session, approved)
+        self._enforces = enforce
         self.tally = Tally()
         self._down: dict[str, Failure] = {}
         self._scanned: set[str] = set()
@@ -156,6 +165,8 @@ class Run:
         if self._scanned:
             await self._complete()
         await self._adoption.run()
+        if self._enforces:
+            await Enforcement(self._session, self._intake).run(self._sending.send)
         await self._guard()
 
     def _order(self) -> list[str]:

@@ -167,6 +167,12 @@ class MemoryTests:
         await store.commit(Commit(delivered=[(1, "erp")]))
         assert await store.undelivered(due=50.0) == []
 
+    async def test_records_of_which_systems_say_different_things_are_walked(self, store: Store) -> None:
+        agree = recollection(1, crm=Side("a", 1, prints(5, 6)), erp=Side("1", 2, prints(5, 0)))
+        differ = recollection(2, crm=Side("b", 1, prints(5, 6)), erp=Side("2", None, prints(9, 0)))
+        await store.commit(Commit(records=[agree, differ]))
+        assert [page async for page in store.differing()] == [[2]]
+
     async def test_what_the_guard_holds_is_walked_in_one_order_and_let_go_at_once(self, store: Store) -> None:
         def deletes(*, held: bool) -> list[Undelivered]:
             places = [(record, system) for record in (700, 1, 2) for system in ("erp", "crm")]
