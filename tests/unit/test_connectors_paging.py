@@ -47,6 +47,10 @@ class Server:
         return await self.ask({"size": "3", "at": link.rpartition("=")[2]})
 
 
+def identities(records: Sequence[Any]) -> list[Any]:
+    return [identity(record) for record in records]
+
+
 def identity(record: Any) -> Any:
     return record["id"]
 
@@ -55,7 +59,7 @@ def pager(kind: Pagination | None, size: int = 3, *, size_param: str | None = "s
     param = {Pagination.CURSOR: "at", Pagination.OFFSET: "at", Pagination.PAGE: "page"}.get(kind) if kind else None
     following = "next" if kind is Pagination.CURSOR else None
     paginate = Paginate(type=kind, param=param, next=following, size_param=size_param, size=size) if kind else None
-    return Pager(Read(path="/things", records=records, paginate=paginate), "GET /things", identity)
+    return Pager(Read(path="/things", records=records, paginate=paginate), "GET /things", identities)
 
 
 async def chunks(pager: Pager, server: Any) -> list[Chunk]:
@@ -145,7 +149,7 @@ def test_pages_may_be_counted_from_zero() -> None:
             return await super().ask({**query, "page": str(int(query["page"]) + 1)})
 
     paginate = Paginate(type=Pagination.PAGE, param="page", size_param="size", size=3, first=0)
-    found = Pager(Read(path="/things", records="items", paginate=paginate), "GET /things", identity)
+    found = Pager(Read(path="/things", records="items", paginate=paginate), "GET /things", identities)
     assert read(found, FromZero(things(7))) == list(range(7))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
+from itertools import repeat
 from operator import itemgetter
 from typing import Any
 
@@ -35,6 +36,22 @@ def getter(path: str) -> Getter:
         return record
 
     return get
+
+
+def column(path: str) -> Callable[[Sequence[Any]], list[Any]]:
+    """`getter` for many documents; quickest where the path is one name that every one has."""
+    get = getter(path)
+    if not path or "." in path:
+        return lambda records: list(map(get, records))
+    item = itemgetter(path)
+
+    def read(records: Sequence[Any]) -> list[Any]:
+        try:
+            return list(map(item, records))
+        except (KeyError, TypeError):
+            return list(map(get, records))
+
+    return read
 
 
 def assembled(values: dict[str, object], under: str = "") -> dict[str, Any]:
@@ -73,8 +90,9 @@ class Shape:
 
     def __init__(self, key: str, modified: str | None, paths: Sequence[str]) -> None:
         self.key_path = key
-        self._key = getter(key)
+        self._key, self._keys = getter(key), column(key)
         self.modified = getter(modified) if modified else None
+        self._times = column(modified) if modified else None
         names = sorted(set(paths))
         self._top = [path for path in names if "." not in path]
         self._deep = [getter(path) for path in names if "." in path]
@@ -94,10 +112,7 @@ class Shape:
         Raises:
             Misconfigured: one has none.
         """
-        natives = list(map(self._key, records))
-        if set(map(type, natives)) == {int}:
-            return list(map(str, natives))
-        found = [self.key(record) for record in records]
+        found = self._texts(records)
         if None in found:
             raise Misconfigured(
                 f"a record of {label} has no id at {self.key_path!r}: name the attribute that identifies a record in "
@@ -106,11 +121,19 @@ class Shape:
             )
         return [key for key in found if key is not None]
 
-    def state(self, record: Any) -> Hashable:
-        """What tells one state of a record from another: its key and modification time."""
-        if not isinstance(record, dict):
-            return str(record)
-        return self.key(record), str(self.modified(record)) if self.modified else None
+    def _texts(self, records: Sequence[Any]) -> list[str | None]:
+        natives = self._keys(records)
+        kinds = set(map(type, natives))
+        if kinds == {str} and all(natives):
+            return natives
+        return list(map(str, natives)) if kinds == {int} else [self.key(record) for record in records]
+
+    def states(self, records: Sequence[Any]) -> list[Hashable]:
+        """What tells one state of each record from another: its key and modification time."""
+        if not all(isinstance(record, dict) for record in records):
+            return [str(record) for record in records]
+        times = map(str, self._times(records)) if self._times else repeat(None)
+        return list(zip(self._texts(records), times, strict=False))
 
     def moment(self, record: Any) -> datetime | None:
         """When a record was last modified, aware; None when that is not known, or is no time."""
@@ -182,7 +205,7 @@ class JSONPage:
     def columns(self, indices: Sequence[int], paths: Sequence[str]) -> list[list[object]]:
         """See `Page.columns`."""
         records = [self._records[i] for i in indices]
-        return [list(map(getter(path), records)) for path in paths]
+        return [column(path)(records) for path in paths]
 
     def versions(self, indices: Sequence[int]) -> list[str | None]:
         """See `Page.versions`: only what was read one by one comes with an ETag."""

@@ -29,6 +29,10 @@ Ask = Callable[[dict[str, str]], Awaitable[Answer]]
 Follow = Callable[[str], Awaitable[Answer]]
 
 
+Identities = Callable[[Sequence[Any]], list[Hashable]]
+"""Of the records of a page: what tells one state of each from another."""
+
+
 class Chunk(msgspec.Struct, frozen=True):
     """A part of a list. The last one says so, and may be empty."""
 
@@ -43,18 +47,16 @@ class Pager:
     Args:
         read: what the connector declares.
         label: what messages call the request.
-        identity: what tells one state of a record from another, to recognise a page that comes again.
+        identities: what tells one state of each record from another, to recognise a page that comes again.
         kinds: what an item of the list may be.
     """
 
-    def __init__(
-        self, read: Read, label: str, identity: Callable[[Any], Hashable], kinds: tuple[type, ...] = (dict,)
-    ) -> None:
+    def __init__(self, read: Read, label: str, identities: Identities, kinds: tuple[type, ...] = (dict,)) -> None:
         self._paginate = read.paginate
         self._label = label
         self._records = getter(read.records)
         self._where = read.records
-        self._identity = identity
+        self._identities = identities
         self._kinds = kinds
         if self._paginate and self._paginate.type is Pagination.OFFSET and self._paginate.size < 2:
             raise Misconfigured(f"{label} is read by offset: write paginate.size: 2 or more", reason="InvalidSpec")
@@ -76,7 +78,7 @@ class Pager:
         yield Chunk(answer, self.records(answer), last=True)
 
     async def _by_cursor(self, paginate: Paginate, ask: Ask, _: Follow) -> AsyncIterator[Chunk]:
-        cursor, find, seen = "", getter(paginate.next or ""), _Seen(self._label, self._identity)
+        cursor, find, seen = "", getter(paginate.next or ""), _Seen(self._label, self._identities)
         while True:
             position = {paginate.param or "": cursor} if cursor else {}
             answer = await ask({**_size(paginate), **position})
@@ -89,7 +91,7 @@ class Pager:
                 return
 
     async def _by_link(self, paginate: Paginate, ask: Ask, follow: Follow) -> AsyncIterator[Chunk]:
-        answer, seen = await ask(_size(paginate)), _Seen(self._label, self._identity)
+        answer, seen = await ask(_size(paginate)), _Seen(self._label, self._identities)
         while True:
             records, link = self.records(answer), next_link(answer.headers.get("link", ""))
             seen.require_new(records, link)
@@ -107,7 +109,7 @@ class Pager:
         Where records are deleted meanwhile, the next ones move up and one may be passed over. What was known is then
         looked for by its key, and what is new is found by the next resync.
         """
-        number, answer, seen = paginate.first, None, _Seen(self._label, self._identity)
+        number, answer, seen = paginate.first, None, _Seen(self._label, self._identities)
         while True:
             try:
                 answer = await ask({**_size(paginate), paginate.param or "": str(number)})
@@ -133,7 +135,7 @@ class Pager:
         while True:
             answer = await ask({**_size(paginate), paginate.param or "": str(offset)})
             records = self.records(answer)
-            marks = [self._identity(record) for record in records]
+            marks = self._identities(records)
             joined = not known or not known.isdisjoint(marks)
             if (len(marks) == 1 and known and joined) or (not marks and len(known) < 2):
                 yield Chunk(answer, [], last=True)
@@ -193,9 +195,9 @@ class _Progress:
 class _Seen:
     """What one reading has met: two equal pages or cursors would go on forever, or lose what lies behind them."""
 
-    def __init__(self, label: str, identity: Callable[[Any], Hashable]) -> None:
+    def __init__(self, label: str, identities: Identities) -> None:
         self._label = label
-        self._identity = identity
+        self._identities = identities
         self._pages: set[int] = set()
         self._cursors: set[int] = set()
 
@@ -206,7 +208,7 @@ class _Seen:
                 reason="CursorWentBack",
             )
         self._cursors.add(hash(cursor))
-        page = hash(tuple(map(self._identity, records)))
+        page = hash(tuple(self._identities(records)))
         if records and page in self._pages:
             raise _repeated(self._label)
         self._pages.add(page)

@@ -95,7 +95,7 @@ class _List:
         self._call = Call(http, "GET", read.path, read.query, name, variables)
         self.label = self._call.label
         self.numbered = read.paginate is not None and read.paginate.type is Pagination.PAGE
-        self._pager = Pager(read, self.label, shape.state, kinds)
+        self._pager = Pager(read, self.label, shape.states, kinds)
 
     async def read(self, **values: str) -> AsyncIterator[Chunk]:
         """The list for these values of its variables."""
