@@ -1,7 +1,8 @@
 """`fairlead`: the command line.
 
 Exit codes: 0 all is well; 1 it ran, but something needs a person (a policy is not ready, a manifest is invalid, the
-cluster cannot be used) or the operator lost its Lease; 2 the command was called wrongly; 3 the state cannot be used.
+cluster cannot be used) or the operator lost its Lease; 2 the command was called wrongly; 3 the state cannot be used;
+4 no worker took up in time what was asked of it: it is kept.
 """
 
 from __future__ import annotations
@@ -13,25 +14,15 @@ from typing import Annotated
 import typer
 
 import fairlead
+from fairlead.cli import desk
 from fairlead.cli.choices import Log, Output
+from fairlead.cli.options import LogOption, OutputOption, OwnPaths, Paths, PolicyOption, StateOption
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 state_app = typer.Typer(no_args_is_help=True, help="Move what a policy remembers to another store.")
 app.add_typer(state_app, name="state")
-
-Paths = Annotated[list[Path], typer.Argument(help="YAML files, or folders of them.", exists=True)]
-OutputOption = Annotated[Output, typer.Option("--output", "-o", help="table for people, json for machines.")]
-LogOption = Annotated[
-    Log, typer.Option("--log", help="What is told while it runs: text for people, json for machines.")
-]
-
-OwnPaths = Annotated[
-    list[Path] | None, typer.Argument(help="YAML files, or folders of them; in a worker's pod none.", exists=True)
-]
-StateOption = Annotated[Path, typer.Option("--state", envvar="FAIRLEAD_STATE", help="The folder of the state files.")]
-PolicyOption = Annotated[
-    str, typer.Option("--policy", help="The policy's name, or namespace/name; not needed where there is only one.")
-]
+app.add_typer(desk.conflicts, name="conflicts")
+app.add_typer(desk.letters, name="dead-letters")
 
 
 @app.command()

@@ -1,0 +1,41 @@
+"""What several commands take on their command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fairlead.cli.choices import Log, Output
+
+Paths = Annotated[list[Path], typer.Argument(help="YAML files, or folders of them.", exists=True)]
+OutputOption = Annotated[Output, typer.Option("--output", "-o", help="table for people, json for machines.")]
+LogOption = Annotated[
+    Log, typer.Option("--log", help="What is told while it runs: text for people, json for machines.")
+]
+
+# --- commands about one policy's state ---
+
+OwnPaths = Annotated[
+    list[Path] | None, typer.Argument(help="YAML files, or folders of them; in a worker's pod none.", exists=True)
+]
+StateOption = Annotated[Path, typer.Option("--state", envvar="FAIRLEAD_STATE", help="The folder of the state files.")]
+PolicyOption = Annotated[
+    str, typer.Option("--policy", help="The policy's name, or namespace/name; not needed where there is only one.")
+]
+
+# --- commands that choose among many things, and ask the worker for something ---
+
+SystemOption = Annotated[str, typer.Option("--system", help="Only those of this system.")]
+FieldOption = Annotated[str, typer.Option("--field", help="Only those of this field.")]
+ReasonOption = Annotated[str, typer.Option("--reason", help="Only those with this reason, for example Invalid.")]
+RecordOption = Annotated[str, typer.Option("--record", help="SYSTEM/KEY: only those of this record.")]
+OlderOption = Annotated[str, typer.Option("--older-than", help="Only what is that old, for example 12h or 7d.")]
+LimitOption = Annotated[int, typer.Option("--limit", min=1, help="Rows of a table; json has all of them.")]
+AllOption = Annotated[bool, typer.Option("--all", help="All of them, where no filter is given.")]
+YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do it without asking.")]
+ByOption = Annotated[str, typer.Option("--by", help="Who does it, for the audit; else the user of this command.")]
+TimeoutOption = Annotated[
+    float, typer.Option("--timeout", min=0.0, help="Seconds to wait for the policy's worker; the request is kept.")
+]

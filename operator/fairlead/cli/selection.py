@@ -1,0 +1,190 @@
+"""Selection: which of many things a command is about, found in pages beside the worker, shown, and confirmed."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from typing import Any, Generic, TypeVar
+
+import msgspec
+import orjson
+
+from fairlead.cli.choices import Output
+from fairlead.cli.output import console, table
+from fairlead.cli.place import Place, Refused, tell
+from fairlead.model.common import counted, seconds
+from fairlead.model.problem import near
+from fairlead.state.base import Recollection, Store
+from fairlead.state.codec import dump
+
+T = TypeVar("T")
+
+CHUNK = 200
+"""Things in one request."""
+
+
+class Selection(msgspec.Struct, frozen=True):
+    """What the command line said. Empty texts choose everything."""
+
+    record: str = ""
+    system: str = ""
+    field: str = ""
+    reason: str = ""
+    older_than: str = ""
+    everything: bool = False
+
+    @property
+    def narrow(self) -> bool:
+        """Whether there is a filter."""
+        return any((self.record, self.system, self.field, self.reason, self.older_than))
+
+    def before(self) -> float:
+        """What began before this time (epoch seconds) is old enough.
+
+        Raises:
+            Refused: `older_than` is no duration.
+        """
+        try:
+            return time.time() - (seconds(self.older_than) if self.older_than else 0.0)
+        except ValueError as error:
+            raise Refused(f"--older-than: {error}") from None
+
+    def place(self) -> tuple[str, str]:
+        """(system, key) of `record`.
+
+        Raises:
+            Refused: it is not written so.
+        """
+        system, _, key = self.record.partition("/")
+        if not key:
+            raise Refused("--record takes SYSTEM/KEY, for example crm/17")
+        return system, key
+
+    def check(self, place: Place) -> None:
+        """Sees that what is named exists.
+
+        Raises:
+            Refused: it does not.
+        """
+        systems = [system.name for system in place.policy.spec.systems]
+        named = [("--system", self.system, systems), ("--field", self.field, list(place.rules.fields))]
+        if self.record:
+            named.append(("--record", self.place()[0], systems))
+        for option, name, known in named:
+            if name and name not in known:
+                kind = "field" if option == "--field" else "system"
+                raise Refused(f"{option}: {name!r} is no {kind} of {place.policy.id}{near(name, known)}")
+
+
+async def record_of(store: Store, selection: Selection) -> int | None:
+    """The number of the record that is named; None where that is not known."""
+    system, key = selection.place()
+    try:
+        found = await store.lookup(system, [key])
+    except KeyError:  # a system that no run has met
+        return None
+    return found.records[0]
+
+
+def keys_of(memory: Recollection | None) -> dict[str, str]:
+    """System → native key."""
+    return {system: side.key for system, side in sorted(memory.sides.items())} if memory else {}
+
+
+def joined(keys: Mapping[str, str]) -> str:
+    """A record as people name it: `crm/1 = erp/7`."""
+    return " = ".join(f"{system}/{key}" for system, key in keys.items())
+
+
+class Listing(Generic[T]):
+    """Shows many things: a table of the first ones, or a document of all.
+
+    Args:
+        name: of the list in the document, in the plural; `columns` are the table's.
+        row: the cells of one thing.
+        document: the same for machines.
+    """
+
+    def __init__(
+        self, name: str, columns: Sequence[str], row: Callable[[T], Sequence[str]], document: Callable[[T], object]
+    ) -> None:
+        self._name = name
+        self._columns = columns
+        self._row = row
+        self._document = document
+
+    async def show(self, pages: AsyncIterator[list[T]], output: Output, limit: int) -> int:
+        """Prints the list; returns how many things there are."""
+        return await (self._as_json(pages) if output is Output.JSON else self._as_table(pages, limit))
+
+    async def _as_json(self, pages: AsyncIterator[list[T]]) -> int:
+        total = 0
+        write(f'{{"{self._name}": [')
+        async for page in pages:
+            for item in page:
+                write(f"{',' if total else ''}\n{dump(self._document(item)).decode()}")
+                total += 1
+        write("]}\n")
+        return total
+
+    async def _as_table(self, pages: AsyncIterator[list[T]], limit: int) -> int:
+        rows: list[Sequence[str]] = []
+        total = 0
+        async for page in pages:
+            rows += [self._row(item) for item in page[: max(0, limit - len(rows))]]
+            total += len(page)
+        if rows:
+            console().print(table(self._columns, rows))
+        if total > len(rows):
+            tell(f"… and {total - len(rows):,} more: see --limit, --output json, and the filters")
+        return total
+
+
+def write(text: str) -> None:
+    """Writes to standard output as it is."""
+    sys.stdout.write(text)
+
+
+def shown(document: object) -> None:
+    """Prints one document for machines."""
+    write(orjson.dumps(orjson.loads(dump(document)), option=orjson.OPT_INDENT_2).decode() + "\n")
+
+
+def confirm(what: str, count: int, *, selection: Selection, yes: bool, always: bool = False) -> None:
+    """Makes sure that a person means it, where that is much.
+
+    Args:
+        what: what is about to happen, with its number.
+        count: of things.
+        selection: must not be everything by accident.
+        yes: it was said on the command line.
+        always: it is to be confirmed of one thing too.
+
+    Raises:
+        Refused: nobody said so.
+    """
+    if not (selection.narrow or selection.everything):
+        raise Refused("say which: --record, another filter (see --help), or --all")
+    if yes or (count == 1 and not always):
+        return
+    if not sys.stdin.isatty():
+        raise Refused(f"this would {what}: say --yes if that is meant")
+    tell(f"{what}? [y/N]")
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        raise Refused("nothing was changed")
+
+
+def chunks(items: Sequence[T]) -> list[tuple[T, ...]]:
+    """The items of each request."""
+    return [tuple(items[start : start + CHUNK]) for start in range(0, len(items), CHUNK)]
+
+
+def number_of(count: int, noun: str) -> str:
+    """`1,200 conflicts`."""
+    return counted(count, noun) if count < 1000 else f"{count:,} {noun}s"
+
+
+def plain(value: Any) -> str:
+    """A value on one line, as JSON."""
+    return dump(value).decode()
