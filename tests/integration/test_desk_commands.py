@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import stat
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import pytest
 
 from support.site import Document, Site, environment, policy, resource, wait_until
 
+PAGE = Path(__file__).parents[2] / "docs" / "operations" / "conflicts-and-dead-letters.md"
 REFUSES = (
     "CREATE TRIGGER refuses BEFORE {} ON customer WHEN new.note = 'forbidden' BEGIN SELECT RAISE(ABORT, 'no'); END"
 )
@@ -307,6 +309,17 @@ def test_dead_letters_are_given_up_and_counted_no_more(refused: Desk) -> None:
     (measured,) = json.loads(out)["policies"]
     assert (measured["worker"]["deadLetters"], measured["status"]) == (0, "InSync")
     assert refused.command("dead-letters", "list") == ("", "default/customers has no dead letter\n")
+
+
+def test_what_the_page_tells_people_to_type_works(refused: Desk) -> None:
+    refused.quarrel("a@x", "b@x")
+    blocks = re.findall(r"^```bash\n(.*?)^```", PAGE.read_text(), re.DOTALL | re.MULTILINE)
+    lines = [line.split()[1:] for block in blocks for line in block.splitlines()]
+    with refused.site.worker():
+        codes = {" ".join(line): refused.site.fairlead(*line).returncode for line in lines}
+        wait_until(lambda: len(set(refused.site.names("erp").values())) == 2)
+    assert (len(codes), [line for line, code in codes.items() if code]) == (9, [])
+    assert (refused.listed(), refused.listed("dead-letters")) == ([], [])
 
 
 # --- in a worker's pod ---

@@ -1,10 +1,12 @@
 """Where a policy's state is kept: what may be declared, and what is said of the rest."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from fairlead.cli.place import Target, at_pod
 from fairlead.controller.manifests import Inputs, WorkerImage, render
 from fairlead.model import schema
 from fairlead.model.bundle import collect, decode
@@ -137,3 +139,18 @@ def test_a_worker_reads_the_key_that_seals_its_values() -> None:
     assert pod(objects)["volumes"][1]["projected"]["sources"] == [
         {"secret": {"name": "sealing", "optional": True, "items": [{"key": "keys", "path": "sealing/keys"}]}}
     ]
+
+
+def test_a_command_in_the_pod_finds_what_is_mounted_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    objects = rendered(manifests.policy(), manifests.connection(), manifests.database())
+    container = pod(objects)["containers"][0]
+    told = {each["name"]: each["value"] for each in container["env"] if "value" in each}
+    mounts = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
+    assert told == {f"FAIRLEAD_{name.upper()}": mounts[name] for name in ("config", "secrets", "state")}
+    for name, text in objects["ConfigMap"]["data"].items():
+        (tmp_path / name).write_text(text)
+    monkeypatch.setenv("FAIRLEAD_CONFIG", str(tmp_path))
+    monkeypatch.setenv("FAIRLEAD_SECRETS", "secrets")
+    found = at_pod(Target([], "", Path("state")))
+    declared = decode("SyncPolicy", manifests.policy())
+    assert (found.policy.id, found.layout.fields) == (declared.id, tuple(declared.spec.schema["properties"]))

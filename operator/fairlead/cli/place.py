@@ -99,7 +99,7 @@ def at_place(target: Target, work: Callable[[Place], Awaitable[int]]) -> int:
 
 
 async def _at_place(target: Target, work: Callable[[Place], Awaitable[int]]) -> int:
-    place = _in_pod(target) if not target.paths and CONFIG in os.environ else _among_files(target)
+    place = at_pod(target) if not target.paths and CONFIG in os.environ else _among_files(target)
     if place is None:
         return NEEDS_A_PERSON
     try:
@@ -122,7 +122,13 @@ async def closing(store: Store) -> AsyncIterator[None]:
         await store.close()
 
 
-def _in_pod(target: Target) -> Place:
+def at_pod(target: Target) -> Place:
+    """The place that a worker's pod tells.
+
+    Raises:
+        Refused: another policy was named.
+        FileNotFoundError: what the operator mounts there is not there.
+    """
     config = read_config(Path(os.environ[CONFIG]))
     if target.policy not in ("", config.policy.id, config.policy.metadata.name):
         raise Refused(f"this is the pod of {config.policy.id}: leave --policy out")

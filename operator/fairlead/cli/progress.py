@@ -13,6 +13,7 @@ from rich.live import Live
 from rich.spinner import Spinner
 from rich.text import Text
 
+from fairlead.cli.telling import counted_by_system
 from fairlead.worker.loop import PolicyLoop
 from fairlead.worker.run import Run
 from fairlead.worker.tally import Tally
@@ -87,13 +88,8 @@ class Progress:
 
 def described(tally: Tally, seconds: float) -> str:
     """`01:05  crm: 40,000 read; erp: 20,000 read, 18,500 created  (615 records a second)`."""
-    parts = []
-    for name, its in tally.systems.items():
-        counts = {what: getattr(its, what) for what in ("read", "created", "updated", "archived", "deleted", "failed")}
-        words = [f"{count:,} {what}" for what, count in counts.items() if count]
-        if words:
-            parts.append(f"{name}: {', '.join(words)}")
+    done = counted_by_system(tally, "read", "created", "updated", "archived", "deleted", "failed")
     read = sum(its.read for its in tally.systems.values())
     minutes, rest = divmod(int(seconds), 60)
     rate = f"  ({read / seconds:,.0f} records read a second)" if read >= seconds > 0 else ""
-    return f"{minutes:02}:{rest:02}  {'; '.join(parts) or 'connecting'}{rate}"
+    return f"{minutes:02}:{rest:02}  {done or 'connecting'}{rate}"

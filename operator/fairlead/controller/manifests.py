@@ -40,6 +40,13 @@ CONFIG_HASH = "fairlead.dev/config-hash"
 CONFIG_DIRECTORY = "/etc/fairlead/config"
 SECRETS_DIRECTORY = "/etc/fairlead/secrets"
 STATE_DIRECTORY = "/var/lib/fairlead"
+COMMANDS = {
+    "FAIRLEAD_CONFIG": CONFIG_DIRECTORY,
+    "FAIRLEAD_SECRETS": SECRETS_DIRECTORY,
+    "FAIRLEAD_STATE": STATE_DIRECTORY,
+}
+"""Environment by which `kubectl exec … -- fairlead conflicts list` needs no arguments (`cli.place`)."""
+
 VOLUME_SIZE = "1Gi"
 PORT = 8080
 USER = 65532
@@ -289,7 +296,11 @@ def _container(inputs: Inputs) -> Object:
         "image": inputs.worker.image,
         "imagePullPolicy": inputs.worker.pull_policy,
         "args": ["worker", *directories],
-        "env": [_downward("POD_NAMESPACE", "metadata.namespace"), _downward("POD_NAME", "metadata.name")],
+        "env": [
+            _downward("POD_NAMESPACE", "metadata.namespace"),
+            _downward("POD_NAME", "metadata.name"),
+            *({"name": name, "value": value} for name, value in COMMANDS.items()),
+        ],
         "ports": [{"name": "http", "containerPort": PORT, "protocol": "TCP"}],
         "startupProbe": _http_probe("/healthz", periodSeconds=2, failureThreshold=60),
         "livenessProbe": _http_probe("/healthz", periodSeconds=20, failureThreshold=3),
