@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from fairlead.model.health import Measured
-from fairlead.state.base import Counts
+from fairlead.state.history import Counts
 from fairlead.testing.memory_system import Fault, Traits
 from fairlead.worker.report import measured
 from fairlead.worker.run import Kind

@@ -20,7 +20,8 @@ from fairlead.engine.case import Case, Decision
 from fairlead.engine.case import Operation as Planned
 from fairlead.engine.rules import compile_rules
 from fairlead.model.syncpolicy import SyncPolicy
-from fairlead.state.base import Commit, Recollection, RunRecord, Store
+from fairlead.state.base import Commit, Recollection, Store
+from fairlead.state.history import RunRecord
 from fairlead.state.sqlite import SQLiteStore
 from fairlead.testing.memory_system import Fault, MemorySystem, Traits
 from fairlead.transport.failure import Transient

@@ -13,7 +13,8 @@ import msgspec
 import orjson
 
 from fairlead.model.syncpolicy import SyncPolicy
-from fairlead.state.base import Conflict, Counts, DeadLetter, Store, Undelivered
+from fairlead.state.base import Conflict, DeadLetter, Store, Undelivered
+from fairlead.state.history import Counts
 from fairlead.state.requests import Answer, Demand, request
 from fairlead.state.sqlite import SQLiteStore
 from fairlead.testing.memory_system import MemorySystem, Traits

@@ -22,7 +22,8 @@ from fairlead.engine.rules import Rules, compile_rules
 from fairlead.model.bundle import Bundle
 from fairlead.model.problem import near
 from fairlead.model.syncpolicy import SyncPolicy
-from fairlead.state.base import Layout, StateError, StateMissing, Store
+from fairlead.state.base import StateError, StateMissing, Store
+from fairlead.state.layout import Layout
 from fairlead.transport.secrets import DirectorySecrets, Secrets
 from fairlead.worker.config import read_config
 from fairlead.worker.exit import NEEDS_A_PERSON, STATE_UNUSABLE

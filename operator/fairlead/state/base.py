@@ -15,6 +15,8 @@ import msgspec
 from fairlead.engine.case import Side, Write
 from fairlead.model.record import Value
 from fairlead.state.audit import Audited, AuditEntry, AuditQuery
+from fairlead.state.history import Counts, RunRecord
+from fairlead.state.layout import Layout
 from fairlead.state.marks import Marks
 from fairlead.state.referring import Orphan, Referring
 from fairlead.state.requests import Answer, Request
@@ -60,31 +62,6 @@ class StateMissing(StateError):
     """There is no such state."""
 
     reason = "StateMissing"
-
-
-class SystemLayout(msgspec.Struct, frozen=True):
-    """What of a system's declaration the remembered fingerprints depend on.
-
-    Attributes:
-        identity: which object of which Connection it is; another one makes all that is remembered of it void.
-        fields: field → text that changes when its mapping does.
-    """
-
-    identity: str
-    fields: dict[str, str]
-
-
-class Layout(msgspec.Struct, frozen=True):
-    """The shape of remembered fingerprints: fields in slot order, and the systems.
-
-    Attributes:
-        kept: fields whose old values are kept (`engine.bases`). One that is kept from now on must be read anew
-            wherever it is, without its fingerprints being forgotten.
-    """
-
-    fields: tuple[str, ...]
-    systems: dict[str, SystemLayout]
-    kept: tuple[str, ...] = ()
 
 
 class Known(msgspec.Struct, frozen=True):
@@ -188,28 +165,6 @@ class Intent(msgspec.Struct, frozen=True, gc=False):
     system: str
     write: Write
     prints: bytes | None = None
-
-
-class RunRecord(msgspec.Struct, frozen=True):
-    """One run, for the history: times are epoch seconds."""
-
-    id: str
-    kind: str
-    started: float
-    ended: float
-    outcome: str
-    message: str
-    counts: dict[str, int]
-
-
-class Counts(msgspec.Struct, frozen=True):
-    """What the store holds."""
-
-    records: int
-    pending: int
-    held: int
-    dead: int
-    conflicts: int
 
 
 Place: TypeAlias = "tuple[str, str]"

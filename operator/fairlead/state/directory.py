@@ -11,7 +11,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from hashlib import blake2b
 from typing import Protocol, TypeVar
 
-from fairlead.state.base import Known, Layout, Store
+from fairlead.state.base import Known, Store
+from fairlead.state.layout import Layout
 
 T = TypeVar("T")
 

@@ -9,7 +9,32 @@ import msgspec
 
 from fairlead.engine.case import Side
 from fairlead.engine.fingerprint import UNSEEN, WIDTH, field, replaced
-from fairlead.state.base import Layout
+
+
+class SystemLayout(msgspec.Struct, frozen=True):
+    """What of a system's declaration the remembered fingerprints depend on.
+
+    Attributes:
+        identity: which object of which Connection it is; another one makes all that is remembered of it void.
+        fields: field → text that changes when its mapping does.
+    """
+
+    identity: str
+    fields: dict[str, str]
+
+
+class Layout(msgspec.Struct, frozen=True):
+    """The shape of remembered fingerprints: fields in slot order, and the systems.
+
+    Attributes:
+        kept: fields whose old values are kept (`engine.bases`). One that is kept from now on must be read anew
+            wherever it is, without its fingerprints being forgotten.
+    """
+
+    fields: tuple[str, ...]
+    systems: dict[str, SystemLayout]
+    kept: tuple[str, ...] = ()
+
 
 _NONE_OF_THEIR_OWN: Mapping[str, bytes | None] = MappingProxyType({})
 

@@ -15,7 +15,8 @@ import orjson
 
 from fairlead.engine.case import Side
 from fairlead.engine.fingerprint import WIDTH
-from fairlead.state.base import Layout, Recollection, StateError, StateNewer
+from fairlead.state.base import Recollection, StateError, StateNewer
+from fairlead.state.layout import Layout
 from fairlead.state.rows import Rows
 from fairlead.state.seal import MARK
 from fairlead.state.tables import (

@@ -17,8 +17,8 @@ from typing import ClassVar, TypeVar
 
 import msgspec
 
-from fairlead.state.base import STALE, Commit, Layout, StateError, StateMissing
-from fairlead.state.layout import converted
+from fairlead.state.base import STALE, Commit, StateError, StateMissing
+from fairlead.state.layout import Layout, converted
 from fairlead.state.rows import Rows
 from fairlead.state.seal import OPEN, Seal, seal_as_used
 from fairlead.state.tables import Query, Row, Step, Table, Type, side_columns

@@ -11,16 +11,15 @@ from fairlead.state.base import (
     DISCARDED,
     Commit,
     Conflict,
-    Counts,
     DeadLetter,
     Intent,
     Known,
     Place,
     Recollection,
-    RunRecord,
     Undelivered,
     reservation,
 )
+from fairlead.state.history import Counts, RunRecord
 from fairlead.state.marks import Marks
 from fairlead.state.referring import Orphan
 from fairlead.state.requests import Answer, Request

@@ -12,7 +12,8 @@ from typing import IO, Any, ParamSpec, TypeVar
 
 import orjson
 
-from fairlead.state.base import Known, RunRecord, StateError
+from fairlead.state.base import Known, StateError
+from fairlead.state.history import RunRecord
 from fairlead.state.sql import SQLStore
 from fairlead.state.sql_base import finished
 from fairlead.state.sqlite_file import TYPES, attached, connected, copied, locked, state_error

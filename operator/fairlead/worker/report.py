@@ -9,7 +9,8 @@ import msgspec
 
 from fairlead.engine.case import FindingKind
 from fairlead.model.health import Halted, Measured, RunSummary, SystemHealth, WorkerError
-from fairlead.state.base import Counts, RunRecord, StateError
+from fairlead.state.base import StateError
+from fairlead.state.history import Counts, RunRecord
 from fairlead.worker.run import RunReport
 from fairlead.worker.tally import SystemTally, skewed
 

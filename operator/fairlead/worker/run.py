@@ -17,7 +17,8 @@ import msgspec
 
 from fairlead.connectors.base import Page
 from fairlead.engine.case import Case
-from fairlead.state.base import Commit, Intent, RunRecord, Undelivered
+from fairlead.state.base import Commit, Intent, Undelivered
+from fairlead.state.history import RunRecord
 from fairlead.state.marks import Marks
 from fairlead.transport.failure import Failure
 from fairlead.worker.adoption import Adoption

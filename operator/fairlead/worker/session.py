@@ -12,7 +12,8 @@ from fairlead.engine.fingerprint import Fingerprints
 from fairlead.engine.rules import Rules
 from fairlead.model.record import Value
 from fairlead.model.syncpolicy import SyncPolicy
-from fairlead.state.base import Layout, Recollection, Store, SystemLayout
+from fairlead.state.base import Recollection, Store
+from fairlead.state.layout import Layout, SystemLayout
 from fairlead.transport.failure import Failure
 from fairlead.worker.late import LateSystem
 from fairlead.worker.planning import Plan, PlanningSystem

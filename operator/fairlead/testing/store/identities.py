@@ -9,7 +9,8 @@ import msgspec
 
 from fairlead.engine.case import Side
 from fairlead.state.audit import AuditEntry
-from fairlead.state.base import Commit, DeadLetter, Layout, Store
+from fairlead.state.base import Commit, DeadLetter, Store
+from fairlead.state.layout import Layout
 from fairlead.testing.store.sample import LAYOUT, prints, recollection
 
 A, B, C = ("crm", "a"), ("erp", "1"), ("erp", "a")

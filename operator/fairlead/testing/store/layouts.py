@@ -8,14 +8,8 @@ from collections.abc import Callable
 import msgspec
 
 from fairlead.engine.case import Side
-from fairlead.state.base import (
-    STALE,
-    Commit,
-    Layout,
-    Recollection,
-    Store,
-    SystemLayout,
-)
+from fairlead.state.base import STALE, Commit, Recollection, Store
+from fairlead.state.layout import Layout, SystemLayout
 from fairlead.testing.store.sample import (
     ALL,
     LAYOUT,

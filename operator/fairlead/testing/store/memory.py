@@ -16,17 +16,16 @@ from fairlead.state.base import (
     STALE,
     Commit,
     Conflict,
-    Counts,
     DeadLetter,
     Intent,
     Known,
     Recollection,
-    RunRecord,
     StateLocked,
     Store,
     Undelivered,
     reservation,
 )
+from fairlead.state.history import Counts, RunRecord
 from fairlead.state.marks import Marks
 from fairlead.testing.store.sample import (
     ALL,

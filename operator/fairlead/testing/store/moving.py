@@ -9,15 +9,9 @@ from decimal import Decimal
 import pytest
 
 from fairlead.engine.case import Side
-from fairlead.state.base import (
-    Commit,
-    Counts,
-    Layout,
-    Recollection,
-    RunRecord,
-    StateError,
-    Store,
-)
+from fairlead.state.base import Commit, Recollection, StateError, Store
+from fairlead.state.history import Counts, RunRecord
+from fairlead.state.layout import Layout
 from fairlead.testing.store.sample import (
     ALL,
     ASKED,

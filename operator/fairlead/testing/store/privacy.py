@@ -8,16 +8,8 @@ from collections.abc import Callable
 import pytest
 
 from fairlead.engine.case import Side
-from fairlead.state.base import (
-    Commit,
-    Conflict,
-    Counts,
-    Intent,
-    Recollection,
-    RunRecord,
-    StateKeyWrong,
-    Store,
-)
+from fairlead.state.base import Commit, Conflict, Intent, Recollection, StateKeyWrong, Store
+from fairlead.state.history import Counts, RunRecord
 from fairlead.testing.store.sample import (
     KEY,
     LAYOUT,

@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
-from fairlead.state.base import Commit, RunRecord, StateError, StateKeyWrong, StateMissing, Store
+from fairlead.state.base import Commit, StateError, StateKeyWrong, StateMissing, Store
+from fairlead.state.history import RunRecord
 from fairlead.state.requests import Answer, RetryDeadLetters, request
 from fairlead.testing.store.sample import KEY, LAYOUT, OTHER_KEY, WITH_VALUES, values_of
 

@@ -15,14 +15,13 @@ from fairlead.state.base import (
     Conflict,
     DeadLetter,
     Intent,
-    Layout,
     Recollection,
-    RunRecord,
     Store,
-    SystemLayout,
     Undelivered,
     reservation,
 )
+from fairlead.state.history import RunRecord
+from fairlead.state.layout import Layout, SystemLayout
 from fairlead.state.referring import Orphan
 from fairlead.state.requests import Answer, Request, RetryDeadLetters
 
