@@ -228,3 +228,14 @@ async def test_a_new_copy_is_filled_by_another_where_the_only_editor_says_nothin
     acts = [("add", "a", "t0", ("x",)), ("add", "b", "t0", ("x", "y"))]
     replay = await played(tmp_path, *acts, systems=tuple(order), **owned)
     assert shown(replay, "y") == {"a": [None], "b": ["y3-abc"], "c": ["y3-abc"], "d": ["y3-abc"]}
+
+
+@pytest.mark.parametrize("access", ["ReadWrite", "WriteOnly"])
+async def test_an_update_whose_answer_was_lost_does_not_hold_up_a_delete(tmp_path: Path, access: str) -> None:
+    systems = ("a", {"name": "b", "access": access})
+    lost = ("run", Doing(faults={("b", call): Fault.HUNG_UP for call in range(1, 6)}))
+    begin = [("add", "a", "t0", ()), RUN, ("lag", "b"), ("edit", "a", "t0", "x", "new")]
+    acts = [*begin, lost, ("remove", "a", "t0"), RUN]
+    replay = await played(tmp_path, *acts, systems=systems)
+    assert shown(replay, "m") == {"a": [], "b": []}
+    assert [f["kind"] for f in replay.findings] == ["Deleted"]

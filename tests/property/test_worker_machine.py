@@ -132,6 +132,7 @@ class Acts:
 
 
 KIND = st.sampled_from([Kind.CHANGES, Kind.CHANGES, Kind.RESYNC])
+REST: Act = ("rest",)
 ACTS = {count: Acts(NAMES[:count]) for count in (2, 3, 4)}
 
 
@@ -166,30 +167,32 @@ def test_histories(history: History) -> None:
 
 @st.composite
 def calm_histories(draw: Any) -> tuple[History, Setting]:
-    """A history without faults or deaths, in which nobody acts while the worker runs; and its setting in another order.
+    """A history in which nobody acts while the worker runs; and its setting with systems and pages in another order.
 
-    What is compared needs nothing that depends on when something was met: every system has a feed.
+    Every field has the policy's system of record, which is read last: what another owner of a field got as a copy
+    before some system was read is its own value from then on.
     """
     setting = draw(settings_of_all_kinds())
     names = [system["name"] for system in setting.systems]
-    setting = msgspec.structs.replace(
-        setting, spec={**setting.spec, "priority": names, "systemOfRecord": names[0], "firstSync": "SystemOfRecordWins"}
-    )
+    rules = {
+        field: {name: rule[name] for name in rule if name not in ("systemOfRecord", "priority")}
+        for field, rule in setting.spec["fields"].items()
+    }
+    owned = {"priority": names, "systemOfRecord": names[0], "firstSync": "SystemOfRecordWins", "fields": rules}
     traits = {name: msgspec.structs.replace(kind, unique=()) for name, kind in setting.traits.items()}
+    first = msgspec.structs.replace(setting, spec={**setting.spec, **owned}, traits=traits)
     other = {
         name: msgspec.structs.replace(kind, page=draw(st.sampled_from([1, 2, 1000])), backwards=draw(st.booleans()))
         for name, kind in traits.items()
     }
-    systems = tuple(draw(st.permutations(setting.systems)))
     acts = ACTS[len(names)]
     played: list[Act] = [draw(acts.add) for _ in range(draw(st.integers(1, 4)))]
-    run = st.tuples(st.just("run"), st.builds(Doing, KIND))
-    played += [draw(acts.user) if draw(st.integers(0, 2)) else draw(run) for _ in range(draw(st.integers(0, 12)))]
-    first = msgspec.structs.replace(setting, traits=traits)
+    played += [draw(acts.user) if draw(st.integers(0, 2)) else REST for _ in range(draw(st.integers(0, 12)))]
+    systems = tuple(draw(st.permutations(setting.systems)))
     return History(first, tuple(played)), msgspec.structs.replace(first, systems=systems, traits=other)
 
 
-@settings(SETTINGS, max_examples=max(COUNT // 10, 50))
+@settings(SETTINGS, max_examples=max(COUNT // 10, 30))
 @given(calm_histories())
 def test_the_order_of_systems_records_and_pages_decides_nothing(drawn: tuple[History, Setting]) -> None:
     history, setting = drawn

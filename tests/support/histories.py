@@ -53,6 +53,7 @@ Act = tuple[Any, ...]
 ("down", system), ("up", system)
 ("wait",): an hour goes by
 ("run", Doing): the worker runs
+("rest",): it runs undisturbed until nothing is left to do
 """
 
 
@@ -304,6 +305,8 @@ class Replay:
         for act in acts:
             if act[0] == "run":
                 await self.run(act[1])
+            elif act[0] == "rest":
+                await self.rest()
             else:
                 self._user(act)
         return self

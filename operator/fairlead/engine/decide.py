@@ -136,8 +136,10 @@ class Decider:
     def _echoes(self, case: Case, system: str, name: str) -> tuple[bytes, ...]:
         """What we may have written there without knowing: finding it is no edit."""
         write = case.pending.get(system)
-        if write is None or system not in case.observed or name not in write.values:
+        if write is None or system not in case.observed:
             return ()
+        if name not in write.values:
+            return write.earlier.get(name, ())
         wanted, observation = write.values[name], case.observed[system]
         known = (self._judges[name].print_of(wanted), *write.earlier.get(name, ()))
         rule = self.rules.fields[name]

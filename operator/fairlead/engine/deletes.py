@@ -100,7 +100,8 @@ class Deletes:
         sides = self._remaining(case)
         if spreading:
             write = Write(ending, rules={"": self._why(case, spreading[0])})
-            writes = {s: write for s in sides if self._rules.systems[s].deletes and s not in case.away | case.left}
+            last = [s for s in sides if self._rules.systems[s].deletes and s not in case.away | case.left]
+            writes = {s: self._instead(case.pending[s], write) if s in case.pending else write for s in last}
         else:
             writes = {s: write for s, write in case.pending.items() if s in sides and write.ends}
         winner = spreading[0] if spreading else ""
@@ -115,6 +116,12 @@ class Deletes:
             findings=tuple(findings),
             bases=self._bases.of(case, sides),
         )
+
+    def _instead(self, waiting: Write, write: Write) -> Write:
+        """The write in place of another one, which may have arrived: finding that is no edit."""
+        wanted = waiting.values if waiting.operation is Operation.UPDATE else {}
+        prints = {n: (*waiting.earlier.get(n, ()), self._judges[n][0].print_of(v)) for n, v in wanted.items()}
+        return msgspec.structs.replace(write, earlier={**waiting.earlier, **prints})
 
     def _ending(self, case: Case, spreading: Sequence[str]) -> Operation:
         """How it ends: where two rules say different things, it is archived."""
