@@ -14,12 +14,11 @@ from fairlead.engine.arbiter import Arbiter
 from fairlead.engine.case import Decision, Observation, Side
 from fairlead.engine.fields import FieldJudge, Verdict
 from fairlead.state.base import Commit, Intent, Recollection
-from fairlead.worker import run
+from fairlead.worker import guard
 from fairlead.worker.delivery import Delivery
 from fairlead.worker.intake import Intake
-from fairlead.worker.run import Run
 from fairlead.worker.session import Session
-from support.histories import FIELDS, Act, Doing, Replay, Setting
+from support.histories import FIELDS, Act, Doing, InlineStore, Replay, Setting
 from support.invariants import check
 
 RUN = ("run", Doing())
@@ -55,18 +54,17 @@ def what_was_read_is_not_remembered(patch: pytest.MonkeyPatch) -> None:
 
 
 def the_guard_is_asleep(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(run, "limit_of", lambda *_: 1_000_000)
+    patch.setattr(guard, "limit_of", lambda *_: 1_000_000)
 
 
 def the_journal_is_never_dropped(patch: pytest.MonkeyPatch) -> None:
-    settled = Run._settled
+    commit = InlineStore.commit
 
-    def unsettled(self: Run, *args: Any, **kwargs: Any) -> Commit:
-        commit = settled(self, *args, **kwargs)
-        commit.settled = []
-        return commit
+    async def unsettled(self: InlineStore, batch: Commit) -> None:
+        batch.settled = []
+        await commit(self, batch)
 
-    patch.setattr(Run, "_settled", unsettled)
+    patch.setattr(InlineStore, "commit", unsettled)
 
 
 def creates_are_not_looked_for(patch: pytest.MonkeyPatch) -> None:
