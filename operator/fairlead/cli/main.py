@@ -23,6 +23,8 @@ state_app = typer.Typer(no_args_is_help=True, help="Move what a policy remembers
 app.add_typer(state_app, name="state")
 app.add_typer(desk.conflicts, name="conflicts")
 app.add_typer(desk.letters, name="dead-letters")
+audit_app = typer.Typer(no_args_is_help=True, help="What happened to records, and why.")
+app.add_typer(audit_app, name="audit")
 
 
 @app.command()
@@ -93,6 +95,74 @@ def forget(
     from fairlead.cli.place import Target  # noqa: PLC0415
 
     raise typer.Exit(commands.forget(Target(paths or [], policy, state), record))
+
+
+@audit_app.command("list")
+def list_audit(
+    paths: OwnPaths = None,
+    *,
+    run: Annotated[str, typer.Option("--run", help="Only what this run did.")] = "",
+    record: Annotated[str, typer.Option("--record", help="SYSTEM/KEY: only this record.")] = "",
+    field: Annotated[str, typer.Option("--field", help="Only this field.")] = "",
+    system: Annotated[str, typer.Option("--system", help="Only what was written there, or is its value.")] = "",
+    kind: Annotated[str, typer.Option("--kind", help="Only this kind: Updated, Created, Deleted, Conflict, …")] = "",
+    since: Annotated[str, typer.Option("--since", help="Only what is later: a time, or for example 2h or 7d.")] = "",
+    limit: Annotated[int, typer.Option("--limit", min=0, help="Entries; 0: 50 in a table, all in JSON.")] = 0,
+    before: Annotated[int | None, typer.Option("--before", help="Go on after the entry of this number.")] = None,
+    policy: PolicyOption = "",
+    state: StateOption = Path(".fairlead"),
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """List the audit, newest first: who changed what where, by which rule; json is one line an entry."""
+    from fairlead.cli import audit as commands  # noqa: PLC0415
+    from fairlead.cli.place import Target  # noqa: PLC0415
+
+    wanted = commands.Wanted(run, record, field, system, kind, since, limit, before)
+    raise typer.Exit(commands.list_audit(Target(paths or [], policy, state), wanted, output))
+
+
+@app.command()
+def explain(
+    record: Annotated[str, typer.Argument(help="SYSTEM/KEY: a native key of the record in one system.")],
+    paths: OwnPaths = None,
+    *,
+    policy: PolicyOption = "",
+    state: StateOption = Path(".fairlead"),
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Tell field by field why each system has of a record what it has."""
+    from fairlead.cli import explain as commands  # noqa: PLC0415
+    from fairlead.cli.place import Target  # noqa: PLC0415
+
+    raise typer.Exit(commands.explain(Target(paths or [], policy, state), record, output))
+
+
+@app.command()
+def undo(
+    run: Annotated[str, typer.Argument(help="The id of the run, as `fairlead audit list` names it.")],
+    paths: OwnPaths = None,
+    *,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    plan: Annotated[bool, typer.Option("--plan", help="Show what would be written, and stop.")] = False,
+    approve: Annotated[
+        str, typer.Option("--approve", help="The id of the plan, where it deletes more than the guard allows.")
+    ] = "",
+    timeout: Annotated[float, typer.Option("--timeout", min=0, help="Seconds to wait for the worker.")] = 60.0,
+    policy: PolicyOption = "",
+    state: StateOption = Path(".fairlead"),
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Write back what a run changed: shows the reverse writes, asks, and has the policy's worker do them.
+
+    Exit codes: 0 undone; 1 something of it is not, or nothing was confirmed; 3 the state cannot be used; 4 no worker
+    took it up in time: it is kept, and the next run does it.
+    """
+    from fairlead.cli import undo as commands  # noqa: PLC0415
+    from fairlead.cli.asking import Asker, user  # noqa: PLC0415
+    from fairlead.cli.place import Target  # noqa: PLC0415
+
+    options = commands.Options(run, yes, plan, approve, output)
+    raise typer.Exit(commands.undo(Target(paths or [], policy, state), options, Asker(user(), timeout)))
 
 
 @app.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True}, add_help_option=False)

@@ -12,6 +12,12 @@ from fairlead.model.record import Record, Value
 EDIT = "edit"
 """The rule of a value that was edited in one system, and spreads."""
 
+UNDO = "undo"
+"""Begins the rule of what undoes a run, whose id follows."""
+
+UNDONE = "(undone)"
+"""Stands for a system where a value comes from before a run that was undone."""
+
 
 class Operation(StrEnum):
     """What a write does to a record in a system."""
@@ -78,6 +84,11 @@ class Write(msgspec.Struct, frozen=True, gc=False):
     def ends(self) -> bool:
         """Whether the record takes no part in the system any more once this is written."""
         return self.operation in (Operation.DELETE, Operation.ARCHIVE)
+
+    @property
+    def keeps_away(self) -> bool:
+        """Whether a delete is to last: the record lives on elsewhere, and is not to be created again."""
+        return self.operation is Operation.DELETE and self.rules.get("", "").startswith(f"{UNDO} ")
 
     @property
     def halts(self) -> bool:

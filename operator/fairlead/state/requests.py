@@ -54,11 +54,25 @@ class ResolveConflicts(msgspec.Struct, frozen=True, tag=True, tag_field="kind"):
     owner: bool = False
 
 
+class Undo(msgspec.Struct, frozen=True, tag=True, tag_field="kind"):
+    """Undo a run in some records.
+
+    Attributes:
+        run: the run that is undone.
+        id: what the audit names the run that undoes it.
+        records: numbers.
+    """
+
+    run: str
+    id: str
+    records: tuple[int, ...]
+
+
 class Unknown(msgspec.Struct, frozen=True):
     """A kind that this version does not know."""
 
 
-Demand: TypeAlias = RetryDeadLetters | DiscardDeadLetters | ResolveConflicts
+Demand: TypeAlias = RetryDeadLetters | DiscardDeadLetters | ResolveConflicts | Undo
 """The kinds of request. Each holds at most some hundreds of things: a command that has more makes several requests."""
 
 

@@ -307,6 +307,8 @@ class Delivery:
                 if side is not None and (noted or there is not None):
                     self._note_values(intent, there)
                 self._note_written(intent, outcome, there)
+                if intent.write.keeps_away:
+                    settlement.away.setdefault(intent.record, set()).add(system)
                 done += 1
             else:
                 self._unsettled(intent, outcome, stored[position])
@@ -341,7 +343,7 @@ class Delivery:
                 before = self._memories[intent.record].sides[system]
                 side = archived_side(self._session, system, before, outcome)
                 self._settlement.sides.setdefault(intent.record, {})[system] = side
-                self._settlement.archived.setdefault(intent.record, set()).add(system)
+                self._settlement.away.setdefault(intent.record, set()).add(system)
                 self._settlement.delivered.append((intent.record, system))
                 self._note_written(intent, outcome, None)
                 done += 1

@@ -38,6 +38,8 @@ class Batch(msgspec.Struct):
     commit: Commit = msgspec.field(default_factory=Commit)
     intents: list[Intent] = []
     memories: dict[int, Recollection] = {}
+    run: str = ""
+    """What the audit names the run that writes it, where that is another one."""
 
 
 class Intake:

@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from fairlead.state.requests import Answer, DiscardDeadLetters, Request, ResolveConflicts, RetryDeadLetters
+from fairlead.state.requests import Answer, DiscardDeadLetters, Request, ResolveConflicts, RetryDeadLetters, Undo
 from fairlead.worker.conflicts import resolve
 from fairlead.worker.dead_letters import discard, retry
 from fairlead.worker.handling import Handled, Scope
 from fairlead.worker.intake import Batch
+from fairlead.worker.undoing import undo
 
 Handler = Callable[[Scope, Request, Any, Batch], Awaitable[Handled]]
 
@@ -21,6 +22,7 @@ HANDLERS: Mapping[type, Handler] = {
     RetryDeadLetters: retry,
     DiscardDeadLetters: discard,
     ResolveConflicts: resolve,
+    Undo: undo,
 }
 """Kind of request → what does it. Called with the scope, the request, its demand, and the batch to be filled."""
 

@@ -126,7 +126,7 @@ class Sending:
         settlement, storing = Settlement(), None
         try:
             for number, intents in batch.commit.journal.items():
-                written = Written(self._run, self._session.clock(), keeps_values=self._session.keeps_values)
+                written = Written(batch.run or self._run, self._session.clock(), keeps_values=self._session.keeps_values)
                 delivery = Delivery(
                     self._session,
                     self._tally,
@@ -173,7 +173,7 @@ class Sending:
                     merged[system] = side
                     written[system].append(record)
             kept = bases.kept(memory.bases, merged, settlement.said.get(record, {})) if bases.fields else {}
-            away = memory.away | settlement.archived[record] if record in settlement.archived else memory.away
+            away = memory.away | settlement.away[record] if record in settlement.away else memory.away
             memory = Recollection(record, merged, away, memory.pending, memory.frozen, kept)
             memories[record] = memory
             if merged:

@@ -43,7 +43,7 @@ class Settlement(msgspec.Struct):
 
     Attributes:
         sides: record → system → what is remembered now; None where the record was deleted.
-        archived: record → systems where it was archived.
+        away: record → systems where it takes no part any more: archived there, or its copy deleted.
         said: record → system → the values that the fingerprints in `sides` were taken of.
         delivered: (record, system) of writes that are done.
         undelivered: writes that must be tried again, or are dead letters.
@@ -53,8 +53,8 @@ class Settlement(msgspec.Struct):
     """
 
     sides: dict[int, dict[str, Side | None]] = {}
+    away: dict[int, set[str]] = {}
     said: dict[int, dict[str, Mapping[str, Value]]] = {}
-    archived: dict[int, set[str]] = {}
     delivered: list[tuple[int, str]] = []
     undelivered: list[Undelivered] = []
     reread: dict[int, dict[str, Observation]] = {}

@@ -1,0 +1,187 @@
+"""`fairlead audit list`: what happened to records, which rule decided, and what was written where."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from datetime import datetime
+
+import msgspec
+import orjson
+
+from fairlead.cli.choices import Output
+from fairlead.cli.output import console, table
+from fairlead.cli.place import Place, Refused, Target, at_place, tell
+from fairlead.model.common import seconds
+from fairlead.model.problem import near
+from fairlead.model.record import Value
+from fairlead.state.audit import NEW, OLD, Audited, AuditEntry, AuditQuery, created_records
+from fairlead.state.base import Store
+from fairlead.worker.exit import OK
+from fairlead.worker.report import moment
+
+_PAGE = 500
+_LONGEST = 60
+"""Characters of a value in a table."""
+
+Names = Mapping[int, Mapping[str, str]]
+
+
+class Wanted(msgspec.Struct, frozen=True):
+    """What the command line asked for; see `AuditQuery`. `limit` and `before` are those of a page."""
+
+    run: str
+    record: str
+    field: str
+    system: str
+    kind: str
+    since: str
+    limit: int
+    before: int | None
+
+
+def list_audit(target: Target, wanted: Wanted, output: Output) -> int:
+    """Prints entries of the audit, newest first: a table, or JSON Lines."""
+
+    async def work(place: Place) -> int:
+        async with place.beside() as store:
+            query = await _query(place, store, wanted)
+            if output is Output.JSON:
+                await _print_lines(store, query, wanted)
+            else:
+                await _print_table(store, query, wanted)
+        return OK
+
+    return at_place(target, work)
+
+
+async def record_of(place: Place, store: Store, name: str) -> int:
+    """The number of the record that has, or had, a native key.
+
+    Raises:
+        Refused: there is none.
+    """
+    system, _, key = name.partition("/")
+    systems, policy = place.layout.systems, place.policy.id
+    if not key:
+        raise Refused(f"a record is written SYSTEM/KEY, for example {min(systems)}/17")
+    if system not in systems:
+        raise Refused(f"{system!r} is no system of {policy}{near(system, systems)}")
+    try:
+        found = (await store.lookup(system, [key])).records[0]
+    except KeyError:
+        raise Refused(f"{policy} has not read {system} yet") from None
+    if found is None:
+        found = (await store.tombstones(system, [key])).get(key)
+    if found is None:
+        raise Refused(f"{policy} knows no record {name}")
+    return found
+
+
+async def _query(place: Place, store: Store, wanted: Wanted) -> AuditQuery:
+    records = (await record_of(place, store, wanted.record),) if wanted.record else ()
+    _known("--system", wanted.system, place.layout.systems)
+    _known("--field", wanted.field, place.layout.fields)
+    return AuditQuery(wanted.run, records, wanted.field, wanted.system, wanted.kind, _since(wanted.since))
+
+
+def _known(option: str, name: str, names: Mapping[str, object] | Sequence[str]) -> None:
+    if name and name not in names:
+        raise Refused(f"{option}: {name!r} is none of the policy's{near(name, names)}")
+
+
+def _since(text: str) -> float:
+    if not text:
+        return 0.0
+    try:
+        return datetime.fromisoformat(text).astimezone().timestamp()
+    except ValueError:
+        pass
+    try:
+        return time.time() - seconds(text)
+    except ValueError:
+        raise Refused(f"--since: {text!r} is neither a time like 2026-01-31T12:00:00Z nor a duration like 2h") from None
+
+
+async def pages(store: Store, query: AuditQuery, *, before: int | None = None) -> AsyncIterator[list[Audited]]:
+    """All entries of a query, newest first."""
+    while page := await store.audit(query, before=before, limit=_PAGE):
+        yield page
+        before = page[-1].number
+
+
+async def _print_lines(store: Store, query: AuditQuery, wanted: Wanted) -> None:
+    left = wanted.limit
+    async for page in pages(store, query, before=wanted.before):
+        shown = page[:left] if wanted.limit else page
+        names = await names_of(store, shown)
+        for each in shown:
+            console().out(orjson.dumps(document(each, names), default=str).decode(), highlight=False)
+        left -= len(shown)
+        if wanted.limit and left <= 0:
+            return
+
+
+async def _print_table(store: Store, query: AuditQuery, wanted: Wanted) -> None:
+    limit = wanted.limit or 50
+    found = await store.audit(query, before=wanted.before, limit=limit + 1)
+    shown = found[:limit]
+    names = await names_of(store, shown)
+    rows = [_row(each.entry, names) for each in shown]
+    if rows:
+        console().print(table(("TIME", "RUN", "KIND", "RECORD", "FIELD", "SYSTEM", "WHOSE", "RULE", "VALUES"), rows))
+    else:
+        tell("nothing like this is in the audit; what is older than spec.state.retention was dropped")
+    if len(found) > limit:
+        tell(f"older ones: --before {shown[-1].number}")
+
+
+async def names_of(store: Store, entries: Sequence[Audited]) -> Names:
+    """Record → system → native key."""
+    return await store.names(sorted({each.entry.record for each in entries if each.entry.lowest is None}))
+
+
+def name_of(record: int, names: Names) -> str:
+    """A record as people name it."""
+    return " = ".join(f"{s}/{key}" for s, key in sorted(names.get(record, {}).items())) or f"record {record}"
+
+
+def document(each: Audited, names: Names) -> dict[str, object]:
+    """An entry for machines."""
+    entry = each.entry
+    about: dict[str, object] = {"record": entry.record, "keys": names.get(entry.record, {}), "values": entry.values}
+    if entry.lowest is not None:
+        about = {"records": created_records(entry)}
+    return {
+        "number": each.number,
+        "time": moment(entry.at),
+        "run": entry.run,
+        "kind": entry.kind,
+        "field": entry.field,
+        "system": entry.system,
+        "winner": entry.winner,
+        "rule": entry.rule,
+        **about,
+    }
+
+
+def _row(entry: AuditEntry, names: Names) -> tuple[str, ...]:
+    many = entry.lowest is not None
+    record = f"{len(created_records(entry))} records" if many else name_of(entry.record, names)
+    what = (entry.kind, record, entry.field, entry.system, entry.winner, entry.rule)
+    return (moment(entry.at), entry.run, *what, "" if many else _values(entry))
+
+
+def _values(entry: AuditEntry) -> str:
+    if entry.system and entry.field:
+        if NEW not in entry.values:
+            return ""
+        before = short(entry.values[OLD]) if OLD in entry.values else "?"
+        return f"{before} → {short(entry.values[NEW])}"
+    return ", ".join(f"{name}: {short(value)}" for name, value in sorted(entry.values.items()))
+
+
+def short(value: Value) -> str:
+    """A value for people."""
+    text = orjson.dumps(value, default=str).decode()
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"

@@ -1,0 +1,189 @@
+"""`fairlead undo`: shows what it takes to undo a run, and asks the policy's worker to do it."""
+
+from __future__ import annotations
+
+import secrets
+import sys
+import time
+
+import msgspec
+import orjson
+import typer
+
+from fairlead.cli.asking import Asker, ask
+from fairlead.cli.choices import Output
+from fairlead.cli.output import console, table
+from fairlead.cli.place import Place, Refused, Target, at_place, tell
+from fairlead.model.common import counted, seconds
+from fairlead.state.audit import AuditQuery
+from fairlead.state.base import Store
+from fairlead.state.requests import Undo
+from fairlead.worker.exit import NEEDS_A_PERSON, OK
+from fairlead.worker.guard import limit_of, plan_id
+from fairlead.worker.reversal import PAGE, Reversal, Reversals, started
+
+_SHOWN = 50
+"""Rows of a table, and reasons, that are shown."""
+
+
+class Options(msgspec.Struct, frozen=True):
+    """What the command line said. `approve` is the id of a plan with many deletes."""
+
+    run: str
+    yes: bool
+    plan: bool
+    approve: str
+    output: Output
+
+
+class _Plan(msgspec.Struct):
+    """What an undo would do. Of a large one, only counts and record numbers are kept."""
+
+    records: list[int] = []
+    updates: int = 0
+    creates: int = 0
+    deletes: list[str] = []
+    undone: str = ""
+    refused: int = 0
+    shown: list[tuple[str, str, str, str]] = []
+    reasons: list[str] = []
+
+    def add(self, reversal: Reversal) -> None:
+        self.undone = self.undone or reversal.undone
+        self.refused += len(reversal.refused)
+        self.reasons += reversal.refused[: max(0, _SHOWN - len(self.reasons))]
+        if not reversal.does:
+            return
+        self.records.append(reversal.record)
+        self.updates += len(reversal.updates)
+        self.creates += len(reversal.creates)
+        self.deletes += [f"{reversal.record}/{system}" for system in reversal.deletes]
+        self.shown += _rows(reversal)[: max(0, _SHOWN - len(self.shown))]
+
+    @property
+    def writes(self) -> int:
+        return self.updates + self.creates + len(self.deletes)
+
+    @property
+    def id(self) -> str:
+        return plan_id(self.deletes)
+
+
+def undo(target: Target, options: Options, asker: Asker) -> int:
+    """Undoes a run, after it was shown and confirmed what that means."""
+
+    async def work(place: Place) -> int:
+        async with place.beside() as store:
+            plan = await _planned(place, store, options)
+            _check(plan, options.run)
+            _show(plan, options)
+            if options.plan:
+                return OK
+            _confirm(plan, options, limit_of(place.policy.spec.deletes.guard, await _known(place, store)))
+            return await _apply(place, store, plan, options.run, asker)
+
+    return at_place(target, work)
+
+
+async def _planned(place: Place, store: Store, options: Options) -> _Plan:
+    plan = _Plan()
+    found = False
+    async for page in Reversals(place.rules, store, options.run).pages():
+        found = True
+        for reversal in page:
+            plan.add(reversal)
+            if options.output is Output.JSON:
+                _print_json(reversal)
+    if not found:
+        await _explain_nothing(place, store, options.run)
+    return plan
+
+
+async def _explain_nothing(place: Place, store: Store, run: str) -> None:
+    known = [each for each in await store.history(100) if each.id == run]
+    if known:
+        raise Refused(f"run {run} wrote nothing: there is nothing to undo")
+    retention = place.policy.spec.state.retention
+    began = started(run)
+    if began and began < time.time() - seconds(retention):
+        raise Refused(f"the audit of run {run} was dropped: it is older than spec.state.retention ({retention})")
+    latest = [each.entry.run for each in await store.audit(AuditQuery(), limit=1)]
+    hint = f", for example {latest[0]}" if latest else ""
+    raise Refused(f"{place.policy.id} has no run {run}: `fairlead audit list` names its runs{hint}")
+
+
+def _check(plan: _Plan, run: str) -> None:
+    if plan.records:
+        return
+    for reason in plan.reasons:
+        tell(reason)
+    if plan.undone:
+        raise Refused(f"run {run} is undone already, by run {plan.undone}: undo that one to have it back")
+    raise Refused(f"nothing of run {run} can be undone" if plan.refused else f"run {run} wrote nothing")
+
+
+def _rows(reversal: Reversal) -> list[tuple[str, str, str, str]]:
+    name = reversal.name
+    return [
+        *((name, system, "Update", ", ".join(values)) for system, values in reversal.updates.items()),
+        *((name, system, "Create", ", ".join(values)) for system, values in reversal.creates.items()),
+        *((name, system, "Delete", "") for system in reversal.deletes),
+    ]
+
+
+def _print_json(reversal: Reversal) -> None:
+    """A line without values: a plan may be shown to anyone."""
+    writes = [
+        {"system": system, "operation": operation, "fields": fields.split(", ") if fields else []}
+        for _, system, operation, fields in _rows(reversal)
+    ]
+    line = {"record": reversal.record, "name": reversal.name, "writes": writes}
+    line |= {"refused": reversal.refused, "undone": reversal.undone}
+    console().out(orjson.dumps(line).decode(), highlight=False)
+
+
+def _show(plan: _Plan, options: Options) -> None:
+    if options.output is Output.TABLE:
+        console().print(table(("RECORD", "SYSTEM", "OPERATION", "FIELDS"), plan.shown))
+        if plan.writes > len(plan.shown):
+            tell(f"… and {plan.writes - len(plan.shown):,} more; --output json lists all")
+    for reason in plan.reasons:
+        tell(f"not undone: {reason}")
+    if plan.refused > len(plan.reasons):
+        tell(f"… and {plan.refused - len(plan.reasons):,} more that are not undone; --output json lists all")
+    if plan.undone:
+        tell(f"some of it is undone already, by run {plan.undone}")
+    tell(f"{_summary(plan)}; plan {plan.id}" if plan.deletes else _summary(plan))
+
+
+def _summary(plan: _Plan) -> str:
+    parts = [(plan.updates, "update"), (plan.creates, "create"), (len(plan.deletes), "delete")]
+    return f"{', '.join(counted(n, noun) for n, noun in parts if n)} in {counted(len(plan.records), 'record')}"
+
+
+async def _known(place: Place, store: Store) -> int:
+    return max([await store.known(system) for system in place.layout.systems], default=0)
+
+
+def _confirm(plan: _Plan, options: Options, limit: int) -> None:
+    """Raises `Refused` where nobody confirmed."""
+    deletes = len(plan.deletes)
+    many = f"{counted(deletes, 'delete')} are more than deletes.guard allows ({limit})" if deletes > limit else ""
+    if options.yes or options.approve:
+        if many and options.approve != plan.id:
+            raise Refused(f"{many}: approve them with --approve {plan.id}")
+        return
+    if not sys.stdin.isatty():
+        raise Refused("nothing was done: confirm with --yes")
+    question = f"{many}. Undo run {options.run} all the same?" if many else f"Undo run {options.run}?"
+    if not typer.confirm(question, err=True):
+        raise Refused("nothing was done")
+
+
+async def _apply(place: Place, store: Store, plan: _Plan, run: str, asker: Asker) -> int:
+    undone_by = f"{int(time.time()):x}-{secrets.token_hex(3)}"
+    pieces = [tuple(plan.records[n : n + PAGE]) for n in range(0, len(plan.records), PAGE)]
+    answers = await ask(place, store, asker, [Undo(run, undone_by, piece) for piece in pieces])
+    done = counted(answers.done, "record")
+    tell(f"run {undone_by} undoes {run} in {done}; `fairlead undo {undone_by}` takes that back")
+    return NEEDS_A_PERSON if plan.refused and answers.code == OK else answers.code

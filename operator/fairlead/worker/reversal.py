@@ -1,0 +1,334 @@
+"""Reversal: what it takes to undo a run, record by record, from the audit. Nothing is written here.
+
+What a run wrote goes back to what was there before. Where the run spread an edit, the old value goes to every system
+that has the new one, the one where it was edited too, so that all agree again. Where the run decided between systems
+(a conflict, a first meeting), each system gets its own value back, and they differ as they did before. A copy that the
+run created is deleted, a record that it deleted is created again. What changed since is left alone, and told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+
+import msgspec
+
+from fairlead.engine.case import EDIT, UNDO, FindingKind
+from fairlead.engine.fingerprint import UNSEEN, Fingerprints, field
+from fairlead.engine.rules import Rules
+from fairlead.model.record import Value
+from fairlead.model.syncpolicy import Edits
+from fairlead.state.audit import NEW, OLD, Audited, AuditEntry, AuditQuery, WriteKind, created_records
+from fairlead.state.base import Recollection, Store
+
+PAGE = 200
+"""Records that are looked at together, and asked for in one request."""
+
+_NO_VALUES = "it was kept without values: give state.encryptionKey to keep them from now on"
+_UNKNOWN = "what was there before is not known: the worker had to write it twice"
+_LATER = 1.0
+
+
+class Reversal(msgspec.Struct):
+    """What undoes a run in one record.
+
+    Attributes:
+        name: the record as people name it.
+        updates: system → field → value.
+        creates: system → the values of the record that is created again.
+        deletes: systems where it is deleted.
+        matches: its match keys, where it was gone everywhere.
+        refused: what is not undone, and why.
+        undone: the run that undid it before.
+    """
+
+    record: int
+    name: str
+    updates: dict[str, dict[str, Value]] = {}
+    creates: dict[str, dict[str, Value]] = {}
+    deletes: list[str] = []
+    matches: list[int] = []
+    refused: list[str] = []
+    undone: str = ""
+
+    @property
+    def does(self) -> bool:
+        """Whether anything is to be written."""
+        return bool(self.updates or self.creates or self.deletes)
+
+    def refuse(self, what: str, why: str) -> None:
+        """Something is not undone."""
+        self.refused.append(f"{what} of {self.name}: {why}")
+
+
+class _Refused(Exception):
+    """Why something is not undone."""
+
+
+class _Field(msgspec.Struct):
+    """What a run wrote of one field of a record, by system."""
+
+    name: str
+    entries: dict[str, list[AuditEntry]] = {}
+
+
+class Reversals:
+    """Plans the undoing of a run."""
+
+    def __init__(self, rules: Rules, store: Store, run: str) -> None:
+        self._rules = rules
+        self._store = store
+        self._prints = Fingerprints(store.key)
+        self._run = run
+        self._systems = rules.systems
+
+    async def pages(self) -> AsyncIterator[list[Reversal]]:
+        """Everything that the run wrote, some records at a time; each record once."""
+        after = 0
+        while records := await self._store.audited(self._run, after=after, limit=PAGE):
+            yield await self.of(records)
+            after = records[-1]
+        before: int | None = None
+        query = AuditQuery(run=self._run, kind=WriteKind.CREATED.value)
+        while batches := await self._store.audit(query, before=before, limit=10):
+            before = batches[-1].number
+            for batch in batches:
+                records = created_records(batch.entry)
+                for start in range(0, len(records), PAGE):
+                    yield await self.of(records[start : start + PAGE], created=batch.entry.system)
+
+    async def of(self, records: Sequence[int], *, created: str = "") -> list[Reversal]:
+        """The reversals of some records.
+
+        Args:
+            records: numbers.
+            created: the system of a batch of creates: of its records, those are left out that the run wrote otherwise
+                too, or created in a system that comes before.
+        """
+        entries = await self._entries(records)
+        memories = await self._store.recall(records)
+        names = await self._store.names(records)
+        found = []
+        for record in records:
+            its = entries.get(record, [])
+            mine = [each for each in its if each.entry.run == self._run]
+            copies = sorted(each.entry.system for each in mine if each.entry.lowest is not None)
+            if created and (len(copies) != len(mine) or copies[:1] != [created]):
+                continue
+            name = " = ".join(f"{s}/{key}" for s, key in sorted(names.get(record, {}).items())) or f"record {record}"
+            reversal = Reversal(record, name)
+            await self._reverse(reversal, its, mine, memories.get(record))
+            if reversal.does or reversal.refused or reversal.undone:
+                found.append(reversal)
+        return found
+
+    async def _entries(self, records: Sequence[int]) -> dict[int, list[Audited]]:
+        """Record → what the audit holds of it since the run began, oldest first."""
+        wanted, found = set(records), dict[int, list[Audited]]()
+        before: int | None = None
+        query = AuditQuery(records=tuple(records), since=max(started(self._run) - _LATER, 0.0))
+        while page := await self._store.audit(query, before=before):
+            before = page[-1].number
+            for each in page:
+                about = created_records(each.entry) if each.entry.lowest is not None else [each.entry.record]
+                for record in wanted.intersection(about):
+                    found.setdefault(record, []).insert(0, each)
+        return found
+
+    async def _reverse(
+        self, reversal: Reversal, entries: Sequence[Audited], mine: Sequence[Audited], memory: Recollection | None
+    ) -> None:
+        writes = [each.entry for each in mine if each.entry.system]
+        if not writes:
+            return
+        last = mine[-1].number
+        later = [each.entry for each in entries if each.entry.run != self._run and each.number > last]
+        again = [entry for entry in later if entry.rule == f"{UNDO} {self._run}"]
+        if again:
+            reversal.undone = again[-1].run
+            return
+        copies = {entry.system for entry in writes if entry.kind == WriteKind.CREATED}
+        deleted = {e.system: e for e in writes if e.kind == WriteKind.DELETED}
+        for system in sorted(copies - deleted.keys()):
+            try:
+                self._uncreate(reversal, system, later, memory)
+            except _Refused as why:
+                reversal.refuse(f"the copy in {system}", str(why))
+        for entry in writes:
+            if entry.kind == WriteKind.ARCHIVED:
+                reversal.refuse(f"the archiving in {entry.system}", "take it out of the archive there")
+        restored = {system: entry for system, entry in deleted.items() if system not in copies}
+        if restored:
+            await self._undelete(reversal, restored, memory)
+            return
+        fields: dict[str, _Field] = {}
+        for entry in writes:
+            if entry.kind == WriteKind.UPDATED and entry.system not in copies | deleted.keys():
+                group = fields.setdefault(entry.field, _Field(entry.field))
+                group.entries.setdefault(entry.system, []).append(entry)
+        lost = await self._lost(reversal.record) if any(_lacks(f) for f in fields.values()) else []
+        for group in fields.values():
+            try:
+                self._unwrite(reversal, group, lost, memory)
+            except _Refused as why:
+                reversal.refuse(group.name, str(why))
+
+    # --- creates ---
+
+    def _uncreate(
+        self, reversal: Reversal, system: str, later: Iterable[AuditEntry], memory: Recollection | None
+    ) -> None:
+        side = memory.sides.get(system) if memory else None
+        if memory is None or side is None:
+            raise _Refused("it is not there any more")
+        if system not in self._systems or not self._systems[system].deletes:
+            raise _Refused("nothing may be deleted there")
+        since = next((entry for entry in later if entry.system and system in (entry.system, entry.winner)), None)
+        if since is not None:
+            raise _Refused(f"it changed since (run {since.run})")
+        if memory.pending:
+            raise _Refused("something of the record is still on its way")
+        if not any(s != system and self._systems[s].reads and s not in memory.away for s in memory.sides):
+            raise _Refused("it is the only one that is left")
+        reversal.deletes.append(system)
+
+    # --- deletes ---
+
+    async def _undelete(
+        self, reversal: Reversal, deleted: Mapping[str, AuditEntry], memory: Recollection | None
+    ) -> None:
+        """A record goes back to where the run deleted it, and to where it was deleted first."""
+        what = "the delete"
+        wanted = {system: dict(entry.values) for system, entry in sorted(deleted.items())}
+        if not all(wanted.values()):
+            reversal.refuse(what, _NO_VALUES)
+            return
+        if memory is not None and (memory.pending or wanted.keys() & memory.sides.keys()):
+            reversal.refuse(what, "it is there again")
+            return
+        if memory is not None and (changed := self._changed_meanwhile(memory, wanted)):
+            reversal.refuse(what, f"{changed} changed since")
+            return
+        whole = {name: value for values in wanted.values() for name, value in values.items()}
+        origin = await self._deleted_first(reversal.record)
+        if origin and origin not in wanted and (memory is None or origin not in memory.sides):
+            wanted[origin] = whole
+        barred = [system for system in wanted if system not in self._systems or not self._systems[system].creates]
+        if barred:
+            reversal.refuse(what, f"nothing may be created in {', '.join(barred)}: create it there")
+            return
+        if memory is None:
+            keys = self._rules.match.keys([whole], self._prints)[0]
+            if await self._store.candidates(keys):
+                reversal.refuse(what, "a record with its match values is there, or is a dead letter")
+                return
+            reversal.matches = list(keys)
+        for system, values in wanted.items():
+            writable = self._systems[system].writable
+            reversal.creates[system] = {name: value for name, value in values.items() if name in writable}
+
+    def _changed_meanwhile(self, memory: Recollection, wanted: Mapping[str, Mapping[str, Value]]) -> str:
+        """The first system in which a record that lives on says something else than the copy that was deleted did."""
+        for system in sorted(memory.sides.keys() - memory.away):
+            rule = self._systems.get(system)
+            for name, value in (pair for values in wanted.values() for pair in values.items()):
+                known = rule is not None and rule.reads and rule.maps(name) and name in self._rules.fields
+                if known and self._seen(memory, system, name) not in (UNSEEN, self._print(name, value)):
+                    return system
+        return ""
+
+    async def _deleted_first(self, record: int) -> str:
+        query = AuditQuery(records=(record,), kind=FindingKind.DELETED.value)
+        found = [each.entry.winner for each in await self._store.audit(query) if not each.entry.system]
+        return found[0] if found else ""
+
+    # --- updates ---
+
+    async def _lost(self, record: int) -> list[AuditEntry]:
+        """What the audit holds of values that were lost, newest first: they are kept in any case."""
+        kinds = (FindingKind.OVERWRITTEN, FindingKind.CONFLICT)
+        queries = [AuditQuery(records=(record,), kind=kind.value) for kind in kinds]
+        found = [each for query in queries for each in await self._store.audit(query)]
+        return [each.entry for each in sorted(found, key=lambda each: -each.number)]
+
+    def _unwrite(
+        self, reversal: Reversal, written: _Field, lost: Sequence[AuditEntry], memory: Recollection | None
+    ) -> None:
+        name = written.name
+        rule = self._rules.fields.get(name)
+        if memory is None:
+            raise _Refused("the record was deleted since")
+        if rule is None:
+            raise _Refused("the policy has no such field any more")
+        if name in memory.frozen:
+            raise _Refused("it waits for a person: decide the conflict first")
+        if any(name in item.write.values or item.write.halts for item in memory.pending.values()):
+            raise _Refused("another value is on its way")
+        values = {system: self._before(name, its, lost) for system, its in written.entries.items()}
+        for system, (_, new) in values.items():
+            self._check_target(memory, system, name, new)
+        back = {system: old for system, (old, _) in values.items()}
+        first = next(iter(written.entries.values()))[0]
+        if first.rule == EDIT and len({self._print(name, old) for old in back.values()}) == 1:
+            old, new = next(iter(values.values()))
+            back |= dict.fromkeys(self._others(memory, name, back.keys(), old, new), old)
+        elif rule.edits is Edits.SYSTEM_OF_RECORD_ONLY and not first.rule.startswith(f"{UNDO} "):
+            raise _Refused(f"only {rule.system_of_record} may edit it: change spec.fields.{name}.edits first")
+        for system, value in back.items():
+            reversal.updates.setdefault(system, {})[name] = value
+
+    def _before(self, name: str, entries: Sequence[AuditEntry], lost: Sequence[AuditEntry]) -> tuple[Value, Value]:
+        """(value before the run, value after it) in one system."""
+        first, last = entries[0], entries[-1]
+        if OLD in first.values and NEW in last.values:
+            return first.values[OLD], last.values[NEW]
+        if NEW in first.values:
+            raise _Refused(_UNKNOWN)
+        for told in lost:
+            if told.field == name and told.at <= first.at and {first.system, first.winner} <= told.values.keys():
+                if len(entries) == 1 and told.winner == first.winner:
+                    return told.values[first.system], told.values[first.winner]
+                break
+        raise _Refused(_NO_VALUES)
+
+    def _check_target(self, memory: Recollection, system: str, name: str, new: Value) -> None:
+        side = memory.sides.get(system)
+        if side is None or system in memory.away:
+            raise _Refused(f"the record is not in {system} any more")
+        if system not in self._systems or name not in self._systems[system].writable:
+            raise _Refused(f"it may not be written to {system} any more")
+        if self._seen(memory, system, name) != self._print(name, new):
+            raise _Refused(f"{system} changed since")
+
+    def _others(self, memory: Recollection, name: str, back: Iterable[str], old: Value, new: Value) -> list[str]:
+        """The other systems that hold the new value, the one where it was edited among them."""
+        found = []
+        before, after = self._print(name, old), self._print(name, new)
+        for system in sorted(memory.sides.keys() - set(back) - memory.away):
+            rule, seen = self._systems.get(system), self._seen(memory, system, name)
+            if rule is None or not rule.maps(name) or seen in (UNSEEN, before):
+                continue
+            if seen != after:
+                raise _Refused(f"{system} says something else")
+            if name not in rule.writable:
+                raise _Refused(f"{system} has the value too, and may not be written: edit it there")
+            found.append(system)
+        return found
+
+    def _seen(self, memory: Recollection, system: str, name: str) -> bytes:
+        return field(memory.sides[system].prints, self._rules.fields[name].field.slot)
+
+    def _print(self, name: str, value: Value) -> bytes:
+        spec = self._rules.fields[name].field
+        return self._prints.one(spec.kind.print_bytes(value), spec.slot)
+
+
+def _lacks(written: _Field) -> bool:
+    return any(NEW not in its[0].values for its in written.entries.values())
+
+
+def started(run: str) -> float:
+    """When a run began, in epoch seconds: its id begins with that. 0 for what is no id."""
+    try:
+        return float(int(run.partition("-")[0], 16))
+    except ValueError:
+        return 0.0

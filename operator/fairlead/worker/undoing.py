@@ -1,0 +1,54 @@
+"""Undoing at a person's request: the reversal of a run becomes writes like any other.
+
+They are journaled, conditional and audited under an id of their own, so that an undo can be undone. What they bring
+counts as seen in every system: the next run finds nothing to do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from fairlead.engine.case import UNDO, UNDONE, Operation, Write
+from fairlead.model.record import Value
+from fairlead.state.base import Intent, Recollection
+from fairlead.state.requests import Request, Undo
+from fairlead.worker.handling import Handled, Scope
+from fairlead.worker.intake import Batch
+from fairlead.worker.reversal import Reversal, Reversals
+
+
+async def undo(scope: Scope, _: Request, demand: Undo, batch: Batch) -> Handled:
+    """Undoes a run in some records; what changed since the person looked is refused."""
+    handled = Handled()
+    batch.run = demand.id
+    reversals = await Reversals(scope.session.rules, scope.store, demand.run).of(demand.records)
+    memories = await scope.store.recall(demand.records)
+    for reversal in reversals:
+        handled.refused += reversal.refused
+        if reversal.undone:
+            handled.refused.append(f"{reversal.name}: undone already, by run {reversal.undone}")
+        if reversal.does:
+            _add(reversal, memories.get(reversal.record), f"{UNDO} {demand.run}", batch)
+            handled.done += 1
+    return handled
+
+
+def _add(reversal: Reversal, memory: Recollection | None, rule: str, batch: Batch) -> None:
+    record = reversal.record
+    away = (memory.away if memory else frozenset()) - reversal.creates.keys()
+    after = Recollection(record, dict(memory.sides), away, {}, memory.frozen, memory.bases) if memory else None
+    after = after or Recollection(record, {})
+    batch.memories[record] = after
+    batch.commit.records.append(after)
+    batch.commit.matches += [(key, record) for key in reversal.matches]
+    writes = [
+        *((system, _write(Operation.UPDATE, values, rule)) for system, values in reversal.updates.items()),
+        *((system, _write(Operation.CREATE, values, rule)) for system, values in reversal.creates.items()),
+        *((system, _write(Operation.DELETE, {}, rule)) for system in reversal.deletes),
+    ]
+    batch.intents += [Intent(record, system, write) for system, write in writes]
+
+
+def _write(operation: Operation, values: Mapping[str, Value], rule: str) -> Write:
+    rules = dict.fromkeys(values, rule) if operation is Operation.UPDATE else {"": rule}
+    return Write(operation, dict(values), dict.fromkeys(values, UNDONE), rules=rules)

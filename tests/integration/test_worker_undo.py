@@ -1,0 +1,316 @@
+"""What a run wrote is undone: the systems hold what they held before, and the next run finds nothing to do."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fairlead.connectors.base import Client
+from fairlead.state.audit import AuditQuery
+from fairlead.state.base import Commit
+from fairlead.state.requests import Answer, Undo, request
+from fairlead.worker.reversal import Reversals
+from fairlead.worker.run import Kind, Run, RunReport
+from support.policies import Book, open_session, policy_of
+from support.stores import Place
+
+KEY = b"k" * 32
+SEALED: dict[str, Any] = {"encryptionKey": {"secretKeyRef": {"name": "sealing", "key": "keys"}}}
+MODIFIED = {"modified": "changed"}
+SYSTEMS: list[dict[str, Any]] = [{"name": "crm", **MODIFIED}, {"name": "erp", **MODIFIED}, {"name": "shop", **MODIFIED}]
+
+
+class Died(BaseException):
+    """The process is gone."""
+
+
+class Dying:
+    """A store that dies just before or just after its nth commit."""
+
+    def begin(self, nth: int, after: bool) -> None:
+        self._left, self._after = nth, after
+
+    async def commit(self, commit: Commit) -> None:
+        self._left -= 1
+        if self._left == 0 and not self._after:
+            raise Died
+        await super().commit(commit)  # type: ignore[misc]
+        if self._left == 0:
+            raise Died
+
+
+class Firm:
+    """Three books, a policy over them, and runs, each by a worker that starts for it."""
+
+    def __init__(self, folder: Path, place: Place) -> None:
+        self.place = place
+        self.books = {system["name"]: Book(folder, system["name"]) for system in SYSTEMS}
+        self.crm, self.erp, self.shop = self.books.values()
+        self.systems = SYSTEMS
+        self.spec: dict[str, Any] = {"state": SEALED, "deletes": {"guard": {"maxRecords": 100, "maxPercent": 100}}}
+        self.now = 1_800_000_000.0
+        self.answer: Answer | None = None
+
+    async def run(self, *, asked: Undo | None = None, dying: tuple[int, bool] | None = None) -> RunReport | None:
+        """One run; None when the worker died in it."""
+        self.now += 60
+        store = self.place.store(Dying, *dying) if dying else self.place.store()
+        clients: dict[str, Client] = {name: book.client for name, book in self.books.items()}
+        session = await open_session(policy_of(self.systems, **self.spec), clients, store, lambda: self.now)
+        try:
+            await store.unlock([KEY] if "encryptionKey" in self.spec["state"] else [])
+            ask = request("ada", asked) if asked else None
+            if ask:
+                await store.ask(ask)
+            report = await Run(session, Kind.RESYNC).run()
+            self.answer = await store.answer(ask.id) if ask else None
+        except (Died, BaseExceptionGroup):
+            return None
+        finally:
+            await store.close()
+        return report
+
+    async def did(self) -> str:
+        """The id of a run that is done."""
+        report = await self.run()
+        assert report is not None
+        return report.id
+
+    async def undo(self, run: str, **how: Any) -> str:
+        """Has a run undone, all of it; the id of the run that undoes it."""
+        undoing = f"{int(self.now + 61):x}-undo"
+        await self.run(asked=Undo(run, undoing, tuple(range(1, 50))), **how)
+        return undoing
+
+    async def rests(self) -> None:
+        """The next run, which compares everything, writes nothing."""
+        before = self.all()
+        report = await self.run()
+        assert report is not None
+        counts = report.tally.counts()
+        assert [counts[name] for name in ("created", "updated", "deleted", "failed", "conflicts")] == [0, 0, 0, 0, 0]
+        assert self.all() == before
+
+    def all(self) -> list[dict[str, tuple[Any, ...]]]:
+        return [book.all() for book in self.books.values()]
+
+    def names(self, email: str = "a@x.com") -> list[Any]:
+        """The name in each system; None where there is no such record."""
+        return [its.get(email, (None,))[0] for its in self.all()]
+
+    @property
+    def refused(self) -> list[str]:
+        assert self.answer is not None
+        return list(self.answer.refused)
+
+
+@pytest.fixture
+def state() -> dict[str, Any]:
+    """`spec.state`; a test may ask for another one."""
+    return SEALED
+
+
+@pytest.fixture
+async def firm(tmp_path: Path, place: Place, state: dict[str, Any]) -> AsyncIterator[Firm]:
+    made = Firm(tmp_path, place)
+    made.spec["state"] = state
+    made.crm.add("a@x.com", name="Ada", note="n")
+    made.crm.add("b@x.com", name="Bob")
+    await made.did()
+    yield made
+    for book in made.books.values():
+        await book.close()
+
+
+async def test_an_edit_is_undone_in_every_system_and_stays_undone(firm: Firm) -> None:
+    firm.erp.edit("a@x.com", name="Wrong")
+    run = await firm.did()
+    await firm.undo(run)
+    assert (firm.names(), firm.refused) == (["Ada", "Ada", "Ada"], [])
+    await firm.rests()
+    firm.crm.edit("a@x.com", name="Ada King")
+    await firm.did()
+    assert firm.names() == ["Ada King"] * 3
+
+
+async def test_an_undo_can_be_undone_and_that_too(firm: Firm) -> None:
+    firm.crm.edit("a@x.com", name="Wrong", note="bad")
+    undoing = await firm.did()
+    for expected in ("Ada", "Wrong", "Ada"):
+        undoing = await firm.undo(undoing)
+        assert (firm.names(), firm.refused) == ([expected] * 3, [])
+        await firm.rests()
+    assert firm.erp.all()["a@x.com"] == ("Ada", None, "n")
+
+
+async def test_undoing_twice_is_told_and_changes_nothing(firm: Firm) -> None:
+    firm.crm.edit("a@x.com", name="Wrong")
+    run = await firm.did()
+    first = await firm.undo(run)
+    await firm.undo(run)
+    assert firm.refused == [f"crm/1 = erp/1 = shop/1: undone already, by run {first}"]
+    assert firm.names() == ["Ada"] * 3
+
+
+async def test_what_changed_since_is_left_alone_field_by_field(firm: Firm) -> None:
+    firm.crm.edit("a@x.com", name="Wrong", note="bad")
+    firm.crm.edit("b@x.com", name="Wrong too")
+    run = await firm.did()
+    firm.shop.edit("a@x.com", name="Right")
+    await firm.did()
+    await firm.undo(run)
+    assert firm.refused == ["name of crm/1 = erp/1 = shop/1: erp changed since"]
+    assert [its["a@x.com"] for its in firm.all()] == [("Right", None, "n")] * 3
+    assert firm.names("b@x.com") == ["Bob"] * 3
+    await firm.rests()
+
+
+async def test_an_edit_that_was_not_read_yet_is_not_lost(firm: Firm) -> None:
+    firm.crm.edit("a@x.com", name="Wrong")
+    run = await firm.did()
+    firm.shop.edit("a@x.com", name="Right")
+    await firm.undo(run)
+    await firm.did()
+    assert firm.names() == ["Right"] * 3
+    await firm.rests()
+
+
+async def test_a_field_whose_edit_cannot_be_taken_back_is_refused(firm: Firm) -> None:
+    firm.systems = [{**SYSTEMS[0], "access": "ReadOnly"}, *SYSTEMS[1:]]
+    firm.crm.edit("a@x.com", name="Wrong")
+    run = await firm.did()
+    await firm.undo(run)
+    expected = "name of crm/1 = erp/1 = shop/1: crm has the value too, and may not be written: edit it there"
+    assert (firm.refused, firm.names()) == ([expected], ["Wrong"] * 3)
+
+
+async def test_what_a_conflict_lost_comes_back_where_it_was(firm: Firm) -> None:
+    firm.crm.edit("a@x.com", name="Winner")
+    firm.erp.edit("a@x.com", name="Loser")
+    run = await firm.did()
+    assert firm.names() == ["Winner"] * 3
+    await firm.undo(run)
+    assert (firm.names(), firm.refused) == (["Winner", "Loser", "Ada"], [])
+    await firm.rests()
+    firm.erp.edit("a@x.com", name="Settled")
+    await firm.did()
+    assert firm.names() == ["Settled"] * 3
+
+
+@pytest.mark.parametrize("state", [SEALED, {}], ids=["sealed", "open"])
+async def test_what_a_first_meeting_overwrote_comes_back_with_a_key_or_without(firm: Firm) -> None:
+    firm.crm.add("c@x.com", name="of the CRM")
+    firm.erp.add("c@x.com", name="of the ERP")
+    run = await firm.did()
+    assert firm.names("c@x.com") == ["of the CRM"] * 3
+    firm.systems = [*SYSTEMS[:2], {**SYSTEMS[2], "access": "ReadOnly"}]
+    await firm.undo(run)
+    assert firm.names("c@x.com")[:2] == ["of the CRM", "of the ERP"]
+    await firm.rests()
+
+
+@pytest.mark.parametrize("state", [{}])
+async def test_values_of_plain_writes_are_not_kept_without_a_key(firm: Firm) -> None:
+    firm.crm.edit("a@x.com", name="Wrong")
+    run = await firm.did()
+    await firm.undo(run)
+    why = "it was kept without values: give state.encryptionKey to keep them from now on"
+    assert (firm.refused, firm.names()) == ([f"name of crm/1 = erp/1 = shop/1: {why}"], ["Wrong"] * 3)
+
+
+async def test_copies_that_a_run_made_are_deleted_and_not_made_again(firm: Firm) -> None:
+    firm.crm.add("c@x.com", name="Cem")
+    run = await firm.did()
+    assert firm.names("c@x.com") == ["Cem"] * 3
+    undoing = await firm.undo(run)
+    assert (firm.names("c@x.com"), firm.refused) == (["Cem", None, None], [])
+    await firm.rests()
+    firm.crm.edit("c@x.com", name="Cem B.")
+    await firm.did()
+    assert firm.names("c@x.com") == ["Cem B.", None, None]
+    await firm.undo(undoing)
+    assert firm.refused == ["the delete of crm/3 = erp/3 = shop/3: crm changed since"]
+    assert firm.names("c@x.com") == ["Cem B.", None, None]
+
+
+async def test_an_undone_copy_is_made_again_by_the_undo_of_the_undo(firm: Firm) -> None:
+    firm.crm.add("c@x.com", name="Cem")
+    undoing = await firm.undo(await firm.did())
+    await firm.undo(undoing)
+    assert (firm.names("c@x.com"), firm.refused) == (["Cem"] * 3, [])
+    await firm.rests()
+    firm.shop.edit("c@x.com", name="Cem B.")
+    await firm.did()
+    assert firm.names("c@x.com") == ["Cem B."] * 3
+
+
+async def test_a_copy_that_was_edited_is_not_deleted(firm: Firm) -> None:
+    firm.crm.add("c@x.com", name="Cem")
+    run = await firm.did()
+    firm.erp.edit("c@x.com", name="Cem B.")
+    edit = await firm.did()
+    await firm.undo(run)
+    name = "crm/3 = erp/3 = shop/3"
+    since = f"it changed since (run {edit})"
+    assert firm.refused == [f"the copy in {system} of {name}: {since}" for system in ("erp", "shop")]
+    assert firm.names("c@x.com") == ["Cem B."] * 3
+
+
+async def test_a_record_that_a_run_deleted_comes_back_in_every_system(firm: Firm) -> None:
+    firm.crm.remove("a@x.com")
+    run = await firm.did()
+    assert firm.names() == [None] * 3
+    undoing = await firm.undo(run)
+    assert (firm.refused, [its["a@x.com"] for its in firm.all()]) == ([], [("Ada", None, "n")] * 3)
+    await firm.rests()
+    firm.shop.edit("a@x.com", name="Ada King")
+    await firm.did()
+    assert firm.names() == ["Ada King"] * 3
+    await firm.undo(undoing)
+    assert firm.names() == ["Ada King"] * 3
+
+
+async def test_a_deleted_record_that_was_entered_anew_is_not_created_twice(firm: Firm) -> None:
+    firm.crm.remove("a@x.com")
+    run = await firm.did()
+    firm.crm.add("a@x.com", name="Ada again")
+    await firm.did()
+    await firm.undo(run)
+    assert len(firm.refused) == 1
+    assert firm.names() == ["Ada again"] * 3
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("nth", range(1, 7))
+async def test_an_undo_that_dies_is_done_once_by_the_next_run(firm: Firm, nth: int, after: bool) -> None:
+    firm.crm.edit("a@x.com", name="Wrong")
+    firm.crm.add("c@x.com", name="Cem")
+    firm.crm.remove("b@x.com")
+    run = await firm.did()
+    await firm.undo(run, dying=(nth, after))
+    await firm.did()
+    assert [firm.names(f"{who}@x.com") for who in "abc"] == [["Ada"] * 3, ["Bob"] * 3, ["Cem", None, None]]
+    assert [len(book.all()) for book in firm.books.values()] == [3, 2, 2]
+    await firm.rests()
+
+
+async def test_the_plan_names_each_record_once_and_what_is_not_there_plans_nothing(firm: Firm) -> None:
+    for n in range(3):
+        firm.crm.add(f"new{n}@x.com", name="New")
+    firm.crm.edit("a@x.com", name="Wrong")
+    run = await firm.did()
+    store = firm.place.store()
+    session = await open_session(
+        policy_of(firm.systems, **firm.spec), {n: b.client for n, b in firm.books.items()}, store, lambda: firm.now
+    )
+    await store.unlock([KEY])
+    reversals = Reversals(session.rules, store, run)
+    planned = [each async for page in reversals.pages() for each in page]
+    assert [(each.record, sorted(each.updates), each.deletes) for each in planned] == [
+        (1, ["crm", "erp", "shop"], []),
+        *((n, [], ["erp", "shop"]) for n in (3, 4, 5)),
+    ]
+    assert [each async for each in Reversals(session.rules, store, "65000000-none").pages()] == []
+    assert {each.entry.run for each in await store.audit(AuditQuery(kind="Updated"))} == {run}
+    await store.close()
