@@ -273,7 +273,7 @@ class Reversals:
             back |= dict.fromkeys(self._others(memory, name, back.keys(), old, new), old)
         elif rule.edits is Edits.SYSTEM_OF_RECORD_ONLY and not first.rule.startswith(f"{UNDO} "):
             raise _Refused(f"only {rule.system_of_record} may edit it: change spec.fields.{name}.edits first")
-        for system, value in back.items():
+        for system, value in sorted(back.items(), key=lambda pair: pair[0]):
             reversal.updates.setdefault(system, {})[name] = value
 
     def _before(self, name: str, entries: Sequence[AuditEntry], lost: Sequence[AuditEntry]) -> tuple[Value, Value]:
