@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import sys
 import time
+from hashlib import blake2b
 
 import msgspec
 import orjson
@@ -19,7 +20,7 @@ from fairlead.state.audit import AuditQuery
 from fairlead.state.base import Store
 from fairlead.state.requests import Undo
 from fairlead.worker.exit import NEEDS_A_PERSON, OK
-from fairlead.worker.guard import limit_of, plan_id
+from fairlead.worker.guard import limit_of
 from fairlead.worker.reversal import PAGE, Reversal, Reversals, started
 
 _SHOWN = 50
@@ -42,11 +43,12 @@ class _Plan(msgspec.Struct):
     records: list[int] = []
     updates: int = 0
     creates: int = 0
-    deletes: list[str] = []
+    deletes: int = 0
     undone: str = ""
     refused: int = 0
     shown: list[tuple[str, str, str, str]] = []
     reasons: list[str] = []
+    digest: blake2b = msgspec.field(default_factory=lambda: blake2b(digest_size=6))
 
     def add(self, reversal: Reversal) -> None:
         self.undone = self.undone or reversal.undone
@@ -57,16 +59,18 @@ class _Plan(msgspec.Struct):
         self.records.append(reversal.record)
         self.updates += len(reversal.updates)
         self.creates += len(reversal.creates)
-        self.deletes += [f"{reversal.record}/{system}" for system in reversal.deletes]
+        self.deletes += len(reversal.deletes)
+        self.digest.update("".join(f"{reversal.record}/{system}\n" for system in reversal.deletes).encode())
         self.shown += _rows(reversal)[: max(0, _SHOWN - len(self.shown))]
 
     @property
     def writes(self) -> int:
-        return self.updates + self.creates + len(self.deletes)
+        return self.updates + self.creates + self.deletes
 
     @property
     def id(self) -> str:
-        return plan_id(self.deletes)
+        """Another one when other copies are deleted."""
+        return self.digest.hexdigest()
 
 
 def undo(target: Target, options: Options, asker: Asker) -> int:
@@ -157,7 +161,7 @@ def _show(plan: _Plan, options: Options) -> None:
 
 
 def _summary(plan: _Plan) -> str:
-    parts = [(plan.updates, "update"), (plan.creates, "create"), (len(plan.deletes), "delete")]
+    parts = [(plan.updates, "update"), (plan.creates, "create"), (plan.deletes, "delete")]
     return f"{', '.join(counted(n, noun) for n, noun in parts if n)} in {counted(len(plan.records), 'record')}"
 
 
@@ -167,7 +171,7 @@ async def _known(place: Place, store: Store) -> int:
 
 def _confirm(plan: _Plan, options: Options, limit: int) -> None:
     """Raises `Refused` where nobody confirmed."""
-    deletes = len(plan.deletes)
+    deletes = plan.deletes
     many = f"{counted(deletes, 'delete')} are more than deletes.guard allows ({limit})" if deletes > limit else ""
     if options.yes or options.approve:
         if many and options.approve != plan.id:

@@ -263,11 +263,11 @@ class Reversals:
             raise _Refused("it waits for a person: decide the conflict first")
         if any(name in item.write.values or item.write.halts for item in memory.pending.values()):
             raise _Refused("another value is on its way")
-        values = {system: self._before(name, its, lost) for system, its in written.entries.items()}
+        values = {system: self._before(name, its, lost) for system, its in sorted(written.entries.items())}
         for system, (_, new) in values.items():
             self._check_target(memory, system, name, new)
         back = {system: old for system, (old, _) in values.items()}
-        first = next(iter(written.entries.values()))[0]
+        first = written.entries[min(written.entries)][0]
         if first.rule == EDIT and len({self._print(name, old) for old in back.values()}) == 1:
             old, new = next(iter(values.values()))
             back |= dict.fromkeys(self._others(memory, name, back.keys(), old, new), old)

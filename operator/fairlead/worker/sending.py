@@ -126,7 +126,8 @@ class Sending:
         settlement, storing = Settlement(), None
         try:
             for number, intents in batch.commit.journal.items():
-                written = Written(batch.run or self._run, self._session.clock(), keeps_values=self._session.keeps_values)
+                run, keeps_values = batch.run or self._run, self._session.keeps_values
+                written = Written(run, self._session.clock(), keeps_values=keeps_values)
                 delivery = Delivery(
                     self._session,
                     self._tally,
