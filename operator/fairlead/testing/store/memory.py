@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -67,6 +68,12 @@ class MemoryTests:
         await store.commit(Commit(records=[recollection(1, crm=Side("a", 7, prints(1, 2)))]))
         assert await store.lookup("crm", ["x", "a"]) == Known([None, 1], [None, 7])
         assert await store.lookup("erp", ["a"]) == Known([None], [None])
+
+    async def test_calls_that_overlap_are_done_in_their_order(self, store: Store) -> None:
+        one, two = (Commit(records=[recollection(1, crm=Side("a", row, prints(1, 2)))]) for row in (7, 8))
+        calls = store.commit(one), store.lookup("crm", ["a"]), store.commit(two), store.lookup("crm", ["a"])
+        _, before, _, after = await asyncio.gather(*calls)
+        assert (before, after) == (Known([1], [7]), Known([1], [8]))
 
     async def test_a_key_is_text_whatever_it_looks_like(self, store: Store) -> None:
         await store.commit(Commit(records=[recollection(1, crm=Side("007", 7, prints(1, 2)))]))
