@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from fairlead.state.base import reservation
+from fairlead.state.place import reservation
 from fairlead.state.requests import DiscardDeadLetters, RetryDeadLetters
 from fairlead.testing.memory_system import Fault, Traits
 from fairlead.worker.run import Kind

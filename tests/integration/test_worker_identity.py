@@ -270,3 +270,21 @@ async def test_what_was_edited_elsewhere_while_a_native_key_changed_is_told(town
     assert town["crm"].records["new key"] == {"email": "a@x", "name": "old", "note": "crm's"}
     assert list(town["erp"].records.values()) == [town["crm"].records["new key"]]
     assert ("Overwritten", "name", "firstSync: SystemOfRecordWins", "crm") in town.audit
+
+
+async def test_a_record_is_not_created_where_a_dead_letter_may_be_it(town_of) -> None:
+    town = town_of("erp", "shop")
+    town.add("erp", "a@x", name="one")
+    two = town.add("erp", "b@x", name="two")
+    await town.agree()
+    town["erp"].edit(two, {"email": "a@x"})
+    await town.run()
+    town.joined_by("crm")
+    which = town.add("crm", "a@x", name="which?")
+    for kind in (Kind.CHANGES, Kind.RESYNC, Kind.CHANGES):
+        await town.run(kind)
+        assert ([letter.reason for letter in town.letters], list(town["crm"].records)) == (["Ambiguous"], [which])
+    town["crm"].edit(which, {"email": "c@x"})
+    await town.run()
+    await town.run(Kind.RESYNC)
+    assert (town.letters, [len(system.records) for system in town.systems.values()]) == ([], [3, 3, 3])

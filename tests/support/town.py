@@ -120,15 +120,24 @@ class Town:
 
     async def asked(self, demand: Demand, meanwhile: Callable[[], object] = lambda: None) -> Answer:
         """A person asks for something, users do something `meanwhile`, and a run takes it up."""
+        asked = await self.leave(demand)
+        meanwhile()
+        await self.run()
+        answer = await self.answer(asked)
+        assert answer is not None
+        return answer
+
+    async def leave(self, demand: Demand) -> str:
+        """A person asks for something while no worker runs; the request's id."""
         asked = request("ada", demand)
         async with self.beside() as store:
             await store.ask(asked)
-        meanwhile()
-        await self.run()
+        return asked.id
+
+    async def answer(self, asked: str) -> Answer | None:
+        """What came of a request."""
         async with self.beside() as store:
-            answer = await store.answer(asked.id)
-        assert answer is not None
-        return answer
+            return await store.answer(asked)
 
     @asynccontextmanager
     async def beside(self) -> AsyncIterator[Store]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -20,6 +20,8 @@ from fairlead.cli.choices import Output
 from fairlead.cli.load import load_or_explain, secrets_of
 from fairlead.engine.rules import Rules, compile_rules
 from fairlead.model.bundle import Bundle
+from fairlead.model.connection import Connection
+from fairlead.model.connector import Connector
 from fairlead.model.problem import near
 from fairlead.model.syncpolicy import SyncPolicy
 from fairlead.state.base import StateError, StateMissing, Store
@@ -53,11 +55,13 @@ class Refused(Exception):
 
 
 class Place(NamedTuple):
-    """A policy, and where its state is."""
+    """A policy, and where its state and its systems are; `connections` and `connectors` as `hosting.Host` has."""
 
     policy: SyncPolicy
     stores: Stores
     secrets: Secrets
+    connections: Mapping[str, Connection]
+    connectors: Mapping[str, Connector]
 
     @property
     def rules(self) -> Rules:
@@ -134,7 +138,8 @@ def at_pod(target: Target) -> Place:
     if target.policy not in ("", config.policy.id, config.policy.metadata.name):
         raise Refused(f"this is the pod of {config.policy.id}: leave --policy out")
     secrets = DirectorySecrets(Path(os.environ[SECRETS]))
-    return Place(config.policy, Stores(config.connections, lambda _: secrets, target.state), secrets)
+    stores = Stores(config.connections, lambda _: secrets, target.state)
+    return Place(config.policy, stores, secrets, config.connections, config.connectors)
 
 
 def _among_files(target: Target) -> Place | None:
@@ -148,7 +153,8 @@ def _among_files(target: Target) -> Place | None:
         return None
     policy = _named(bundle, target.policy)
     stores = Stores(bundle.connections, lambda namespace: secrets_of(bundle, namespace), target.state)
-    return Place(policy, stores, secrets_of(bundle, policy.metadata.namespace))
+    secrets = secrets_of(bundle, policy.metadata.namespace)
+    return Place(policy, stores, secrets, bundle.connections, bundle.connectors)
 
 
 def _named(bundle: Bundle, name: str) -> SyncPolicy:

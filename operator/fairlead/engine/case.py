@@ -113,6 +113,8 @@ class FindingKind(StrEnum):
     RECREATED = "Recreated"
     LOSSY_FIELD = "LossyField"
     CLOCK_SKEW = "ClockSkew"
+    LINKED = "Linked"
+    SPLIT = "Split"
 
 
 class Finding(msgspec.Struct, frozen=True):

@@ -1,14 +1,12 @@
 """The contract of a policy's memory between runs. `fairlead.testing.store` is its conformance suite.
 
-A store belongs to one policy and one writer. Every change goes through `commit`, which is one transaction: after a
-crash either all of a `Commit` happened or nothing of it.
+A store belongs to one policy and one writer. Every change goes through `commit`: all of a `Commit` happens or nothing.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import AsyncIterator, Collection, Sequence
-from typing import Protocol, TypeAlias
+from typing import Protocol
 
 import msgspec
 
@@ -18,6 +16,8 @@ from fairlead.state.audit import Audited, AuditEntry, AuditQuery
 from fairlead.state.history import Counts, RunRecord
 from fairlead.state.layout import Layout
 from fairlead.state.marks import Marks
+from fairlead.state.matched import Matched
+from fairlead.state.place import Place
 from fairlead.state.referring import Orphan, Referring
 from fairlead.state.requests import Answer, Request
 
@@ -167,10 +167,6 @@ class Intent(msgspec.Struct, frozen=True, gc=False):
     prints: bytes | None = None
 
 
-Place: TypeAlias = "tuple[str, str]"
-"""A record in one system: (system, native key)."""
-
-
 class Commit(msgspec.Struct):
     """One transaction. Empty lists change nothing.
 
@@ -187,9 +183,8 @@ class Commit(msgspec.Struct):
         released: no write is held by the guard any more.
         frozen, thawed: conflicts that begin or go on, and those that ended.
         dead, alive: dead letters by (system, key), and those that ended.
-        apart, together: pairs of places that are not the same record, whatever they match, and those that may be again.
-        merged: (record, into, when): all that was of the one is of the other from now on.
-        parted: (record, from, when): what was told of the one until then was told of the other, too.
+        apart, together: pairs of places that are not the same, whatever they match, and those that may be again.
+        merged, parted: (record, other, when): it is of the other from now on, or was until then, as the audit tells it.
         waiting, arrived: keys to be read again by id, and those that were.
         orphans: references to records that are not known yet.
         adopted: (system, key) of records that wait for no other any more; before `orphans`.
@@ -232,13 +227,7 @@ STALE = "stale"
 """Fact in the store: the systems that `open` names, until whoever took note of them removes it."""
 
 
-def reservation(system: str, key: str) -> int:
-    """The number (negative) under which a dead letter holds its match keys, so that nothing is matched past it."""
-    digest = hashlib.blake2b(f"{system}\0{key}".encode(), digest_size=7).digest()
-    return -1 - int.from_bytes(digest, "big")
-
-
-class Store(Referring, Protocol):
+class Store(Matched, Referring, Protocol):
     """One policy's memory. Calls may overlap: they are done one at a time, in the order in which they were made."""
 
     @property
@@ -328,22 +317,6 @@ class Store(Referring, Protocol):
 
     async def recall(self, records: Sequence[int]) -> dict[int, Recollection]:
         """Everything remembered of these records; those that do not exist are left out."""
-        ...
-
-    async def candidates(self, matches: Sequence[int]) -> dict[int, list[int]]:
-        """Match key → the records that have it, and the dead letters that hold it (see `reservation`)."""
-        ...
-
-    async def match_keys(self, records: Sequence[int]) -> dict[int, list[int]]:
-        """Record → its match keys."""
-        ...
-
-    async def tombstones(self, system: str, keys: Sequence[str]) -> dict[str, int]:
-        """Those of `keys` that were deleted, with their old record."""
-        ...
-
-    async def apart(self, places: Sequence[Place]) -> dict[Place, frozenset[Place]]:
-        """Those of `places` that are not the same record as some others, and which; quick where there are none."""
         ...
 
     async def checkpoint(self, system: str) -> str | None:

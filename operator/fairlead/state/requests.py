@@ -68,11 +68,33 @@ class Undo(msgspec.Struct, frozen=True, tag=True, tag_field="kind"):
     records: tuple[int, ...]
 
 
+class Link(msgspec.Struct, frozen=True, tag=True, tag_field="kind"):
+    """Two places are the same record: (system, key) each, of two systems.
+
+    What has no record joins that of the other, two records become one, and a dead letter takes the place of what it
+    was a duplicate of. What differs then is a first meeting.
+    """
+
+    one: tuple[str, str]
+    other: tuple[str, str]
+
+
+class Split(msgspec.Struct, frozen=True, tag=True, tag_field="kind"):
+    """A place is a record of its own, and not again that which it was, or might have been: (system, key).
+
+    Attributes:
+        create: it, and what it leaves, is created in the systems that lack it; else a person links it, or it waits.
+    """
+
+    place: tuple[str, str]
+    create: bool = False
+
+
 class Unknown(msgspec.Struct, frozen=True):
     """A kind that this version does not know."""
 
 
-Demand: TypeAlias = RetryDeadLetters | DiscardDeadLetters | ResolveConflicts | Undo
+Demand: TypeAlias = RetryDeadLetters | DiscardDeadLetters | ResolveConflicts | Undo | Link | Split
 """The kinds of request. Each holds at most some hundreds of things: a command that has more makes several requests."""
 
 

@@ -11,9 +11,10 @@ from fairlead.engine.case import Side
 from fairlead.model.record import Value
 from fairlead.state import codec
 from fairlead.state.audit import Audited, AuditEntry
-from fairlead.state.base import Commit, Conflict, DeadLetter, Intent, Place, Recollection, Undelivered
+from fairlead.state.base import Commit, Conflict, DeadLetter, Intent, Recollection, Undelivered
 from fairlead.state.history import RunRecord
 from fairlead.state.layout import Folding, Layout
+from fairlead.state.place import Place
 from fairlead.state.requests import Answer, Request, answer_body, answer_of, kind_of, request_body, request_of
 from fairlead.state.seal import Seal
 from fairlead.state.tables import (

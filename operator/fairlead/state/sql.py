@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator, Sequence
 from hashlib import blake2b
 
 from fairlead.state import portable
-from fairlead.state.base import STALE, Commit, Place, Recollection, StateError, reservation
+from fairlead.state.base import STALE, Commit, Recollection, StateError
+from fairlead.state.place import Place, reservation
 from fairlead.state.requests import mentions
 from fairlead.state.rows import place_of
 from fairlead.state.seal import MARK, OPEN, Seal, wrong_key

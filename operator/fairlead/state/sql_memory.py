@@ -14,13 +14,12 @@ from fairlead.state.base import (
     DeadLetter,
     Intent,
     Known,
-    Place,
     Recollection,
     Undelivered,
-    reservation,
 )
 from fairlead.state.history import Counts, RunRecord
 from fairlead.state.marks import Marks
+from fairlead.state.place import Place, reservation
 from fairlead.state.referring import Orphan
 from fairlead.state.requests import Answer, Request
 from fairlead.state.rows import run_of, run_row
@@ -114,6 +113,22 @@ class SQLMemory(SQLBase):
         for system, key, other_system, other_key in rows:
             found.setdefault((system, key), set()).add((other_system, other_key))
         return {place: frozenset(found[place]) for place in places if place in found}
+
+    async def divided(self) -> list[tuple[Place, Place]]:
+        """See `Store.divided`."""
+        once = "(system, key) < (other_system, other_key)"
+        rows = await self._all(
+            f"SELECT system, key, other_system, other_key FROM apart WHERE {once} ORDER BY key LIMIT {_MANY}"
+        )
+        return [((row[0], row[1]), (row[2], row[3])) for row in rows]
+
+    async def sharing(self) -> list[int]:
+        """See `Store.sharing`."""
+        shared = "SELECT key FROM match GROUP BY key HAVING count(*) > 1"
+        rows = await self._all(
+            f"SELECT DISTINCT record FROM match WHERE record > 0 AND key IN ({shared}) ORDER BY record LIMIT {_MANY}"
+        )
+        return [row[0] for row in rows]
 
     async def checkpoint(self, system: str) -> str | None:
         """See `Store.checkpoint`."""

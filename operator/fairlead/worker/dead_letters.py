@@ -10,7 +10,8 @@ import msgspec
 from fairlead.engine.case import Operation, Write
 from fairlead.model.record import Value
 from fairlead.state.audit import AuditEntry
-from fairlead.state.base import DISCARDED, Commit, DeadLetter, Recollection, Undelivered, reservation
+from fairlead.state.base import DISCARDED, Commit, DeadLetter, Recollection, Undelivered
+from fairlead.state.place import reservation
 from fairlead.state.requests import DiscardDeadLetters, Request, RetryDeadLetters
 from fairlead.worker.handling import Handled, Scope, named
 from fairlead.worker.intake import Batch

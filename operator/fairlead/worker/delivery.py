@@ -27,10 +27,10 @@ from fairlead.state.base import Intent, Recollection, Undelivered
 from fairlead.transport.failure import Failure
 from fairlead.worker.archiving import NOT_ARCHIVED, active_after, archive_values, archived_side
 from fairlead.worker.crossing import Crossing
-from fairlead.worker.matching import Matching
+from fairlead.worker.matching import Matching, places_of
 from fairlead.worker.reading import StoredPage
 from fairlead.worker.session import Session
-from fairlead.worker.settlement import UNCERTAIN, Settlement, is_uncertain
+from fairlead.worker.settlement import HELD, UNCERTAIN, UNLINKABLE, Settlement, is_uncertain
 from fairlead.worker.tally import Note, Tally
 from fairlead.worker.written import Before, Written
 
@@ -218,7 +218,7 @@ class Delivery:
             if self._recovering or doubtful:
                 self._fail([intent], ErrorClass.INVALID, UNCERTAIN)
             elif intent.record in held:
-                self._fail([intent], ErrorClass.INVALID, _HELD)
+                self._fail([intent], ErrorClass.INVALID, HELD)
             else:
                 sure.append(intent)
         return sure
@@ -242,10 +242,12 @@ class Delivery:
                 for key in rules.match.keys([values_there], self._session.prints)[0]:
                     if key in owners:
                         found.setdefault(owners[key], {})[native_key] = observation
-        natives = [k for group in found.values() for k in group]
-        known = await self._session.store.lookup(system, natives)
+        store, natives = self._session.store, [k for group in found.values() for k in group]
+        known = await store.lookup(system, natives)
         taken = {k for k, record in zip(natives, known.records, strict=True) if record is not None}
-        return {record: {k: o for k, o in group.items() if k not in taken} for record, group in found.items()}
+        apart, memories = await store.apart([(system, k) for k in natives]), self._memories
+        barred = {r: {k for (_, k), its in apart.items() if its.intersection(places_of(memories[r]))} for r in found}
+        return {r: {k: o for k, o in its.items() if k not in taken | barred[r]} for r, its in found.items()}
 
     async def _search(
         self, system: str, path: str, values: Sequence[object]
@@ -459,8 +461,6 @@ _NATIVE = {
     Operation.DELETE: NativeOperation.DELETE,
 }
 
-_HELD = "a record that is a dead letter has the same match values, and may be this one: mend that first"
-
 
 def backoff(attempts: int) -> float:
     """Seconds until the next attempt: exponential with full jitter, as AWS' architecture blog describes it."""
@@ -485,10 +485,10 @@ def _unlinkable(found: Mapping[str, Observation | None]) -> str:
     keys = ", ".join(sorted(found)[:5])
     if len(found) == 1:
         return (
-            f"record {keys} there matches, but breaks the policy's schema or is excluded by the system's filter: "
-            "mend it there, or change the filter"
+            f"{UNLINKABLE}: record {keys} matches, but breaks the policy's schema or is excluded by the system's "
+            "filter; mend it there, or change the filter"
         )
-    return f"{len(found)} records there match ({keys}): merge them, or narrow the policy's match"
+    return f"{UNLINKABLE}: {len(found)} records match ({keys}); merge them, or narrow the policy's match"
 
 
 def _proceed(_: Native) -> Verdict:

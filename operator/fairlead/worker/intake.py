@@ -42,6 +42,10 @@ class Batch(msgspec.Struct):
     """What the audit names the run that writes it, where that is another one."""
 
 
+_NONE: frozenset[int] = frozenset()
+_NOWHERE: frozenset[str] = frozenset()
+
+
 class Intake:
     """Takes in what one run reads."""
 
@@ -59,6 +63,8 @@ class Intake:
         """Systems that need not be waited for in this run: what is new there has been met."""
         self.unlinked: set[tuple[int, str]] = set()
         """(record, system) of records that are there, and could not be linked yet: they must not be created there."""
+        self.incomplete: set[int] = set()
+        """Records that are to be created in the systems that lack them, although nothing of them changed."""
         self._reading = ""
         self._learnt: set[int] = set()
         self.approved = False
@@ -85,6 +91,11 @@ class Intake:
         """A record was written to a system, or read from it."""
         if system == self._reading:
             self._learnt.add(record)
+
+    def take_number(self) -> int:
+        """A record number that was never used."""
+        self._next_record += 1
+        return self._next_record - 1
 
     @property
     def next_record(self) -> int:
@@ -271,8 +282,13 @@ class Intake:
 
     def waits(self, record: int, system: str, write: Write) -> bool:
         """Whether a write is a create that must wait: the same record may be, or is, in that system."""
-        unsure = system not in self.read or (record, system) in self.unlinked
-        return unsure and write.operation is Operation.CREATE
+        if write.operation is not Operation.CREATE:
+            return False
+        return system not in self.read or self.may_be_there(record, system)
+
+    def may_be_there(self, record: int, system: str) -> bool:
+        """Whether what is there, and could not be linked, may be or is this record."""
+        return (record, system) in self.unlinked or self.matching.may_be_there(record, system)
 
     def _conflict(self, memory: Recollection, name: str, values: dict[str, Value], now: float) -> Conflict:
         before = memory.frozen.get(name)
@@ -311,6 +327,7 @@ class Intake:
         gone = await self.matching.drop_stale(
             _in_the_way(system, keys, candidates, memories), system, candidates, batch.commit
         )
+        barred = await self.matching.barred(system, [o.record.key for o in unknown], memories)
         cases: dict[int, Case] = {}
         create_in = self._targets(system)
         for observation, its in zip(unknown, keys, strict=True):
@@ -318,8 +335,9 @@ class Intake:
                 self._take_new(system, observation, its, create_in, batch, candidates, memories)
                 continue
             key = observation.record.key
-            matching = first_match(its, candidates, self.matching.number(system, key))
-            trouble = self._trouble(system, its, matching, memories, cases)
+            apart = barred.get(key, _NONE)
+            matching = first_match(its, candidates, apart | {self.matching.number(system, key)})
+            trouble = self.matching.trouble(system, its, matching, memories, cases)
             if len(matching) == 1 and matching[0] in gone and system in memories[matching[0]].sides:
                 self._meet_later(system, key, memories[matching[0]], batch)
             elif trouble is not None:
@@ -332,7 +350,8 @@ class Intake:
                     memories[matching[0]], {system: observation}, create_in=create_in - there
                 )
             else:
-                self._take_new(system, observation, its, create_in, batch, candidates, memories)
+                away = frozenset(name for other in apart for name in memories[other].sides)
+                self._take_new(system, observation, its, create_in, batch, candidates, memories, away=away)
         await self.decide(cases, memories, batch)
 
     def _meet_later(self, system: str, key: str, memory: Recollection, batch: Batch) -> None:
@@ -346,33 +365,6 @@ class Intake:
             return frozenset()
         return frozenset(
             s for s in self._session.systems if s != system and s in self.met and self._session.creates_in(s)
-        )
-
-    def _trouble(
-        self,
-        system: str,
-        keys: Sequence[int],
-        matching: Sequence[int],
-        memories: dict[int, Recollection],
-        cases: dict[int, Case],
-    ) -> tuple[str, str] | None:
-        """Why a record cannot be met: (reason, message), or None."""
-        if not keys and self._session.rules.match:
-            return "NoMatchKey", "has no value in any match field: fill one, or add a rule to spec.match"
-        if len(matching) > 1:
-            return "Ambiguous", f"matches {len(matching)} records: make the match fields unique, or narrow spec.match"
-        if not matching:
-            return None
-        memory = memories.get(matching[0])
-        if memory is None:
-            return "Ambiguous", "matches a record that is a dead letter itself: mend that one"
-        twin = memory.sides.get(system) or (
-            cases[matching[0]].observed[system].record if matching[0] in cases else None
-        )
-        return (
-            ("Duplicate", f"matches the same record as {twin.key} of the same system: merge the two there")
-            if twin
-            else None
         )
 
     def _refuse(
@@ -389,8 +381,8 @@ class Intake:
         key = observation.record.key
         self.matching.refuse(system, key, reason, message, batch.commit, matching, observation.row)
         alone = reason == "Duplicate" and matching[0] in memories and len(memories[matching[0]].sides) == 1
-        if alone:  # nothing is linked yet, so the next system must not be linked to either by chance
-            self.matching.hold(system, key, keys, batch.commit)
+        # While nothing is linked yet, the next system must not be linked to either by chance.
+        self.matching.hold(system, key, keys if alone else (), batch.commit)
 
     def _take_new(
         self,
@@ -401,16 +393,18 @@ class Intake:
         batch: Batch,
         candidates: Candidates,
         memories: dict[int, Recollection],
+        *,
+        away: frozenset[str] = _NOWHERE,
     ) -> None:
         """A record that nothing known is the same as. What others of its page are compared with is added to."""
-        record = self._next_record
-        self._next_record += 1
+        record = self.take_number()
         for key in keys:
             batch.commit.matches.append((key, record))
             candidates.setdefault(key, []).append(record)
         self.matching.alive(system, (observation.record.key,), batch.commit)
-        decision = self._session.decider.fresh(system, observation, create_in)
-        memory = memories[record] = batch.memories[record] = Recollection(record, decision.sides, bases=decision.bases)
+        decision = self._session.decider.fresh(system, observation, create_in - away if away else create_in)
+        memory = Recollection(record, decision.sides, away - {system} if away else away, bases=decision.bases)
+        memories[record] = batch.memories[record] = memory
         batch.commit.records.append(memory)
         for target, write in decision.writes.items():
             prints = observation.prints if self._session.alike(system, target) else None

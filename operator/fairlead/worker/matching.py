@@ -6,15 +6,17 @@ be met as if it were new, and created a second time. Once it is mended, what wai
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 
 import msgspec
 
 from fairlead.connectors.base import Page
-from fairlead.engine.case import Observation
+from fairlead.engine.case import Case, Observation
 from fairlead.engine.fingerprint import field
 from fairlead.model.record import Value
-from fairlead.state.base import DISCARDED, Commit, DeadLetter, Intent, Recollection, reservation
+from fairlead.state.base import DISCARDED, Commit, DeadLetter, Intent, Recollection, Store
+from fairlead.state.place import Place, reservation
 from fairlead.transport.failure import Failure
 from fairlead.worker.session import Session
 from fairlead.worker.tally import Note, Tally
@@ -33,9 +35,11 @@ class Matching:
         self._store = session.store
         self._rules = session.rules.match
         self._tally = tally
-        self._letters: dict[tuple[str, str], tuple[str, str]] = {}
-        self._discarded: dict[tuple[str, str], int | None] = {}
+        self._letters: dict[Place, tuple[str, str]] = {}
+        self._discarded: dict[Place, int | None] = {}
         """Dead letters that a person gave up, and the fingerprint of the row that is passed over."""
+        self._claims: dict[Place, Sequence[int]] = {}
+        self._claimed: dict[tuple[int, str], set[str]] = {}
         fields = {session.rules.fields[name].field for rule in self._rules.rules for name in rule.fields}
         self._slots = sorted(field.slot for field in fields)
 
@@ -44,6 +48,8 @@ class Matching:
         letters = await self._store.dead_letters()
         self._letters = {(x.system, x.key): (x.reason, x.message) for x in letters}
         self._discarded = {(x.system, x.key): x.row for x in letters if x.discarded}
+        for letter in letters:
+            self._claim((letter.system, letter.key), letter.candidates)
 
     def keys(self, values: Sequence[Mapping[str, Value]]) -> list[list[int]]:
         """The match keys of each record, in the order of the policy's rules."""
@@ -67,6 +73,7 @@ class Matching:
             self._tally.dead += 1
             said = message if reason == "ContractBroken" else f"{reason}: {message}"
             self._tally.note(Note("DeadLetter", f"{system}/{key}", "", said, ""))
+        self._claim((system, key), candidates)
         commit.dead.append(DeadLetter(system, key, reason, message, self._session.clock(), tuple(candidates), row))
 
     def discard(self, letter: DeadLetter, commit: Commit) -> None:
@@ -83,6 +90,23 @@ class Matching:
             return found
         return {i: hit for i, hit in found.items() if self._discarded.get((system, keys[i])) != rows[i]}
 
+    def _claim(self, place: Place, candidates: Sequence[int]) -> None:
+        system, key = place
+        for record in self._claims.pop(place, ()):
+            self._claimed[record, system].discard(key)
+        if candidates:
+            self._claims[place] = candidates
+        for record in candidates:
+            self._claimed.setdefault((record, system), set()).add(key)
+
+    def may_be_there(self, record: int, system: str) -> bool:
+        """Whether a dead letter of the system may be this record: then it must not be created there."""
+        return bool(self._claimed.get((record, system)))
+
+    def forget_ambiguity(self) -> None:
+        """What dead letters may be is found again, by a scan of everything."""
+        self._claims, self._claimed = {}, {}
+
     def hold(self, system: str, key: str, keys: Iterable[int], commit: Commit) -> None:
         """Keeps these match keys for a dead letter, in place of those that it held before."""
         number = reservation(system, key)
@@ -94,6 +118,8 @@ class Matching:
         if not self._letters:
             return
         mended = [key for key in keys if self._letters.pop((system, key), None)]
+        for key in mended:
+            self._claim((system, key), ())
         commit.alive += [(system, key) for key in mended]
         commit.forget += [reservation(system, key) for key in mended]
         if mended:
@@ -102,6 +128,11 @@ class Matching:
     def look_again(self, commit: Commit) -> None:
         """Reads again what was refused for the sake of another record."""
         commit.waiting += [place for place, (reason, _) in self._letters.items() if reason in _WAITS_FOR_OTHERS]
+
+    @property
+    def letters(self) -> Collection[Place]:
+        """The dead letters."""
+        return self._letters.keys()
 
     def number(self, system: str, key: str) -> int:
         """Under which a record holds match keys as a dead letter; 0 when it is none."""
@@ -116,25 +147,44 @@ class Matching:
         taken = {key for key, records in found.items() if min(records) < 0}
         return {intent.record for intent, its in zip(intents, keys, strict=True) if taken.intersection(its)}
 
-    async def in_doubt(self, records: Sequence[int]) -> set[int]:
-        """Those records that may be, where they are lacking, what a dead letter or another record is already.
-
-        Two records that one system tells apart are two, whatever match keys they share.
-        """
-        keys = await self._store.match_keys(records)
-        shared = await self._store.candidates(sorted({key for its in keys.values() for key in its}))
-        others = {r: {o for key in its for o in shared[key]} - {r} for r, its in keys.items()}
-        others = {record: its for record, its in others.items() if its}
-        memories = await self._store.recall(
-            sorted({r for pair in others.items() for r in (pair[0], *pair[1]) if r > 0})
+    def trouble(
+        self,
+        system: str,
+        keys: Sequence[int],
+        matching: Sequence[int],
+        memories: Mapping[int, Recollection],
+        cases: Mapping[int, Case],
+    ) -> tuple[str, str] | None:
+        """Why a record cannot be met: (reason, message), or None."""
+        if not keys and self._rules:
+            return "NoMatchKey", "has no value in any match field: fill one, or add a rule to spec.match"
+        if len(matching) > 1:
+            return "Ambiguous", f"matches {len(matching)} records: make the match fields unique, or narrow spec.match"
+        if not matching:
+            return None
+        memory = memories.get(matching[0])
+        if memory is None:
+            return "Ambiguous", "matches a record that is a dead letter itself: mend that one"
+        twin = memory.sides.get(system) or (
+            cases[matching[0]].observed[system].record if matching[0] in cases else None
         )
-        return {r for r, its in others.items() if any(self._may_be_one(r, o, memories) for o in its)}
+        return (
+            ("Duplicate", f"matches the same record as {twin.key} of the same system: merge the two there")
+            if twin
+            else None
+        )
 
-    @staticmethod
-    def _may_be_one(record: int, other: int, memories: Mapping[int, Recollection]) -> bool:
-        if record not in memories or other not in memories:
-            return True  # a dead letter
-        return memories[record].sides.keys().isdisjoint(memories[other].sides)
+    async def barred(
+        self, system: str, keys: Sequence[str], memories: Mapping[int, Recollection]
+    ) -> dict[str, frozenset[int]]:
+        """Key → those of `memories` that a person said it is not."""
+        if not memories:
+            return {}
+        apart = await self._store.apart([(system, key) for key in keys])
+        return {
+            key: frozenset(r for r, memory in memories.items() if others.intersection(places_of(memory)))
+            for (_, key), others in apart.items()
+        }
 
     # --- candidates ---
 
@@ -219,7 +269,39 @@ class Matching:
         return {records[key]: its for key, its in zip(values, keys, strict=True)}
 
 
-def first_match(keys: Sequence[int], candidates: Candidates, without: int) -> list[int]:
-    """The candidates of the first match rule that has any, but for one."""
-    found = ([r for r in candidates.get(key, ()) if r != without] for key in keys)
+def places_of(memory: Recollection) -> list[Place]:
+    """Where a record is."""
+    return [(system, side.key) for system, side in memory.sides.items()]
+
+
+async def in_doubt(store: Store, records: Sequence[int]) -> dict[int, set[int]]:
+    """Records that may be, where they are lacking, what another record or (negative) a dead letter is: and which.
+
+    Two records that one system tells apart are two, whatever match keys they share.
+    """
+    keys = await store.match_keys(records)
+    shared = await store.candidates(sorted({key for its in keys.values() for key in its}))
+    others = {record: {o for key in its for o in shared[key]} - {record} for record, its in keys.items()}
+    others = {record: its for record, its in others.items() if its}
+    memories = await store.recall(sorted({r for pair in others.items() for r in (pair[0], *pair[1]) if r > 0}))
+    apart = await store.apart([place for memory in memories.values() for place in places_of(memory)])
+    doubts = {r: {o for o in its if _may_be_one(r, o, memories, apart)} for r, its in others.items()}
+    return {record: its for record, its in doubts.items() if its}
+
+
+def _may_be_one(
+    record: int, other: int, memories: Mapping[int, Recollection], apart: Mapping[Place, frozenset[Place]]
+) -> bool:
+    """Whether two owners of a match key may be the same: no system tells them apart, nor did a person."""
+    if record not in memories or other not in memories:
+        return True  # a dead letter
+    if not memories[record].sides.keys().isdisjoint(memories[other].sides):
+        return False
+    others = set(places_of(memories[other]))
+    return not any(others.intersection(apart.get(place, ())) for place in places_of(memories[record]))
+
+
+def first_match(keys: Sequence[int], candidates: Candidates, without: AbstractSet[int]) -> list[int]:
+    """The candidates of the first match rule that has any, but for some."""
+    found = ([r for r in candidates.get(key, ()) if r not in without] for key in keys)
     return next((sorted(set(records)) for records in found if records), [])

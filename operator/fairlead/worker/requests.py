@@ -9,10 +9,20 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from fairlead.state.requests import Answer, DiscardDeadLetters, Request, ResolveConflicts, RetryDeadLetters, Undo
+from fairlead.state.requests import (
+    Answer,
+    DiscardDeadLetters,
+    Link,
+    Request,
+    ResolveConflicts,
+    RetryDeadLetters,
+    Split,
+    Undo,
+)
 from fairlead.worker.conflicts import resolve
 from fairlead.worker.dead_letters import discard, retry
 from fairlead.worker.handling import Handled, Scope
+from fairlead.worker.identity import link, split
 from fairlead.worker.intake import Batch
 from fairlead.worker.undoing import undo
 
@@ -23,6 +33,8 @@ HANDLERS: Mapping[type, Handler] = {
     DiscardDeadLetters: discard,
     ResolveConflicts: resolve,
     Undo: undo,
+    Link: link,
+    Split: split,
 }
 """Kind of request → what does it. Called with the scope, the request, its demand, and the batch to be filled."""
 

@@ -16,7 +16,6 @@ from enum import StrEnum
 import msgspec
 
 from fairlead.connectors.base import Page
-from fairlead.engine.case import Case
 from fairlead.state.base import Commit, Intent, Undelivered
 from fairlead.state.history import RunRecord
 from fairlead.state.marks import Marks
@@ -28,6 +27,7 @@ from fairlead.worker.enforcing import Enforcement
 from fairlead.worker.guard import Gate, Halt
 from fairlead.worker.handling import Scope
 from fairlead.worker.intake import Batch, Intake
+from fairlead.worker.missing import missing
 from fairlead.worker.reading import ahead, differing
 from fairlead.worker.requests import Requests
 from fairlead.worker.sending import Scans, Sending, Stopped
@@ -150,6 +150,7 @@ class Run:
         anew = await another.begins() or self._kind is Kind.RESYNC
         if self._kind is Kind.RESYNC:
             await self._store.clear_ambiguity()
+            self._intake.matching.forget_ambiguity()
         await self._retry()
         await self._read_waiting()
         for system in self._order():
@@ -163,7 +164,7 @@ class Run:
         await self._retry(dead=anew)  # by now a create whose answer was lost has been met
         await another.done()
         await self._delete_missing()
-        if self._scanned:
+        if self._scanned or self._intake.incomplete:
             await self._complete()
         await self._adoption.run()
         if self._enforces:
@@ -326,24 +327,18 @@ class Run:
         await self._take_all(system, page, Batch())
 
     async def _complete(self) -> None:
-        """Creates what is missing, from the records that a scan has met: what only one system had."""
+        """Creates what is missing: of what was asked for, and of all that a scan met in one system only."""
         for target in self._session.systems:
-            if target not in self._intake.met or target in self._down or not self._session.creates_in(target):
+            if target not in self._intake.met or not self._session.creates_in(target):
+                continue
+            await self._create(target, sorted(self._intake.incomplete))
+            if not self._scanned or target in self._down:
                 continue
             async for records in self._store.lacking(target):
-                await self._create_missing(target, records)
+                await self._create(target, records)
 
-    async def _create_missing(self, target: str, records: Sequence[int]) -> None:
-        ambiguous = await self._intake.matching.in_doubt(records)
-        memories = await self._store.recall([record for record in records if record not in ambiguous])
-        cases: dict[int, Case] = {}
-        for record, memory in memories.items():
-            readable = [s for s in memory.sides if self._session.rules.systems[s].reads and s not in memory.away]
-            if readable and target not in memory.pending and (record, target) not in self._intake.unlinked:
-                cases[record] = self._session.case(memory, {}, create_in=frozenset({target}))
-        batch = Batch()
-        await self._intake.decide(cases, memories, batch)
-        await self._sending.send(batch)
+    async def _create(self, target: str, records: Sequence[int]) -> None:
+        await self._sending.send(await missing(self._session, self._intake, target, records))
 
     # --- the guard and the end ---
 

@@ -24,10 +24,10 @@ from fairlead.state.base import (
     StateLocked,
     Store,
     Undelivered,
-    reservation,
 )
 from fairlead.state.history import Counts, RunRecord
 from fairlead.state.marks import Marks
+from fairlead.state.place import reservation
 from fairlead.testing.store.sample import (
     ALL,
     LAYOUT,

@@ -18,10 +18,10 @@ from fairlead.state.base import (
     Recollection,
     Store,
     Undelivered,
-    reservation,
 )
 from fairlead.state.history import RunRecord
 from fairlead.state.layout import Layout, SystemLayout
+from fairlead.state.place import reservation
 from fairlead.state.referring import Orphan
 from fairlead.state.requests import Answer, Request, RetryDeadLetters
 

@@ -1,0 +1,36 @@
+"""What of a store's contract is about which records are the same."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from fairlead.state.place import Place
+
+
+class Matched(Protocol):
+    """Match keys, what a person said is not the same, and what was deleted. A part of `state.base.Store`."""
+
+    async def candidates(self, matches: Sequence[int]) -> dict[int, list[int]]:
+        """Match key → the records that have it, and the dead letters that hold it (see `reservation`)."""
+        ...
+
+    async def match_keys(self, records: Sequence[int]) -> dict[int, list[int]]:
+        """Record → its match keys."""
+        ...
+
+    async def apart(self, places: Sequence[Place]) -> dict[Place, frozenset[Place]]:
+        """Those of `places` that are not the same record as some others, and which; quick where there are none."""
+        ...
+
+    async def divided(self) -> list[tuple[Place, Place]]:
+        """All pairs of places that are apart, each once (at most 10,000)."""
+        ...
+
+    async def sharing(self) -> list[int]:
+        """Records of whose match keys another record, or a dead letter, has one (at most 10,000); takes long."""
+        ...
+
+    async def tombstones(self, system: str, keys: Sequence[str]) -> dict[str, int]:
+        """Those of `keys` that were deleted, with their old record."""
+        ...
