@@ -369,3 +369,26 @@ async def test_records_that_vanish_elsewhere_are_written_nowhere_and_linked_agai
 
 def rows_of(rows: dict[str, dict[str, object]]) -> list[object]:
     return [row["email"] for row in rows.values()]
+
+
+# --- a system that is away ---
+
+
+@pytest.mark.parametrize(
+    ("days", "name"), [(89, "edited in the ERP"), (91, "old")], ids=["shorter than tombstones last", "longer"]
+)
+async def test_a_system_that_was_away_longer_than_tombstones_last_is_first_met_again(
+    town_of, days: int, name: str
+) -> None:
+    town = await agreed(town_of())
+    town["erp"].down = Transient("erp is down")
+    town.edit("erp", "a@x", name="edited in the ERP")
+    for _ in range(days):
+        town.now += 86400 - 3600
+        await town.run()
+    town["erp"].down = None
+    report = await town.run()
+    assert (said(town), report.outcome) == ({"crm": name, "erp": name}, Outcome.SUCCEEDED)
+    assert len(town["erp"].records) == 3
+    assert (("Overwritten", "name", "firstSync: SystemOfRecordWins", "crm") in town.audit) is (days > 90)
+    assert (await town.run(Kind.RESYNC)).tally.counts()["updated"] == 0

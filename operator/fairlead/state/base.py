@@ -223,6 +223,9 @@ class Commit(msgspec.Struct):
     meta: dict[str, str | None] = {}
 
 
+LONGEST_OUTAGE = 90 * 86400.0
+"""Seconds that tombstones last: a system that is away longer is first met again."""
+
 STALE = "stale"
 """Fact in the store: the systems that `open` names, until whoever took note of them removes it."""
 
@@ -350,6 +353,10 @@ class Store(Matched, Referring, Protocol):
 
     def held(self) -> AsyncIterator[list[Undelivered]]:
         """All writes that the guard holds, in pages and always in the same order."""
+        ...
+
+    async def unsee(self, system: str) -> None:
+        """Forgets what was seen in a system, and how far it was read, but not which records are there."""
         ...
 
     def differing(self) -> AsyncIterator[list[int]]:

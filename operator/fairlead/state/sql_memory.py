@@ -6,9 +6,12 @@ import time
 from collections.abc import AsyncIterator, Collection, Sequence
 from itertools import islice
 
+from fairlead.engine.case import Side
+from fairlead.engine.fingerprint import WIDTH
 from fairlead.model.record import Value
 from fairlead.state.base import (
     DISCARDED,
+    LONGEST_OUTAGE,
     Commit,
     Conflict,
     DeadLetter,
@@ -30,7 +33,6 @@ _MARKED_PAGE = 20_000
 _MANY = 10_000
 _RUNS = 100
 _TICK = 0.001
-_TOMBSTONE_SECONDS = 90 * 86400.0
 _ANSWER_SECONDS = 86400.0
 
 
@@ -309,10 +311,22 @@ class SQLMemory(SQLBase):
             [
                 whole(RUN, [run_row(run, max(run.started, after))]),
                 Query(f"DELETE FROM run WHERE id NOT IN ({kept})"),
-                Query("DELETE FROM tombstone WHERE at < ?", (time.time() - _TOMBSTONE_SECONDS,)),
+                Query("DELETE FROM tombstone WHERE at < ?", (time.time() - LONGEST_OUTAGE,)),
                 Query("DELETE FROM answer WHERE at < ?", (time.time() - _ANSWER_SECONDS,)),
             ]
         )
+
+    async def unsee(self, system: str) -> None:
+        """See `Store.unsee`."""
+        n, nothing = self._rows.slots[system], bytes(WIDTH * max(1, len(self._rows.layout.fields)))
+        there = f"r.id > ? AND r.k{n} IS NOT NULL ORDER BY r.id LIMIT {PAGE}"
+        async with self._transaction():
+            async for rows in self._pages(f"SELECT {self._rows.record_columns} FROM record r WHERE {there}"):
+                items = [self._rows.recollection(row) for row in rows]
+                for item in items:
+                    item.sides = {**item.sides, system: Side(item.sides[system].key, None, nothing)}
+                await self._apply([self._rows.records(items)])
+            await self._apply([Query("DELETE FROM checkpoint WHERE system = ?", (system,))])
 
     async def clear_ambiguity(self) -> None:
         """See `Store.clear_ambiguity`."""

@@ -20,6 +20,7 @@ from fairlead.state.base import Commit, Intent, Undelivered
 from fairlead.state.history import RunRecord
 from fairlead.state.marks import Marks
 from fairlead.transport.failure import Failure
+from fairlead.worker.absence import Absence
 from fairlead.worker.adoption import Adoption
 from fairlead.worker.dead_letters import AnotherPolicy
 from fairlead.worker.delivery import BATCH
@@ -113,6 +114,7 @@ class Run:
         self._kind = kind
         self._gate = Gate(session, approved)
         self._enforces = enforce
+        self._absence = Absence(session)
         self.tally = Tally()
         self._down: dict[str, Failure] = {}
         self._scanned: set[str] = set()
@@ -140,6 +142,7 @@ class Run:
 
     async def _pass(self) -> None:
         met = set(filter(None, (await self._store.meta(MET) or "").split(",")))
+        met -= await self._absence.end()
         await self._intake.prepare(met)
         await self._sending.prepare()
         self._down.update(await self._session.open())
@@ -167,6 +170,7 @@ class Run:
         if self._scanned or self._intake.incomplete:
             await self._complete()
         await self._adoption.run()
+        await self._absence.heard(name for name in self._session.systems if name not in self._down)
         if self._enforces:
             await Enforcement(self._session, self._intake).run(self._sending.send)
         await self._guard()

@@ -179,6 +179,16 @@ class MemoryTests:
         await store.commit(Commit(records=[agree, differ]))
         assert [page async for page in store.differing()] == [[2]]
 
+    async def test_what_was_seen_in_one_system_is_forgotten_and_its_records_are_not(self, store: Store) -> None:
+        both = recollection(1, crm=Side("a", 1, prints(5, 6), "v"), erp=Side("1", 2, prints(5, 0)))
+        other = recollection(2, crm=Side("b", 1, prints(5, 6)))
+        await store.commit(Commit(records=[both, other], checkpoints={"crm": "c", "erp": "e"}))
+        await store.unsee("erp")
+        found = await store.recall([1, 2])
+        assert found[1].sides == {**both.sides, "erp": Side("1", None, prints(0, 0))}
+        assert found[2].sides == other.sides
+        assert (await store.checkpoint("crm"), await store.checkpoint("erp")) == ("c", None)
+
     async def test_what_the_guard_holds_is_walked_in_one_order_and_let_go_at_once(self, store: Store) -> None:
         def deletes(*, held: bool) -> list[Undelivered]:
             places = [(record, system) for record in (700, 1, 2) for system in ("erp", "crm")]
