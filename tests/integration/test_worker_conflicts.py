@@ -1,10 +1,11 @@
 """Conflicts that wait for a person are decided at a person's request, and nothing is lost by it."""
 
+import contextlib
 from pathlib import Path
 
 import pytest
 
-from fairlead.state.requests import ResolveConflicts, mark_of
+from fairlead.state.requests import ResolveConflicts, mark_of, request
 from fairlead.transport.failure import Transient
 from support.town import Town
 
@@ -176,3 +177,32 @@ async def test_an_owner_that_depends_on_the_record_must_be_named(tmp_path: Path)
     answer = await town.asked(resolve(town, owner=True))
     assert answer.refused[0].endswith("depends on the record: name the system whose value to keep")
     assert len(town.conflicts) == 1
+
+
+class Killed(BaseException):
+    """The worker dies."""
+
+
+@pytest.mark.parametrize("call", range(1, 13))
+async def test_a_worker_that_dies_at_any_call_decides_once_and_loses_nothing(town: Town, call: int) -> None:
+    calls = iter(range(1, 1000))
+
+    def die(_: str) -> None:
+        if next(calls) == call:
+            raise Killed
+
+    demand = resolve(town, keep="crm")
+    asked = request("ada", demand)
+    async with town.beside() as store:
+        await store.ask(asked)
+    for system in EVERYWHERE:
+        town[system].moment = die
+    with contextlib.suppress(Killed, BaseExceptionGroup):
+        await town.run()
+    for system in EVERYWHERE:
+        town[system].moment = lambda _: None
+    await town.run()
+    async with town.beside() as store:
+        assert await store.answer(asked.id) is not None
+    assert (names(town), town.conflicts) == (["crm's"] * 3, [])
+    assert len(await town.audited("Resolved")) == 1

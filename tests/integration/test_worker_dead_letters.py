@@ -10,6 +10,7 @@ import pytest
 from fairlead.state.place import reservation
 from fairlead.state.requests import DiscardDeadLetters, RetryDeadLetters
 from fairlead.testing.memory_system import Fault, Traits
+from fairlead.transport.failure import Transient
 from fairlead.worker.run import Kind
 from support.town import Town
 
@@ -168,10 +169,33 @@ async def test_another_policy_takes_a_record_in_that_it_permits(broken: Town) ->
     assert (broken.letters, broken.values("erp")["a@x"]) == ([], "Ada")
 
 
-async def test_the_same_policy_tries_nothing_again(updated: Town) -> None:
-    before = len(updated["erp"].writes)
+async def test_another_policy_tries_a_write_again_when_its_system_is_back(updated: Town) -> None:
+    updated["erp"].refuses = lambda _: ""
+    updated["erp"].down = Transient("away")
+    updated.policy["onConflict"] = "Priority"
     await updated.run()
-    assert len(updated["erp"].writes) == before
+    updated["erp"].down = None
+    await updated.run()
+    assert (updated.values("erp")["a@x"], await dead(updated)) == (LONG, 0)
+
+
+async def test_what_failed_alike_is_tried_again_when_the_system_answers_otherwise(tmp_path: Path) -> None:
+    town = await town_of(tmp_path)
+    for n in range(5):
+        town.add("crm", f"{n}@x", name=LONG)
+    await town.run()
+    assert await dead(town) == 5
+    async with town.working() as run:
+        await run()
+        assert sorted(item.attempts for item in await town.failed()) == [1, 1, 1, 1, 2]
+        town["erp"].refuses = lambda _: ""
+        await run()
+    assert (await dead(town), len(town.values("erp"))) == (0, 6)
+
+
+async def test_the_same_policy_tries_nothing_again(updated: Town) -> None:
+    await updated.run()
+    assert [item.attempts for item in await updated.failed()] == [1]
 
 
 # --- a person gives it up ---

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -117,6 +117,20 @@ class Town:
             with sqlite3.connect(self._path) as database:
                 rows = database.execute("SELECT kind, field, rule, winner FROM audit WHERE system = '' ORDER BY id")
                 self.audit = rows.fetchall()
+
+    @asynccontextmanager
+    async def working(self) -> AsyncIterator[Callable[[], Awaitable[RunReport]]]:
+        """A worker that goes on from run to run, each an hour after the last."""
+        document = {"metadata": {"name": "customers", "uid": "u1"}, "spec": self.policy}
+        store = SQLiteStore(self._path)
+        session = await open_session(msgspec.convert(document, SyncPolicy), self.systems, store, lambda: self.now)
+
+        async def run() -> RunReport:
+            self.now += 3600
+            return await Run(session, Kind.CHANGES).run()
+
+        yield run
+        await store.close()
 
     async def asked(self, demand: Demand, meanwhile: Callable[[], object] = lambda: None) -> Answer:
         """A person asks for something, users do something `meanwhile`, and a run takes it up."""

@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from hashlib import blake2b
 
 import msgspec
 
 from fairlead.engine.case import Operation, Write
 from fairlead.model.record import Value
 from fairlead.state.audit import AuditEntry
-from fairlead.state.base import DISCARDED, Commit, DeadLetter, Recollection, Undelivered
+from fairlead.state.base import DISCARDED, DeadLetter, Recollection, Undelivered
 from fairlead.state.place import reservation
 from fairlead.state.requests import DiscardDeadLetters, Request, RetryDeadLetters
 from fairlead.worker.handling import Handled, Scope, named
 from fairlead.worker.intake import Batch
-from fairlead.worker.session import Session
 from fairlead.worker.settlement import UNCERTAIN, is_uncertain
 
 _NONE = "is no dead letter any more"
-
-_POLICY = "policy"
-"""Fact in the store: a fingerprint of the spec by which every dead letter was tried."""
 
 
 async def retry(scope: Scope, _request: Request, demand: RetryDeadLetters, batch: Batch) -> Handled:
@@ -60,33 +55,6 @@ async def discard(scope: Scope, request: Request, demand: DiscardDeadLetters, ba
         scope.intake.matching.discard(letter, commit)
         note(reservation(letter.system, letter.key), "", letter.reason, {letter.system: letter.key})
     return found.handled
-
-
-class AnotherPolicy:
-    """Dead letters of another policy than the one that holds now: they are tried again once."""
-
-    def __init__(self, session: Session) -> None:
-        self._session = session
-        spec = msgspec.json.encode(session.policy.spec, order="deterministic")
-        self._mark = blake2b(spec, digest_size=16).hexdigest()
-
-    async def begins(self) -> bool:
-        """Whether the policy is new to this state; what could not be taken in is then read again by this run."""
-        if self._session.known:
-            return False
-        before = await self._session.store.meta(_POLICY)
-        if before not in (None, self._mark):
-            async for page in self._session.store.walk_letters():
-                await self._session.store.commit(Commit(waiting=[(letter.system, letter.key) for letter in page]))
-            return True
-        await self.done()
-        return False
-
-    async def done(self) -> None:
-        """All of them were tried."""
-        if not self._session.known:
-            await self._session.store.commit(Commit(meta={_POLICY: self._mark}))
-            self._session.known = True
 
 
 class _Found(msgspec.Struct):

@@ -22,7 +22,6 @@ from fairlead.state.marks import Marks
 from fairlead.transport.failure import Failure
 from fairlead.worker.absence import Absence
 from fairlead.worker.adoption import Adoption
-from fairlead.worker.dead_letters import AnotherPolicy
 from fairlead.worker.delivery import BATCH
 from fairlead.worker.enforcing import Enforcement
 from fairlead.worker.guard import Gate, Halt
@@ -31,6 +30,7 @@ from fairlead.worker.intake import Batch, Intake
 from fairlead.worker.missing import missing
 from fairlead.worker.reading import ahead, differing
 from fairlead.worker.requests import Requests
+from fairlead.worker.revival import Revival
 from fairlead.worker.sending import Scans, Sending, Stopped
 from fairlead.worker.session import Session
 from fairlead.worker.tally import Tally
@@ -149,8 +149,8 @@ class Run:
         await self._sending.replay()
         await self._take_up_requests()
         await self._adoption.run()
-        another = AnotherPolicy(self._session)
-        anew = await another.begins() or self._kind is Kind.RESYNC
+        revival = Revival(self._session, self._send_again, self._intake.waits)
+        await revival.by_policy()
         if self._kind is Kind.RESYNC:
             await self._store.clear_ambiguity()
             self._intake.matching.forget_ambiguity()
@@ -164,8 +164,8 @@ class Run:
             await self._read_waiting()
             self._intake.read.update(self._session.systems)
         await self._adoption.run()
-        await self._retry(dead=anew)  # by now a create whose answer was lost has been met
-        await another.done()
+        await revival.by_answer(self._down)
+        await self._retry(dead=self._kind is Kind.RESYNC)  # by now a create whose answer was lost has been met
         await self._delete_missing()
         if self._scanned or self._intake.incomplete:
             await self._complete()

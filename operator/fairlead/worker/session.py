@@ -45,6 +45,8 @@ class Session:
         """Whether writes are only noted."""
         self.known = False
         """Whether the dead letters of the state are known to be those of this policy."""
+        self.probed = clock()
+        """When a dead letter was last tried for no other reason than that it is one."""
         self.store = store
         self.clock = clock
         self.prints = Fingerprints(store.key)
