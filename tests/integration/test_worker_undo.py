@@ -314,3 +314,33 @@ async def test_the_plan_names_each_record_once_and_what_is_not_there_plans_nothi
     assert [each async for each in Reversals(session.rules, store, "65000000-none").pages()] == []
     assert {each.entry.run for each in await store.audit(AuditQuery(kind="Updated"))} == {run}
     await store.close()
+
+
+async def test_what_cannot_be_written_back_now_is_written_when_it_can(firm: Firm) -> None:
+    firm.crm.edit("a@x.com", name="Wrong")
+    firm.crm.add("c@x.com", name="Cem")
+    run = await firm.did()
+    for event in ("UPDATE", "DELETE"):
+        refusal = f"CREATE TRIGGER closed_{event} BEFORE {event} ON customer BEGIN SELECT raise(ABORT, 'closed'); END"
+        firm.erp.database.execute(refusal)
+    await firm.undo(run)
+    assert (firm.names(), firm.names("c@x.com")) == (["Ada", "Wrong", "Ada"], ["Cem", "Cem", None])
+    for event in ("UPDATE", "DELETE"):
+        firm.erp.database.execute(f"DROP TRIGGER closed_{event}")
+    await firm.did()
+    assert (firm.names(), firm.names("c@x.com")) == (["Ada"] * 3, ["Cem", None, None])
+    await firm.rests()
+
+
+async def test_what_a_run_archived_is_left_to_a_person(firm: Firm) -> None:
+    firm.spec["deletes"] = {**firm.spec["deletes"], "action": "Archive"}
+    fields = {"email": "email", "name": "name", "credit": "credit"}
+    archiving = {"fields": fields, "archive": {"set": {"note": "archived"}}}
+    firm.systems = [SYSTEMS[0], *({**system, **archiving} for system in SYSTEMS[1:])]
+    firm.crm.remove("a@x.com")
+    run = await firm.did()
+    assert firm.erp.all()["a@x.com"][2] == "archived"
+    await firm.undo(run)
+    name = "crm/1 = erp/1 = shop/1"
+    why = "take it out of the archive there"
+    assert firm.refused == [f"the archiving in {system} of {name}: {why}" for system in ("erp", "shop")]

@@ -178,6 +178,8 @@ def _written(entry: AuditEntry) -> str:
         return f"it was created in {entry.system}" + (" by {rule}" if undone else "")
     if entry.kind == WriteKind.DELETED:
         return f"it was deleted in {entry.system}" + (" by {rule}" if undone else "")
+    if entry.kind == WriteKind.ARCHIVED:
+        return f"it was archived in {entry.system}"
     if undone:
         return f"{entry.system} got its old value back by {{rule}}"
     why = "where it was edited" if entry.rule == EDIT else "{rule}"
