@@ -335,6 +335,64 @@ async def test_a_lost_state_of_the_children_is_met_again_without_a_write(trade: 
     assert [written(report) for report in await trade.run(trade.customers(), trade.sales())] == [0, 0]
 
 
+async def test_a_child_that_leads_nowhere_can_be_deleted(trade: Trade) -> None:
+    for system in (trade.crm, trade.erp):
+        for number in ("1", "2"):
+            system.add("sale", number=number, customer=999, note="n")
+    await trade.run(trade.customers(), trade.sales())
+    trade.crm.remove("sale", "number = '1'")
+    await trade.run(trade.sales(), kind=Kind.RESYNC)
+    assert list(trade.erp.sales()) == ["2"]
+
+
+async def test_a_child_that_leads_nowhere_in_one_system_can_be_deleted(trade: Trade) -> None:
+    customer = trade.crm.add("customer", email="a@x")
+    for number in ("1", "2"):
+        trade.crm.add("sale", number=number, customer=customer)
+        trade.erp.add("sale", number=number, customer=999)
+    await trade.run(trade.customers(), trade.sales())
+    trade.crm.remove("sale", "number = '1'")
+    (report,) = await trade.run(trade.sales(), kind=Kind.RESYNC)
+    assert (list(trade.erp.sales()), report.tally.waiting) == (["2"], 1)
+
+
+async def test_a_reference_that_leads_nowhere_in_one_system_keeps_nothing_else_back(trade: Trade) -> None:
+    trade.crm.add("sale", number="1", customer=trade.crm.add("customer", email="a@x"), note="n")
+    trade.erp.add("sale", number="1", customer="K-new")
+    _, report = await trade.run(trade.customers(), trade.sales())
+    assert waiting(report) == [(f"erp/{trade.erp.database.execute('SELECT id FROM sale').fetchone()[0]}", "customer")]
+    assert trade.erp.database.execute("SELECT note, customer FROM sale").fetchall() == [("n", "K-new")]
+    trade.erp.edit("sale", "number = '1'", customer=trade.erp.customer("a@x"))
+    _, report = await trade.run(trade.customers(), trade.sales())
+    assert (written(report), report.tally.waiting) == (0, 0)
+
+
+async def test_a_reference_that_leads_nowhere_in_one_system_is_met_once_it_is_understood(trade: Trade) -> None:
+    trade.crm.add("sale", number="1", customer=trade.crm.add("customer", email="a@x"))
+    trade.erp.add("sale", number="1", customer="K-new")
+    await trade.run(trade.customers(), trade.sales())
+    trade.crm.edit("sale", "number = '1'", customer=trade.crm.add("customer", email="b@x"))
+    await trade.run(trade.customers(), trade.sales())
+    assert trade.erp.sales() == {"1": "K-new"}
+    trade.erp.add("customer", id="K-new", email="new@x")
+    _, report = await trade.run(trade.customers(), trade.sales())
+    assert (trade.erp.sales(), report.tally.overwritten) == ({"1": "b@x"}, 1)
+
+
+async def test_a_child_that_was_given_an_unknown_parent_outlives_its_delete_elsewhere(trade: Trade) -> None:
+    customer = trade.crm.add("customer", email="a@x")
+    for number in ("1", "2"):
+        trade.crm.add("sale", number=number, customer=customer)
+    await trade.run(trade.customers(), trade.sales())
+    trade.crm.remove("sale", "number = '1'")
+    trade.erp.edit("sale", "number = '1'", customer="K-new")
+    await trade.run(trade.sales(), kind=Kind.RESYNC)
+    assert trade.erp.sales()["1"] == "K-new"
+    trade.erp.add("customer", id="K-new", email="new@x")
+    await trade.run(trade.customers(), trade.sales(), trade.sales())
+    assert trade.crm.sales() == trade.erp.sales() == {"1": "new@x", "2": "a@x"}
+
+
 # --- the declaration changes ---
 
 

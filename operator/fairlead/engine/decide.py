@@ -118,6 +118,7 @@ class Decider:
         return [name for name in self._names if name in case.frozen or name in names]
 
     def _views(self, case: Case, name: str) -> list[View]:
+        """The field in each system that has it; a value that is not known is what was seen there, if any was."""
         slot = self.rules.fields[name].field.slot
         views = []
         for rule, writable in self._holders[name]:
@@ -128,9 +129,8 @@ class Decider:
                 views.append(_view(rule, name, slot, side, observation, echoes, writable))
             elif side is not None and system not in case.away:
                 seen = field(side.prints, slot)
-                views.append(View(system, rule.reads, seen, seen, False, None, None, writable))
-            elif observation is not None:
-                views.append(View(system, rule.reads, UNSEEN, UNSEEN, False, None, None, writable))
+                if observation is None or seen != UNSEEN:
+                    views.append(View(system, rule.reads, seen, seen, False, None, None, writable))
         return views
 
     def _echoes(self, case: Case, system: str, name: str) -> tuple[bytes, ...]:

@@ -7,10 +7,10 @@ from typing import TypeAlias
 
 from fairlead.engine.case import Write
 from fairlead.state.base import Commit, Undelivered
-from fairlead.state.referring import WAITING_FOR_PARENT
+from fairlead.state.referring import WAITING_FOR_PARENT, Orphan
 from fairlead.worker.references import origins
 from fairlead.worker.session import Session
-from fairlead.worker.tally import Note, Tally
+from fairlead.worker.tally import NOTES, Note, Tally
 
 ReadAgain: TypeAlias = "Callable[[str, Sequence[str]], Awaitable[None]]"
 SendAgain: TypeAlias = "Callable[[Sequence[Undelivered]], Awaitable[None]]"
@@ -42,6 +42,7 @@ class Adoption:
         self._waits = waits
         self._read_again = read_again
         self._send_again = send_again
+        self._told: set[Orphan] = set()
 
     async def run(self) -> None:
         """Reads again what can be understood by now, and sends what can be written."""
@@ -81,7 +82,10 @@ class Adoption:
         settled, orphans = self._references.take()
         commit.adopted += settled
         commit.orphans += orphans
-        for orphan in orphans:
+        for orphan in orphans if len(self._tally.notes) < NOTES else ():
+            if orphan in self._told:
+                continue
+            self._told.add(orphan)
             rule = f"references: {self._references.parents[orphan.field]}"
             self._tally.note(Note(WAITING_FOR_PARENT, f"{orphan.system}/{orphan.key}", orphan.field, rule, ""))
 

@@ -54,7 +54,7 @@ class Crossing:
     async def _learn(self, system: str, operation: Operation, outgoing: Outgoing, references: References) -> None:
         """What the references that are there now mean, for the look at each record just before it is changed."""
         names = set(references.of(system))
-        judged = [i for i in outgoing.intents if operation is Operation.DELETE or names & i.write.values.keys()]
+        judged = [i for i in outgoing.intents if operation is not Operation.UPDATE or names & i.write.values.keys()]
         sides = [self._memories[intent.record].sides.get(system) for intent in judged]
         keys = [side.key for side in sides if side is not None]
         if not keys:
@@ -101,7 +101,10 @@ class Crossing:
         return self._whole.get((intent.record, intent.system), intent.write)
 
     def complete(self, intent: Intent) -> None:
-        """Remembers what is still to be written to a record that was created without it."""
+        """Remembers what is still to be written to a record that was created; a deleted one waits for nothing."""
+        if self._references is not None and intent.write.operation is Operation.DELETE:
+            side = self._memories[intent.record].sides.get(intent.system)
+            self._references.gone(intent.system, [side.key] if side is not None else [])
         write = self._later.get((intent.record, intent.system)) if self._later else None
         if write is not None:
             self._settlement.undelivered.append(self._undelivered(intent, write, min(write.values)))

@@ -453,7 +453,7 @@ class Intake:
         known = await self._store.lookup(system, keys)
         self.matching.alive(system, keys, batch.commit)
         if self._session.references is not None:
-            batch.commit.adopted += [(system, key) for key in keys]
+            self._session.references.gone(system, keys)
         records = {record for record in known.records if record is not None}
         if records:
             self.matching.look_again(batch.commit)

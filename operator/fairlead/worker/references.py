@@ -133,6 +133,11 @@ class References:
     def _lacking(self, system: str, observation: Observation) -> list[str]:
         return [name for name in self.of(system) if name not in observation.record.values]
 
+    def gone(self, system: str, keys: Iterable[str]) -> None:
+        """Records were deleted: they wait for nothing."""
+        if self.watching:
+            self._settled += [(system, key) for key in keys]
+
     def take(self) -> tuple[list[tuple[str, str]], list[Orphan]]:
         """(system, key) of what was read since the last call, and what of it waits; to be stored with it."""
         taken = self._settled, self._orphans
