@@ -21,9 +21,10 @@ TOUCHED = (
     "UPDATE {0} SET changed = strftime('%Y-%m-%dT%H:%M:%fZ') WHERE id = new.id; END;"
 )
 CRM = (
-    f"CREATE TABLE customer(id INTEGER PRIMARY KEY, email TEXT UNIQUE, boss INTEGER, favourite INTEGER, {CHANGED});"
-    f"CREATE TABLE sale(id INTEGER PRIMARY KEY, number TEXT UNIQUE, customer INTEGER, note TEXT, {CHANGED});"
-    "INSERT INTO customer(id, email) VALUES (16, 'x'); DELETE FROM customer;"
+    "CREATE TABLE customer(id INTEGER PRIMARY KEY AUTOINCREMENT, email TEXT UNIQUE, boss INTEGER, favourite INTEGER, "
+    f"{CHANGED});"
+    "CREATE TABLE sale(id INTEGER PRIMARY KEY AUTOINCREMENT, number TEXT UNIQUE, customer INTEGER, note TEXT, "
+    f"{CHANGED});"
 )
 ERP = (
     "CREATE TABLE customer(id TEXT PRIMARY KEY DEFAULT ('K-' || hex(randomblob(4))), email TEXT UNIQUE, boss TEXT, "
