@@ -95,7 +95,9 @@ def test_what_systems_say_is_no_markup(loop: PolicyLoop) -> None:
     assert told(loop, report(erp=Transient("[red]x[/red] [/nothing]")))[1].strip() == "erp: [red]x[/red] [/nothing]"
 
 
-@pytest.mark.parametrize("kind", [*(kind.value for kind in FindingKind), "DeadLetter", "NotDelivered"])
+@pytest.mark.parametrize(
+    "kind", [*(kind.value for kind in FindingKind), "DeadLetter", "NotDelivered", "WaitingForParent"]
+)
 def test_every_kind_of_note_has_words(kind: str) -> None:
     assert kind not in sentence(Note(kind, "crm/1", "name", "the rule", "erp"))
 

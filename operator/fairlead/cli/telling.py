@@ -34,6 +34,8 @@ _WORDS = {
     "Recreated": "{record} was edited while {winner} deleted it: it comes back (onUpdateConflict: {rule})",
     "DeadLetter": "{record} is a dead letter: {rule}",
     "NotDelivered": "{record} could not be written: {rule}",
+    "Linked": "{record} is one record now, {rule}",
+    "Split": "{record} is a record of its own now, {rule}",
     "WaitingForParent": "{field} of {record} refers to a record that is not there yet: it waits ({rule})",
     "LossyField": "field {field}: {rule}",
     "ClockSkew": "{record}: {rule}",
