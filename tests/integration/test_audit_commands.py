@@ -14,7 +14,7 @@ from support.commands import KEY, PEOPLE, Desk
 
 SEALED: dict[str, Any] = {"encryptionKey": {"secretKeyRef": {"name": "sealing", "key": "keys"}}}
 POLICY = ("policy.yaml", "--policy", "customers")
-PAGE = Path(__file__).parents[2] / "docs" / "audit.md"
+PAGE = Path(__file__).parents[2] / "docs" / "operations" / "audit-and-undo.md"
 COMMANDS = re.compile(r"^fairlead .*$", re.MULTILINE)
 
 
