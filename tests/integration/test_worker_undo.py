@@ -344,3 +344,41 @@ async def test_what_a_run_archived_is_left_to_a_person(firm: Firm) -> None:
     name = "crm/1 = erp/1 = shop/1"
     why = "take it out of the archive there"
     assert firm.refused == [f"the archiving in {system} of {name}: {why}" for system in ("erp", "shop")]
+
+
+async def test_what_became_of_a_record_since_is_told(firm: Firm) -> None:
+    firm.crm.edit("a@x.com", name="Wrong")
+    run = await firm.did()
+    firm.crm.remove("a@x.com")
+    await firm.did()
+    await firm.undo(run)
+    assert firm.refused == ["name of crm/1 = erp/1 = shop/1: the record is not there any more"]
+    assert firm.names() == [None] * 3
+
+
+async def test_a_field_that_its_owner_alone_may_edit_is_not_given_another_value(firm: Firm) -> None:
+    firm.spec["fields"] = {"name": {"edits": "SystemOfRecordOnly"}}
+    firm.erp.edit("a@x.com", name="Not mine to edit")
+    reverting = await firm.did()
+    firm.crm.edit("a@x.com", name="Wrong")
+    spreading = await firm.did()
+    await firm.undo(spreading)
+    assert firm.names() == ["Ada"] * 3
+    await firm.undo(reverting)
+    why = "only crm may edit it: change spec.fields.name.edits first"
+    assert firm.refused == [f"name of crm/1 = erp/1 = shop/1: {why}"]
+    await firm.rests()
+
+
+async def test_a_forgotten_person_does_not_come_back(firm: Firm) -> None:
+    firm.crm.remove("a@x.com")
+    run = await firm.did()
+    store = firm.place.store()
+    session = await open_session(
+        policy_of(firm.systems, **firm.spec), {n: b.client for n, b in firm.books.items()}, store, lambda: firm.now
+    )
+    await session.store.unlock([KEY])
+    await session.store.erase("erp", "1")
+    await store.close()
+    await firm.undo(run)
+    assert (len(firm.refused), firm.names()) == (1, [None] * 3)

@@ -256,7 +256,7 @@ class Reversals:
         name = written.name
         rule = self._rules.fields.get(name)
         if memory is None:
-            raise _Refused("the record was deleted since")
+            raise _Refused("the record is not there any more")
         if rule is None:
             raise _Refused("the policy has no such field any more")
         if name in memory.frozen:
