@@ -130,7 +130,7 @@ class Shape:
 
     def states(self, records: Sequence[Any]) -> list[Hashable]:
         """What tells one state of each record from another: its key and modification time."""
-        if not all(isinstance(record, dict) for record in records):
+        if set(map(type, records)) != {dict}:
             return [str(record) for record in records]
         times = map(str, self._times(records)) if self._times else repeat(None)
         return list(zip(self._texts(records), times, strict=False))

@@ -161,7 +161,7 @@ class Pager:
         found = self._records(answer.document)
         if found is None and self._where:
             return []
-        if not isinstance(found, list) or not all(isinstance(record, self._kinds) for record in found):
+        if not isinstance(found, list) or not set(map(type, found)).issubset(self._kinds):
             where = f"at {self._where!r} in" if self._where else "as"
             raise Misconfigured(
                 f"{self._label} has no list of objects {where} its answer: check the connector's records",
