@@ -18,6 +18,9 @@ import psycopg
 import pytest
 import yaml
 
+from fairlead.testing.http_system import HTTPSystem
+from support.site import STATE, Site, policy, rest, system, wait_until
+
 PAGE = Path(__file__).parents[2] / "docs" / "operations" / "matches.md"
 STEP = re.compile(r"^```bash\n(.*?)^```\n```text\n(.*?)^```", re.DOTALL | re.MULTILINE)
 FIELDS = {"email": "email", "name": "name", "phone": "phone"}
@@ -186,3 +189,36 @@ def test_a_refusal_of_the_worker_is_told(office: Office) -> None:
     office.start()
     code, told = office.command("matches", "link", "crm/1", "erp/99", "policy.yaml")
     assert (code, told) == (1, "there is no erp/99\n")
+
+
+def test_records_of_an_http_system_are_linked_and_split(tmp_path: Path) -> None:
+    with HTTPSystem() as api:
+        site = Site(tmp_path)
+        site.write("connections", rest("shop", api.url), site.database("erp"))
+        site.write("policy", policy(system("erp"), system("shop", object="customers")))
+        rows = [{"email": "ada@x", "name": None, "note": note} for note in ("1", "2")]
+        one, two = (api.store.create("customers", row).key for row in rows)
+        site.add("erp", "ada@x", name="Ada")
+        assert site.once().returncode == 0
+        listed = json.loads(site.fairlead("matches", "list", "manifests", "--output", "json").stdout)["matches"]
+        assert [(match["system"], match["reason"], match["values"]) for match in listed] == [
+            ("erp", "Ambiguous", {"email": "ada@x"}),
+            ("shop", "Duplicate", {"email": "ada@x"}),
+        ]
+        with site.worker():
+            linked = site.fairlead("matches", "link", "erp/1", f"shop/{two}", "manifests", "--by", "grace")
+            assert (linked.returncode, linked.stderr) == (0, f"linked erp/1 with shop/{two}\n")
+            wait_until(lambda: api.store.values("customers")[two]["name"] == "Ada")
+            split = site.fairlead("matches", "split", f"shop/{two}", "manifests")
+            assert (split.returncode, split.stderr) == (0, f"shop/{two} is a record of its own\n")
+            site.sql("erp", "UPDATE customer SET name = 'Ada King'")
+            linked = site.fairlead("matches", "link", "erp/1", f"shop/{one}", "manifests")
+            assert linked.returncode == 0, linked.stderr
+            wait_until(lambda: api.store.values("customers")[one]["name"] == "Ada King")
+        assert (api.store.values("customers")[two]["name"], site.emails("erp")) == ("Ada", ["ada@x"])
+        with sqlite3.connect(tmp_path / STATE) as state:
+            told = state.execute(
+                "SELECT kind, rule FROM audit WHERE kind IN ('Linked', 'Split') ORDER BY id"
+            ).fetchall()
+        assert [kind for kind, _ in told] == ["Linked", "Split", "Linked"]
+        assert told[0] == ("Linked", "asked for by grace")
