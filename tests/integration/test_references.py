@@ -12,6 +12,7 @@ import yaml
 
 from fairlead.model.health import PolicyReason, conclude
 from fairlead.model.syncpolicy import Mode
+from fairlead.state.requests import ResolveConflicts, mark_of, request
 from fairlead.worker.loop import PolicyLoop, parents_first, work_all
 from fairlead.worker.run import Kind, RunReport
 from support.specpage import page
@@ -87,6 +88,37 @@ async def test_two_systems_that_chose_different_records_are_a_conflict_as_of_any
     trade.erp.edit("sale", "number = '1'", customer=trade.erp.customer("c@x"))
     _, report = await trade.run(trade.customers(), trade.sales())
     assert (trade.erp.sales(), report.tally.conflicts) == ({"1": "b@x"}, 1)
+
+
+@pytest.mark.parametrize(
+    ("choice", "done", "after"),
+    [({"keep": "erp"}, 1, "c@x"), ({"value": '"17"'}, 0, None), ({"value": "null"}, 1, None)],
+)
+async def test_a_person_decides_by_a_system_not_by_an_id(
+    trade: Trade, choice: dict[str, str], done: int, after: str | None
+) -> None:
+    for email in ("a@x", "b@x", "c@x"):
+        trade.crm.add("customer", email=email)
+    trade.crm.add("sale", number="1", customer=trade.crm.customer("a@x"))
+    manual = trade.sales(required=False, fields={"customer": {"references": "customers", "onConflict": "Manual"}})
+    await trade.run(trade.customers(), manual)
+    trade.crm.edit("sale", "number = '1'", customer=trade.crm.customer("b@x"))
+    trade.erp.edit("sale", "number = '1'", customer=trade.erp.customer("c@x"))
+    await trade.run(manual)
+    async with trade.host.session(manual) as session:
+        conflicts = tuple((c.record, c.field, mark_of(c.values)) for c in await session.store.conflicts())
+        asked = request("ada", ResolveConflicts(conflicts, **choice))
+        await session.store.ask(asked)
+    await trade.run(manual)
+    async with trade.host.session(manual) as session:
+        answer = await session.store.answer(asked.id)
+    assert answer is not None
+    assert (len(conflicts), answer.done) == (1, done)
+    if done:
+        assert trade.crm.sales() == trade.erp.sales() == {"1": after}
+    else:
+        assert "name the system whose value to keep" in str(answer.refused)
+        assert (trade.crm.sales(), trade.erp.sales()) == ({"1": "b@x"}, {"1": "c@x"})
 
 
 async def test_a_deleted_record_takes_no_reference_along(trade: Trade) -> None:

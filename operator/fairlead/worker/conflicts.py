@@ -77,8 +77,7 @@ class Resolving:
             except Failure as failure:
                 self._failures[system] = failure
                 continue
-            reader = self._scope.session.readers[system]
-            for observation in reader.read(page, range(len(page.keys)), reader.rows(page)).observed.values():
+            for observation in (await self._scope.session.read(system, page)).observed.values():
                 self._read[records[observation.record.key], system] = observation
 
     def choice(self, memory: Recollection | None, name: str, mark: str) -> Choice:
@@ -102,6 +101,8 @@ class Resolving:
         if kept:
             how = f"the system of record ({kept})" if self._demand.owner else f"keep {kept}"
             value = conflict.values[kept] if kept in conflict.values else self._value_in(kept, memory, name)
+        elif self._refers(name) and self._demand.value.strip() != "null":
+            raise NotPossible("a reference has another id in each system: name the system whose value to keep")
         else:
             how, value = "a value given", checked_value(self._rules, name, self._demand.value)
         self._check_writable(memory, name, value)
@@ -126,10 +127,14 @@ class Resolving:
             raise NotPossible(f"{system} changed meanwhile: look at it again after the next run")
         return observation.record.values[name]
 
+    def _refers(self, name: str) -> bool:
+        references = self._scope.session.references
+        return references is not None and name in references.parents
+
     def _check_writable(self, memory: Recollection, name: str, value: Value) -> None:
         for system in memory.sides:
             rule = self._rules.systems[system]
-            if name in rule.writable:
+            if name in rule.writable and not self._refers(name):
                 try:
                     rule.mapping.write({name: value})
                 except ContractError as error:
