@@ -280,3 +280,10 @@ async def test_a_broken_change_of_a_known_record_is_given_up_until_the_next_chan
     town.edit("crm", "a@x", note="short")
     await town.run()
     assert town.values("erp", "note")["a@x"] == "short"
+
+
+async def test_a_forgotten_person_is_gone_from_what_was_given_up(broken: Town) -> None:
+    place = letters(broken)[0]
+    await broken.asked(DiscardDeadLetters(records=(place,)))
+    await broken.forget(*place)
+    assert await broken.audited("Discarded") == [("", "ada: ContractBroken", "", {})]

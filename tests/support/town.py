@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 import orjson
 
+from fairlead.engine.rules import compile_rules
 from fairlead.model.syncpolicy import SyncPolicy
 from fairlead.state.base import Conflict, DeadLetter, Store, Undelivered
 from fairlead.state.history import Counts
@@ -19,6 +20,7 @@ from fairlead.state.requests import Answer, Demand, request
 from fairlead.state.sqlite import SQLiteStore
 from fairlead.testing.memory_system import MemorySystem, Traits
 from fairlead.worker.run import Kind, Run, RunReport
+from fairlead.worker.session import layout_of
 from support.policies import open_session
 
 START = 1_800_000_000.0
@@ -159,6 +161,14 @@ class Town:
         store = SQLiteStore(self._path)
         await store.join([])
         yield store
+        await store.close()
+
+    async def forget(self, system: str, key: str) -> None:
+        """Erases a record from the state."""
+        policy = msgspec.convert({"metadata": {"name": "customers", "uid": "u1"}, "spec": self.policy}, SyncPolicy)
+        store = SQLiteStore(self._path)
+        await store.open(layout_of(policy, compile_rules(policy.spec)))
+        await store.erase(system, key)
         await store.close()
 
     async def failed(self) -> list[Undelivered]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator
+from typing import TypeAlias
 
 import msgspec
 
@@ -91,7 +92,7 @@ def resolve(target: Target, selection: Selection, choice: Choice, asker: Asker, 
         selection.check(place)
         _check(choice, place)
         async with place.beside() as store:
-            found = [each.conflict async for page in _found(store, selection) for each in page]
+            found = [reference async for page in _selected(store, selection) for reference in map(_reference, page)]
             if not found:
                 raise Refused(_none(place, selection))
             demands = _demands(place, choice, found)
@@ -113,30 +114,41 @@ def _check(choice: Choice, place: Place) -> None:
         raise Refused(f"--keep: {choice.keep!r} is no system of {place.policy.id}{near(choice.keep, systems)}")
 
 
-def _demands(place: Place, choice: Choice, found: list[Conflict]) -> list[ResolveConflicts]:
+Reference: TypeAlias = "tuple[int, str, str]"
+"""Of a conflict: record, field, and the mark of what competes."""
+
+
+def _reference(conflict: Conflict) -> Reference:
+    return conflict.record, conflict.field, mark_of(conflict.values)
+
+
+def _demands(place: Place, choice: Choice, found: list[Reference]) -> list[ResolveConflicts]:
     rules = place.rules
-    for name in {conflict.field for conflict in found} & rules.fields.keys() if choice.value is not None else ():
+    for name in {name for _, name, _ in found} & rules.fields.keys() if choice.value is not None else ():
         try:
             checked_value(rules, name, choice.value or "")
         except NotPossible as why:
             raise Refused(f"--value, for {name}: {why}") from None
-    conflicts = [(each.record, each.field, mark_of(each.values)) for each in found]
-    return [ResolveConflicts(its, choice.keep, choice.value or "", choice.by_policy) for its in chunks(conflicts)]
+    return [ResolveConflicts(its, choice.keep, choice.value or "", choice.by_policy) for its in chunks(found)]
 
 
 async def _found(store: Store, selection: Selection) -> AsyncIterator[list[Found]]:
-    """The conflicts that are selected, in pages."""
+    """The conflicts that are selected with their records, in pages."""
+    async for chosen in _selected(store, selection):
+        memories = await store.recall(sorted({conflict.record for conflict in chosen}))
+        yield [Found(conflict, keys_of(memories.get(conflict.record))) for conflict in chosen]
+
+
+async def _selected(store: Store, selection: Selection) -> AsyncIterator[list[Conflict]]:
     before = selection.before()
     async for page in _pages(store, selection):
-        chosen = [
+        yield [
             conflict
             for conflict in page
             if conflict.since <= before
             and selection.field in ("", conflict.field)
             and (not selection.system or selection.system in conflict.values)
         ]
-        memories = await store.recall(sorted({conflict.record for conflict in chosen}))
-        yield [Found(conflict, keys_of(memories.get(conflict.record))) for conflict in chosen]
 
 
 async def _pages(store: Store, selection: Selection) -> AsyncIterator[list[Conflict]]:

@@ -87,7 +87,7 @@ class Undelivered(msgspec.Struct, frozen=True, gc=False):
         since: epoch seconds of the first attempt or of the halt.
         not_before: epoch seconds; not tried again earlier.
         error: class of the last failure, empty before the first.
-        dead: a dead letter: only a change of the record, or a resync, tries it again.
+        dead: a dead letter: it waits until something changes, a resync or a person (`worker.revival`).
         held: waits for the guard.
     """
 

@@ -102,6 +102,8 @@ class SQLStore(SQLMemory, SQLAudit):
             if record is not None:
                 await self._erase_audit(record)
                 await self._erase_intents(record)
+            for each in keys:  # what was said of it as a dead letter
+                await self._erase_audit(reservation(*each))
         self._anybody_erased = True
         return frozenset(keys)
 
