@@ -103,7 +103,9 @@ def _absent(rules: Rules, memory: Recollection) -> dict[str, str]:
     for system, rule in rules.systems.items():
         pending = memory.pending.get(system)
         if system in memory.away:
-            found[system] = "it was deleted there, is archived or has left the filter: nothing flows there"
+            found[system] = (
+                "it was deleted there, is archived, has left the filter or was split off: nothing flows there"
+            )
         elif system not in memory.sides and pending is not None:
             found[system] = f"it is to be created there, and was not yet{_why(pending.error, pending.message)}"
         elif system not in memory.sides:

@@ -139,7 +139,7 @@ class Case(msgspec.Struct):
 
     Attributes:
         sides: what is remembered, by system.
-        away: systems where the record was deleted, is archived or left the filter: nothing flows there.
+        away: systems where the record was deleted, is archived, left the filter or was split off: nothing flows there.
         pending: undelivered writes, by system.
         frozen: fields that wait for a person.
         competing: frozen field → the systems whose values wait; without them every system must agree to end it.
