@@ -1,6 +1,7 @@
 """References between policies: an order's customer is the same one in every system, whatever its id there is."""
 
 import asyncio
+import base64
 import re
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -12,7 +13,7 @@ import yaml
 
 from fairlead.model.health import PolicyReason, conclude
 from fairlead.model.syncpolicy import Mode
-from fairlead.state.requests import ResolveConflicts, mark_of, request
+from fairlead.state.requests import ResolveConflicts, Undo, mark_of, request
 from fairlead.worker.loop import PolicyLoop, parents_first, work_all
 from fairlead.worker.run import Kind, RunReport
 from support.specpage import page
@@ -119,6 +120,22 @@ async def test_a_person_decides_by_a_system_not_by_an_id(
     else:
         assert "name the system whose value to keep" in str(answer.refused)
         assert (trade.crm.sales(), trade.erp.sales()) == ({"1": "b@x"}, {"1": "c@x"})
+
+
+async def test_a_moved_reference_is_undone_in_every_system(trade: Trade) -> None:
+    trade.values["seal"] = {"key": base64.b64encode(b"k" * 32).decode()}
+    trade.state = {"state": {"encryptionKey": {"secretKeyRef": {"name": "seal", "key": "key"}}}}
+    for email in ("a@x", "b@x"):
+        trade.crm.add("customer", email=email)
+    trade.crm.add("sale", number="1", customer=trade.crm.customer("a@x"))
+    await trade.run(trade.customers(), trade.sales())
+    trade.crm.edit("sale", "number = '1'", customer=trade.crm.customer("b@x"))
+    (report,) = await trade.run(trade.sales())
+    assert trade.erp.sales() == {"1": "b@x"}
+    async with trade.host.session(trade.sales()) as session:
+        await session.store.ask(request("ada", Undo(report.id, "undone", (1,))))
+    await trade.run(trade.sales())
+    assert trade.crm.sales() == trade.erp.sales() == {"1": "a@x"}
 
 
 async def test_a_deleted_record_takes_no_reference_along(trade: Trade) -> None:
