@@ -1,8 +1,12 @@
 """`fairlead audit list`, `fairlead explain` and `fairlead undo`, as a person uses them on real systems."""
 
 import json
+import os
+import pty
 import re
 import shlex
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -121,6 +125,21 @@ def test_nothing_is_undone_that_was_not_confirmed(desk: Desk) -> None:
     assert told.splitlines()[-1] == "nothing was done: confirm with --yes"
     desk.run()
     assert desk.erp.all()["ada@example.com"][0] == "Wrong"
+
+
+@pytest.mark.parametrize(("typed", "code"), [(b"n\n", 1), (b"y\n", 4)])
+def test_on_a_terminal_a_person_is_asked(desk: Desk, typed: bytes, code: int) -> None:
+    run = edited(desk)
+    person, terminal = pty.openpty()
+    os.write(person, typed)
+    command = [sys.executable, "-m", "fairlead", "undo", run, *POLICY, "--timeout", "0"]
+    done = subprocess.run(command, cwd=desk.folder, stdin=terminal, capture_output=True, timeout=60)
+    os.close(person)
+    os.close(terminal)
+    assert f"Undo run {run}?" in done.stderr.decode() + done.stdout.decode()
+    assert done.returncode == code
+    desk.run()
+    assert desk.erp.all()["ada@example.com"][0] == ("Wrong" if code == 1 else "Ada Lovelace")
 
 
 def test_many_deletes_of_an_undo_need_their_plan_approved(desk: Desk) -> None:
