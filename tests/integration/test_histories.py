@@ -239,3 +239,12 @@ async def test_an_update_whose_answer_was_lost_does_not_hold_up_a_delete(tmp_pat
     replay = await played(tmp_path, *acts, systems=systems)
     assert shown(replay, "m") == {"a": [], "b": []}
     assert [f["kind"] for f in replay.findings] == ["Deleted"]
+
+
+async def test_a_conflict_outlives_a_delete_that_never_happens(tmp_path: Path) -> None:
+    systems = ({"name": "a", "filter": 'x != "out"', "onLeave": "Delete"}, "b", "c")
+    met = [("add", "b", "t0", ("x",)), ("add", "a", "t0", ("x",)), RUN, ("edit", "a", "t0", "x", "out"), RUN]
+    held = {"guard": {"maxRecords": 0, "maxPercent": 100}}
+    edited = ("edit", "c", "t0", "y", "new")
+    replay = await played(tmp_path, *met, edited, systems=systems, firstSync="Review", deletes=held)
+    assert shown(replay, "x") == {"a": ["out"], "b": ["x1-abc"], "c": ["x1-abc"]}
