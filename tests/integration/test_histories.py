@@ -248,3 +248,11 @@ async def test_a_conflict_outlives_a_delete_that_never_happens(tmp_path: Path) -
     edited = ("edit", "c", "t0", "y", "new")
     replay = await played(tmp_path, *met, edited, systems=systems, firstSync="Review", deletes=held)
     assert shown(replay, "x") == {"a": ["out"], "b": ["x1-abc"], "c": ["x1-abc"]}
+
+
+async def test_what_is_left_of_a_reviewed_meeting_is_not_given_to_the_only_editor(tmp_path: Path) -> None:
+    systems = ("a", "b", {"name": "c", "access": "WriteOnly"})
+    acts = [("add", "c", "t0", ("x",)), ("add", "b", "t0", ()), RUN, ("remove", "b", "t0")]
+    owned = {"x": {"edits": "SystemOfRecordOnly"}}
+    replay = await played(tmp_path, *acts, systems=systems, firstSync="Review", fields=owned)
+    assert shown(replay, "x") == {"a": [None], "b": [], "c": ["x1-abc"]}

@@ -270,15 +270,15 @@ class FieldJudge:
         return Verdict(frozen=values, findings=(finding,))
 
     def _still_frozen(self, views: Sequence[View], competing: AbstractSet[str], read_at: datetime) -> Verdict:
-        """A conflict ends when those who competed agree, or when a rule decides it by now."""
+        """A conflict ends when those who competed, and the only editor, agree, or when a rule decides it by now."""
         readers = [view for view in views if view.reads]
         rivals = [view for view in readers if view.changed or view.system in competing or not competing]
         if self._reviews:
             rivals += [view for view in views if view not in rivals and (view.met or view.system in competing)]
         rivals = rivals or readers
-        if len({view.now for view in rivals}) <= 1:
+        owner, agreed = self._owner(views), {view.now for view in rivals}
+        if len(agreed) <= 1 and (owner is None or owner.now in agreed):
             return self._thawed(views, min(rivals, key=lambda view: not view.known, default=None), "agreement")
-        owner = self._owner(views)
         waiting = Verdict(frozen={view.system: view.value for view in rivals if view.known})
         if owner is not None and not self._reviews:
             return self._thawed(views, owner, _OWNED)
