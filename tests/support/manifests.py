@@ -151,10 +151,11 @@ def full_policy() -> Manifest:
                 "encryptionKey": secret(),
             },
             "spec.worker": {
+                "replicas": 1,
                 "resources": {
                     "requests": {"cpu": "100m", "memory": "128Mi"},
                     "limits": {"cpu": 1, "memory": "256Mi"},
-                }
+                },
             },
         },
     )
@@ -378,6 +379,10 @@ POLICIES = [
             "one system only reads": {"spec.systems.0.access": "ReadOnly"},
             "one system is only written": {"spec.systems.1.access": "WriteOnly"},
             "longest name": {"metadata.name": "a" * 52},
+            "several workers on a shared state": {
+                "spec.worker": {"replicas": 16},
+                "spec.state": {"store": "Postgres", "connection": "state"},
+            },
             "resources as numbers": {"spec.worker": {"resources": {"limits": {"cpu": 2, "memory": 268435456}}}},
             "combined duration": {"spec.staleAfter": "1h0.5m3s"},
             "merge": {"spec.onConflict": "Merge", "spec.fields": {"name": {"merge": "Delta"}}},
@@ -470,6 +475,12 @@ POLICIES = [
             "Postgres with a volume": {"spec.state": {"store": "Postgres", "connection": "state", "size": "1Gi"}},
             "Postgres with a storage class": {
                 "spec.state": {"store": "Postgres", "connection": "state", "storageClassName": "fast"}
+            },
+            "several workers on a file": {"spec.worker": {"replicas": 2}, "spec.state": {"size": "1Gi"}},
+            "no worker": {"spec.worker": {"replicas": 0}},
+            "too many workers": {
+                "spec.worker": {"replicas": 17},
+                "spec.state": {"store": "Postgres", "connection": "state"},
             },
             "resources of another kind": {"spec.worker": {"resources": {"limits": {"gpu": 1}}}},
             "cpu that is no quantity": {"spec.worker": {"resources": {"limits": {"cpu": "much"}}}},

@@ -24,6 +24,7 @@ from fairlead.connectors.postgres_text import FIELD, NULL, ROW, Column, Unfit, W
 from fairlead.connectors.table import require_column
 from fairlead.model.connector import ErrorClass
 from fairlead.transport.failure import Failure, Misconfigured, Transient
+from fairlead.transport.fence import check_fence
 
 _COPY_AT_ONCE = 10
 """From this many rows on COPY is quicker than INSERT."""
@@ -152,6 +153,7 @@ class _Batch(ABC):
                 if self._relation.deferrable:
                     await connection.execute("SET CONSTRAINTS ALL IMMEDIATE")
                 found = await change(connection, indices)
+                check_fence()
                 self._ending = indices
         except (Unfit, _Unclear) as refusal:
             return refusal
@@ -345,6 +347,7 @@ class _Changes(_Batch):
                     deletes = self._writes[indices[0]].operation is Operation.DELETE
                     change = self._delete if deletes else partial(self._update, names)
                     await self._halved(connection, indices, change)
+                check_fence()
         except BaseException:
             self._outcomes.clear()
             self._ending = ()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import sqlite3
 import time
 from collections.abc import Callable
@@ -86,7 +87,8 @@ class File:
         Raises:
             Failure: what is wrong.
         """
-        done = asyncio.get_running_loop().run_in_executor(self._thread, self._guarded, call)
+        here = contextvars.copy_context()  # the thread keeps within the caller's fence
+        done = asyncio.get_running_loop().run_in_executor(self._thread, here.run, self._guarded, call)
         try:
             return await asyncio.shield(done)
         except asyncio.CancelledError:

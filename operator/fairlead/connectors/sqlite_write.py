@@ -12,6 +12,7 @@ from fairlead.connectors.sqlite_query import Queries, quoted
 from fairlead.connectors.table import require_column
 from fairlead.model.connector import ErrorClass
 from fairlead.transport.failure import Misconfigured
+from fairlead.transport.fence import check_fence
 
 _REFUSALS = (
     sqlite3.IntegrityError,
@@ -48,6 +49,7 @@ class Writer:
         database.execute("BEGIN IMMEDIATE")
         try:
             outcomes = [self._one(database, write) for write in writes]
+            check_fence()
             database.execute("COMMIT")
         except BaseException:
             if database.in_transaction:

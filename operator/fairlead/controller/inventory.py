@@ -63,7 +63,8 @@ class Policy(msgspec.Struct):
     """What it writes to; policies that share one may overlap."""
     parents: frozenset[str] = frozenset()
     """The policies, in its namespace, whose records its own refer to."""
-    active: bool = True
+    workers: int = 1
+    """How many run it: none while it is suspended."""
     notes: list[str] = []
     owned: dict[str, Owned] = msgspec.field(default_factory=dict)
     rollout: Rollout = Rollout()
@@ -96,14 +97,14 @@ class Inventory:
         place = (policy.metadata.namespace, policy.metadata.name)
         entry = self.policy(*place)
         connections = policy.connections()
-        claims, active = self._claims(policy), not policy.spec.suspend
+        claims, workers = self._claims(policy), 0 if policy.spec.suspend else policy.workers
         parents = frozenset(policy.references().values())
         renewed, entry.generation = entry.generation != policy.metadata.generation, policy.metadata.generation
-        if (entry.connections, entry.claims, entry.parents, entry.active) == (connections, claims, parents, active):
+        if (entry.connections, entry.claims, entry.parents, entry.workers) == (connections, claims, parents, workers):
             return _policies((self._holders(entry) | self._children.get(place, set())) - {place}) if renewed else set()
         concerned = self._concerned(place, entry)
         self._unlink(place, entry)
-        entry.connections, entry.claims, entry.parents, entry.active = connections, claims, parents, active
+        entry.connections, entry.claims, entry.parents, entry.workers = connections, claims, parents, workers
         self._link(place, entry)
         return concerned | self._concerned(place, entry)
 
@@ -129,7 +130,7 @@ class Inventory:
 
     def sharers(self, namespace: str, connection: str) -> int:
         """How many workers share a Connection's budget: those of policies that are not suspended."""
-        return sum(self.policies[place].active for place in self.users(namespace, connection))
+        return sum(self.policies[place].workers for place in self.users(namespace, connection))
 
     def rivals(self, namespace: str, name: str) -> set[Place]:
         """The policies that write to an object that this one writes to, through whatever Connection."""
@@ -265,7 +266,7 @@ def rollout(found: Object) -> Rollout:
     return Rollout(
         current=status.get("observedGeneration", 0) >= found["metadata"]["generation"]
         and status.get("updatedReplicas", 0) >= wanted,
-        available=status.get("availableReplicas", 0) >= wanted,
+        available=status.get("availableReplicas", 0) >= min(wanted, 1),  # one delivers, the others help
         failed=any(each["reason"] == "ProgressDeadlineExceeded" for each in failing),
         message="; ".join(each.get("message", "") for each in failing),
     )

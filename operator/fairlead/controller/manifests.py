@@ -79,7 +79,7 @@ class Inputs(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         policy: the policy.
-        connections: those that it uses, each once, with `requestsPerSecond` already divided (see `shared_limits`).
+        connections: those that it uses, each once, with limits already divided (see `shared_limits`).
         connectors: the Connector resources that those Connections name.
         running: False scales the worker to none.
         worker: the operator's settings for workers.
@@ -109,11 +109,18 @@ def owned_name(policy: str) -> str:
     return policy + SUFFIX
 
 
-def shared_limits(limits: Limits, users: int) -> Limits:
+def shared_limits(limits: Limits, users: int, replicas: int = 1) -> Limits:
     """One worker's part of a Connection's request budget, so that all workers together keep it.
 
-    A connection pool cannot be divided below what a worker needs to run, so `concurrency` stays as it is.
+    A connection pool cannot be divided below what a worker needs to run, so `concurrency` is divided only among the
+    workers of one policy, which are refused when there are too many for it (`model.checks.remembering`).
+
+    Args:
+        limits: of the Connection.
+        users: workers that use it, of all policies.
+        replicas: those of this policy.
     """
+    limits = msgspec.structs.replace(limits, concurrency=max(1, limits.concurrency // replicas))
     if limits.requests_per_second is None or users <= 1:
         return limits
     burst = None if limits.burst is None else max(1, limits.burst // users)
@@ -123,7 +130,8 @@ def shared_limits(limits: Limits, users: int) -> Limits:
 def config_hash(inputs: Inputs) -> str:
     """Changes exactly when a running worker must be replaced.
 
-    Levers and request budgets are read again while the worker runs; `suspend` scales; the rest needs a new start.
+    Levers and request budgets are read again while the worker runs; `suspend` scales; the rest needs a new start. So
+    does another number of workers: none may begin while one is left that has a greater part of the budgets.
     """
     policy = msgspec.to_builtins(inputs.policy.spec)
     policy.pop("suspend", None)
@@ -245,17 +253,16 @@ def _yaml(documents: Iterable[Object]) -> str:
 
 def _deployment(inputs: Inputs) -> Object:
     policy = inputs.policy.metadata
-    selector = {POLICY_LABEL: policy.name, "app.kubernetes.io/component": "worker"}
     template = {
         "metadata": {"labels": _labels(policy.name), "annotations": {CONFIG_HASH: config_hash(inputs)}},
         "spec": _pod(inputs),
     }
     spec = {
-        "replicas": 1 if inputs.running else 0,
+        "replicas": inputs.policy.workers if inputs.running else 0,
         "revisionHistoryLimit": 2,
         "progressDeadlineSeconds": 300,
         "strategy": {"type": "Recreate"},
-        "selector": {"matchLabels": selector},
+        "selector": {"matchLabels": _selector(inputs)},
         "template": template,
     }
     return _object(DEPLOYMENT, inputs, spec=spec)
@@ -279,9 +286,25 @@ def _pod(inputs: Inputs) -> Object:
         "containers": [_container(inputs)],
         "volumes": _volumes(inputs, name),
     }
+    if inputs.policy.workers > 1:
+        pod["topologySpreadConstraints"] = [_spread(inputs)]
     if inputs.worker.pull_secrets:
         pod["imagePullSecrets"] = [{"name": each} for each in inputs.worker.pull_secrets]
     return pod
+
+
+def _spread(inputs: Inputs) -> Object:
+    """Workers on several machines where there are several: else they would share one's power, and its end."""
+    return {
+        "maxSkew": 1,
+        "topologyKey": "kubernetes.io/hostname",
+        "whenUnsatisfiable": "ScheduleAnyway",
+        "labelSelector": {"matchLabels": _selector(inputs)},
+    }
+
+
+def _selector(inputs: Inputs) -> dict[str, str]:
+    return {POLICY_LABEL: inputs.policy.metadata.name, "app.kubernetes.io/component": "worker"}
 
 
 def _container(inputs: Inputs) -> Object:

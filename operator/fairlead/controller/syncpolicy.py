@@ -217,17 +217,17 @@ class PolicyReconciler:
 
     def _inputs(self, view: PolicyView) -> Inputs:
         policy = view.policy
-        namespace = policy.metadata.namespace
         return Inputs(
             policy=policy,
-            connections=[self._share(namespace, each) for each in self._used(policy)],
+            connections=[self._share(policy, each) for each in self._used(policy)],
             connectors=self._connectors(policy),
             running=not pausing(view),
             worker=self._worker,
         )
 
-    def _share(self, namespace: str, connection: Connection) -> Connection:
-        limits = shared_limits(connection.spec.limits, self._inventory.sharers(namespace, connection.metadata.name))
+    def _share(self, policy: SyncPolicy, connection: Connection) -> Connection:
+        users = self._inventory.sharers(policy.metadata.namespace, connection.metadata.name)
+        limits = shared_limits(connection.spec.limits, users, policy.workers)
         return msgspec.structs.replace(connection, spec=msgspec.structs.replace(connection.spec, limits=limits))
 
     def _used(self, policy: SyncPolicy) -> list[Connection]:

@@ -63,6 +63,7 @@ _RULES: tuple[Rule, ...] = (
     ability.objects_can_be_deleted,
     remembering.connection_exists,
     remembering.connection_is_postgresql,
+    remembering.workers_fit_limits,
     overlap.systems_are_different,
     overlap.policies_do_not_overlap,
 )

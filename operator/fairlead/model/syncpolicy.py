@@ -250,8 +250,9 @@ class State(Spec, frozen=True, kw_only=True):
 
 
 class Worker(Spec, frozen=True, kw_only=True):
-    """The worker's pod. `resources` is as in a container: requests and limits of cpu and memory."""
+    """The worker's pods. `resources` is as in a container: requests and limits of cpu and memory."""
 
+    replicas: int = 1
     resources: dict[str, dict[str, int | str]] = {}
 
 
@@ -287,6 +288,11 @@ class SyncPolicy(Resource, frozen=True, kw_only=True):
     def references(self) -> dict[str, str]:
         """Field → the name of the policy, in the same namespace, whose records it refers to."""
         return {name: rule.references for name, rule in self.spec.fields.items() if rule.references is not None}
+
+    @property
+    def workers(self) -> int:
+        """How many share its work. A plan is made by one."""
+        return self.spec.worker.replicas if self.spec.mode is Mode.ENFORCE else 1
 
     def connections(self) -> frozenset[str]:
         """Names of every Connection that it uses, that of its state too."""

@@ -24,6 +24,7 @@ from fairlead.state.postgres_schema import (
     return_to,
     take_over,
 )
+from fairlead.state.postgres_succession import oust, outlast
 from fairlead.state.postgres_text import ELEMENTS, Array
 from fairlead.state.sql import SQLStore
 from fairlead.state.sql_base import finished
@@ -89,7 +90,14 @@ class PostgresStore(SQLStore):
         if self._scratch:
             await copy(connection, self._schema, self._name)
         else:
+            await oust(connection, self._schema)
             self._epoch = await take_over(connection, self._schema, self._name)
+            await outlast(connection, self._schema)
+
+    @property
+    def epoch(self) -> str:
+        """Under which this writer stores."""
+        return self._epoch
 
     async def _attach(self) -> None:
         await finished(self._guarded(self._begin_beside()))

@@ -98,7 +98,7 @@ async def take_over(connection: AsyncConnection, schema: str, name: str) -> str:
         )
         epoch = await cursor.fetchone()
         await connection.execute(
-            "INSERT INTO meta VALUES ('holder', %s) ON CONFLICT(name) DO UPDATE SET value = excluded.value", (_me(),)
+            "INSERT INTO meta VALUES ('holder', %s) ON CONFLICT(name) DO UPDATE SET value = excluded.value", (me(),)
         )
     assert epoch is not None
     return str(epoch[0])
@@ -144,12 +144,16 @@ def confirm(found: tuple[Any, ...] | None, epoch: str, name: str) -> None:
         )
 
 
+def lock_number(schema: str) -> int:
+    """Of the session lock that its one writer holds."""
+    return int.from_bytes(blake2b(f"fairlead/{schema}".encode(), digest_size=8).digest(), "big", signed=True)
+
+
 async def _lock(connection: AsyncConnection, schema: str, name: str) -> None:
-    number = int.from_bytes(blake2b(f"fairlead/{schema}".encode(), digest_size=8).digest(), "big", signed=True)
     try:
         async with connection.transaction():
             await connection.execute(f"SET LOCAL lock_timeout = '{_PATIENCE}'")
-            await connection.execute("SELECT pg_advisory_lock(%s)", (number,))
+            await connection.execute("SELECT pg_advisory_lock(%s)", (lock_number(schema),))
     except psycopg.errors.LockNotAvailable:
         holder = await _holder(connection, schema)
         raise StateLocked(f"state {name} is in use by another worker ({holder}): stop that one first") from None
@@ -163,7 +167,8 @@ async def _holder(connection: AsyncConnection, schema: str) -> str:
     return str(row[0]) if row else "unknown"
 
 
-def _me() -> str:
+def me() -> str:
+    """What others are told of this worker."""
     return f"process {os.getpid()} on {socket.gethostname()}"
 
 

@@ -33,6 +33,18 @@ class SQLStore(SQLMemory, SQLAudit):
 
     # --- keys and retention ---
 
+    def sealed(self, text: bytes, place: bytes) -> bytes:
+        """A text with values in it, as bodies are kept; `place` is what it is bound to."""
+        return self._rows.seal.close(text, place)
+
+    def unsealed(self, body: bytes, place: bytes) -> bytes:
+        """The text that `sealed` was given.
+
+        Raises:
+            StateKeyWrong: it is sealed with a key that was not given.
+        """
+        return self._rows.seal.open(body, place)
+
     async def unlock(self, keys: Sequence[bytes]) -> None:
         """See `Store.unlock`."""
         seal = Seal(keys, self._key)

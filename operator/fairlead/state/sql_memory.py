@@ -149,6 +149,11 @@ class SQLMemory(SQLBase):
         rows = await self._all("SELECT id, body FROM journal ORDER BY id")
         return {row[0]: self._rows.intents(row) for row in rows}
 
+    async def intents(self, number: int) -> list[Intent]:
+        """One batch of the journal; nothing when it is settled."""
+        rows = await self._all("SELECT id, body FROM journal WHERE id = ?", number)
+        return self._rows.intents(rows[0]) if rows else []
+
     async def undelivered(
         self,
         *,

@@ -13,6 +13,7 @@ import msgspec
 
 from fairlead.transport.answer import Answer
 from fairlead.transport.failure import Failure, Lost, Misconfigured, Transient
+from fairlead.transport.fence import fence
 
 for _library in ("httpx", "httpcore"):  # they log whole URLs and headers: record values, and what is secret
     logging.getLogger(_library).setLevel(logging.WARNING)
@@ -46,6 +47,8 @@ async def exchange(client: httpx.AsyncClient, request: httpx.Request, label: str
     Raises:
         Failure: no whole answer came. Its message holds nothing of the request's URL but the host.
     """
+    if (kept := fence()) is not None:
+        request.extensions = {**request.extensions, "trace": kept.trace}
     try:
         async with asyncio.timeout(bounds.whole):
             response = await client.send(request, stream=True, follow_redirects=False)

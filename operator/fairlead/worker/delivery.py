@@ -11,6 +11,7 @@ import asyncio
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from copy import copy
 
 from fairlead.connectors.base import NativeWrite, Outcome, Verdict
 from fairlead.connectors.base import Operation as NativeOperation
@@ -19,19 +20,20 @@ from fairlead.engine.case import Observation, Operation, Side
 from fairlead.engine.fingerprint import field, replaced
 from fairlead.engine.image import is_image
 from fairlead.engine.mapping import Mapping as FieldMapping
-from fairlead.engine.match import normalized
 from fairlead.model.connector import ErrorClass
-from fairlead.model.record import MISSING, Native, Value
-from fairlead.model.syncpolicy import Match
-from fairlead.state.base import Intent, Recollection, Undelivered
+from fairlead.model.record import Native, Value
+from fairlead.state.base import Intent, Recollection, StateError, Undelivered
 from fairlead.transport.failure import Failure
+from fairlead.transport.fence import keep_within
 from fairlead.worker.archiving import NOT_ARCHIVED, active_after, archive_values, archived_side
 from fairlead.worker.crossing import Crossing
-from fairlead.worker.matching import Matching, places_of
+from fairlead.worker.matching import Matching
+from fairlead.worker.parcel import Parcel, Share
 from fairlead.worker.reading import StoredPage
 from fairlead.worker.session import Session
-from fairlead.worker.settlement import HELD, UNCERTAIN, UNLINKABLE, Settlement, is_uncertain
+from fairlead.worker.settlement import HELD, UNCERTAIN, Settlement, is_uncertain
 from fairlead.worker.tally import Note, Tally
+from fairlead.worker.twins import Twins, unlinkable
 from fairlead.worker.written import Before, Written
 
 BATCH = 1000
@@ -54,6 +56,7 @@ class Delivery:
         scanned: the systems read from end to end in this run.
         down: systems that failed as a whole in this run, to which nothing more is sent; added to.
         recovering: the batch may have been sent before.
+        journal: under which number the batch is there.
     """
 
     def __init__(
@@ -67,39 +70,76 @@ class Delivery:
         scanned: AbstractSet[str] = frozenset(),
         down: dict[str, Failure],
         recovering: bool = False,
+        journal: int = 0,
     ) -> None:
         self._session = session
+        self._journal = journal
         self._tally = tally
         self._memories = memories
         self._matching = matching
         self._written = written
         self._scanned = scanned
         self._down = down
-        self._recovering = recovering
+        self.recovering = recovering
         self._uid = session.policy.metadata.uid
-        self._settlement = Settlement()
-        self._crossing = Crossing(session, tally, memories, self._settlement)
+        self.settlement = Settlement()
+        self._crossing = Crossing(session, tally, memories, self.settlement)
+        self._twins = Twins(session, memories, self._crossing)
 
     async def send(self, intents: Sequence[Intent]) -> Settlement:
-        """Sends the intents and says what came of each."""
+        """Sends the intents and says what came of each.
+
+        Raises:
+            StateError: the state cannot be used; the batch is still in the journal.
+        """
         groups: dict[str, list[Intent]] = {}
         for intent in intents:
             groups.setdefault(intent.system, []).append(intent)
-        async with asyncio.TaskGroup() as tasks:
-            for system, group in groups.items():
-                tasks.create_task(self._send_to(system, group))
-        return self._settlement
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for system, group in groups.items():
+                    tasks.create_task(self._send_to(system, group))
+        except* StateError as errors:
+            raise errors.exceptions[0] from None
+        return self.settlement
 
     async def _send_to(self, system: str, intents: Sequence[Intent]) -> None:
+        keep_within(self._session.fence)
         for operation in Operation:
             chosen = [intent for intent in intents if intent.write.operation is operation]
             for start in range(0, len(chosen), BATCH):
                 batch = chosen[start : start + BATCH]
-                try:
-                    await self._send_batch(system, operation, batch)
-                except Failure as failure:
-                    self._down[system] = failure
-                    self._fail(batch, failure.error, failure.message, failure.retry_after)
+                if self._session.sharing is None:
+                    await self.deliver(system, operation, batch)
+                else:
+                    await self._session.sharing.send(self, self._share(system, operation), batch)
+
+    def _share(self, system: str, operation: Operation) -> Share:
+        return Share(self._written.run, self._journal, system, operation, [], system in self._scanned, self.recovering)
+
+    async def deliver(self, system: str, operation: Operation, batch: Sequence[Intent]) -> None:
+        """Sends writes of one kind to one system from here."""
+        try:
+            await self._send_batch(system, operation, batch)
+        except Failure as failure:
+            self._down[system] = failure
+            self._fail(batch, failure.error, failure.message, failure.retry_after)
+
+    def again(self) -> Delivery:
+        """The same, for writes of the batch that may have been sent before."""
+        other = copy(self)
+        other.recovering = True
+        return other
+
+    def take_in(self, system: str, parcel: Parcel) -> None:
+        """Adds what came of writes that another worker sent."""
+        self.settlement.take_in(parcel.settlement)
+        self._written.entries += parcel.audit
+        self._tally.of(system).add(parcel.tally)
+        for note in parcel.notes:
+            self._tally.note(note)
+        if parcel.failure is not None:
+            self._down.setdefault(system, parcel.failure)
 
     async def _send_batch(self, system: str, operation: Operation, batch: Sequence[Intent]) -> None:
         if system in self._down:
@@ -189,9 +229,9 @@ class Delivery:
         if not self._session.capabilities(system).find:
             return self._not_in_doubt(batch, held)
         whole = not self._session.rules.systems[system].mapping.selective
-        known = system in self._scanned and not self._recovering and whole
+        known = system in self._scanned and not self.recovering and whole
         doubtful = [intent for intent in batch if intent.record in held] if known else batch
-        there = await self._find(system, doubtful) if doubtful else {}
+        there = await self._twins.find(system, doubtful) if doubtful else {}
         fresh = []
         for intent in batch:
             found = there.get(intent.record, {})
@@ -200,9 +240,9 @@ class Delivery:
                 continue
             observation = next(iter(found.values()))
             if len(found) == 1 and observation is not None:
-                self._settlement.reread.setdefault(intent.record, {})[system] = observation
+                self.settlement.reread.setdefault(intent.record, {})[system] = observation
             else:
-                self._fail([intent], ErrorClass.INVALID, _unlinkable(found))
+                self._fail([intent], ErrorClass.INVALID, unlinkable(found))
         return fresh
 
     def _not_in_doubt(self, batch: Sequence[Intent], held: AbstractSet[int]) -> list[Intent]:
@@ -215,52 +255,13 @@ class Delivery:
         for intent in batch:
             before = self._memories[intent.record].pending.get(intent.system)
             doubtful = before is not None and is_uncertain(before) and intent.system not in self._scanned
-            if self._recovering or doubtful:
+            if self.recovering or doubtful:
                 self._fail([intent], ErrorClass.INVALID, UNCERTAIN)
             elif intent.record in held:
                 self._fail([intent], ErrorClass.INVALID, HELD)
             else:
                 sure.append(intent)
         return sure
-
-    async def _find(self, system: str, batch: Sequence[Intent]) -> dict[int, dict[str, Observation | None]]:
-        """Record → native key → what the system already has under one of the record's match keys.
-
-        None stands for a record that breaks the contract or is excluded by the filter: it is there, not to be linked.
-        """
-        rules, mapping = self._session.rules, self._session.rules.systems[system].mapping
-        keys = rules.match.keys([intent.write.values for intent in batch], self._session.prints)
-        owners = {key: intent.record for intent, its in zip(batch, keys, strict=True) for key in its}
-        found: dict[int, dict[str, Observation | None]] = {}
-        for rule in rules.match.rules:
-            path = mapping.path_of(rule.fields[0])
-            if path is None:
-                continue
-            native = [_attribute(mapping, self._crossing.values(intent), path) for intent in batch]
-            values = list({repr(v): v for v in _spellings(native, rule) if v is not None and v is not MISSING}.values())
-            for native_key, values_there, observation in await self._search(system, path, values):
-                for key in rules.match.keys([values_there], self._session.prints)[0]:
-                    if key in owners:
-                        found.setdefault(owners[key], {})[native_key] = observation
-        store, natives = self._session.store, [k for group in found.values() for k in group]
-        known = await store.lookup(system, natives)
-        taken = {k for k, record in zip(natives, known.records, strict=True) if record is not None}
-        apart, memories = await store.apart([(system, k) for k in natives]), self._memories
-        barred = {r: {k for (_, k), its in apart.items() if its.intersection(places_of(memories[r]))} for r in found}
-        return {r: {k: o for k, o in its.items() if k not in taken | barred[r]} for r, its in found.items()}
-
-    async def _search(
-        self, system: str, path: str, values: Sequence[object]
-    ) -> list[tuple[str, Mapping[str, Value], Observation | None]]:
-        """(native key, canonical values, observation) of what is found; no observation of what cannot be linked."""
-        if not values:
-            return []
-        page = await self._session.systems[system].find(path, values)
-        reading = await self._session.read(system, page)
-        sound = [(o.record.key, o.record.values, o) for o in reading.observed.values()]
-        broken = [(page.keys[i], refused, None) for i, refused in reading.refused.items()]
-        excluded = await self._session.excluded(system, page, reading.left)
-        return [*sound, *broken, *((key, values, None) for key, values in excluded)]
 
     # --- after the write ---
 
@@ -295,7 +296,7 @@ class Delivery:
         stored: Sequence[Observation | None],
     ) -> None:
         tally = self._tally.of(system)
-        creates, done, settlement = operation is Operation.CREATE, 0, self._settlement
+        creates, done, settlement = operation is Operation.CREATE, 0, self.settlement
         created = self._created_sides(system, intents, outcomes, stored) if creates else []
         noted = bool(self._session.decider.bases.fields)
         for position, (intent, outcome) in enumerate(zip(intents, outcomes, strict=True)):
@@ -321,7 +322,7 @@ class Delivery:
     def _note_written(self, intent: Intent, outcome: Outcome, stored: Observation | None) -> None:
         """Creates are noted as one."""
         before = self._memories[intent.record].pending.get(intent.system)
-        unsure = self._recovering or (before is not None and before.attempts > 0)
+        unsure = self.recovering or (before is not None and before.attempts > 0)
         if intent.write.operation is Operation.UPDATE:
             self._written.updated(intent, stored, unsure=unsure)
         elif intent.write.ends:
@@ -344,9 +345,9 @@ class Delivery:
             else:
                 before = self._memories[intent.record].sides[system]
                 side = archived_side(self._session, system, before, outcome)
-                self._settlement.sides.setdefault(intent.record, {})[system] = side
-                self._settlement.away.setdefault(intent.record, set()).add(system)
-                self._settlement.delivered.append((intent.record, system))
+                self.settlement.sides.setdefault(intent.record, {})[system] = side
+                self.settlement.away.setdefault(intent.record, set()).add(system)
+                self.settlement.delivered.append((intent.record, system))
                 self._note_written(intent, outcome, None)
                 done += 1
         _count(self._tally.of(system), Operation.ARCHIVE, done)
@@ -359,9 +360,9 @@ class Delivery:
             names = self._session.rules.systems[intent.system].readable if created else written
             there = stored.record.values if stored else written
             said = {name: there.get(name) for name in names}
-            self._settlement.said.setdefault(intent.record, {})[intent.system] = said
+            self.settlement.said.setdefault(intent.record, {})[intent.system] = said
         if stored is not None:
-            self._settlement.compare(intent.system, intent.record, written, stored, self._session.kinds)
+            self.settlement.compare(intent.system, intent.record, written, stored, self._session.kinds)
 
     def _side_after(self, intent: Intent, outcome: Outcome, stored: Observation | None) -> Side | None:
         write, before = intent.write, self._memories[intent.record].sides.get(intent.system)
@@ -418,9 +419,9 @@ class Delivery:
     def _unsettled(self, intent: Intent, outcome: Outcome, current: Observation | None) -> None:
         assert outcome.error is not None
         if outcome.error is ErrorClass.CONFLICT and current is not None and current.record.key:
-            self._settlement.reread.setdefault(intent.record, {})[intent.system] = current
+            self.settlement.reread.setdefault(intent.record, {})[intent.system] = current
         elif outcome.error is ErrorClass.GONE and intent.write.operation is Operation.UPDATE:
-            self._settlement.missing.setdefault(intent.record, set()).add(intent.system)
+            self.settlement.missing.setdefault(intent.record, set()).add(intent.system)
         elif outcome.uncertain and not self._session.capabilities(intent.system).find:
             self._fail([intent], ErrorClass.INVALID, UNCERTAIN)
         else:
@@ -439,7 +440,7 @@ class Delivery:
             side = memory.sides.get(intent.system) if memory else None
             name = f"{intent.system}/{side.key if side else '(new)'}"
             self._tally.note(Note("NotDelivered", name, "", f"{error.value}: {message}", ""))
-            self._settlement.undelivered.append(
+            self.settlement.undelivered.append(
                 Undelivered(
                     record=intent.record,
                     system=intent.system,
@@ -466,29 +467,6 @@ def backoff(attempts: int) -> float:
     """Seconds until the next attempt: exponential with full jitter, as AWS' architecture blog describes it."""
     ceiling = min(_LONGEST_BACKOFF, _FIRST_BACKOFF * 2.0 ** min(attempts - 1, 16))
     return random.uniform(0, ceiling)  # noqa: S311 - spreads load, guards nothing
-
-
-def _spellings(values: Sequence[object], rule: Match) -> list[object]:
-    """The values, and texts as they compare: many systems keep them so."""
-    return [*values, *(normalized(value, rule.normalize) for value in values if isinstance(value, str))]
-
-
-def _attribute(mapping: FieldMapping, values: Mapping[str, Value], path: str) -> object:
-    """What would be written to an attribute; nothing where that cannot be computed, which is told when it is sent."""
-    try:
-        return mapping.write(values).get(path, MISSING)
-    except ContractError:
-        return MISSING
-
-
-def _unlinkable(found: Mapping[str, Observation | None]) -> str:
-    keys = ", ".join(sorted(found)[:5])
-    if len(found) == 1:
-        return (
-            f"{UNLINKABLE}: record {keys} matches, but breaks the policy's schema or is excluded by the system's "
-            "filter; mend it there, or change the filter"
-        )
-    return f"{UNLINKABLE}: {len(found)} records match ({keys}); merge them, or narrow the policy's match"
 
 
 def _proceed(_: Native) -> Verdict:

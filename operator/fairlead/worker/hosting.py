@@ -7,10 +7,11 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 
 from fairlead.connectors.base import Client
 from fairlead.connectors.registry import connect
-from fairlead.engine.rules import compile_rules
+from fairlead.engine.rules import Rules, compile_rules
 from fairlead.model.common import seconds
 from fairlead.model.connection import Connection
 from fairlead.model.connector import Connector
@@ -25,6 +26,21 @@ from fairlead.worker.planning import Plan
 from fairlead.worker.run import MET
 from fairlead.worker.session import Session, layout_of
 from fairlead.worker.stores import Stores, encryption_keys
+
+if TYPE_CHECKING:
+    from fairlead.state.postgres_crew import PostgresCrew
+
+
+class Lead(Protocol):
+    """What a worker does that begins to lead others."""
+
+    async def before(self) -> None:
+        """Before the state is opened."""
+        ...
+
+    async def begin(self, session: Session) -> None:
+        """Before anything is done with a new session."""
+        ...
 
 
 def collect_seldom() -> None:
@@ -62,6 +78,8 @@ class Host:
         self.clock = clock
         self._clients: dict[str, Client] = {}
         self._open: dict[str, tuple[Store, Session]] = {}
+        self.lead: Lead | None = None
+        """What is done when a state is opened to be written, where several workers share the policy."""
 
     @asynccontextmanager
     async def session(self, policy: SyncPolicy, plan: Plan | None = None) -> AsyncIterator[Session]:
@@ -80,11 +98,10 @@ class Host:
         try:
             await self._keep_private(policy, store)
             await renew(store, policy.references())
-            async with self._referring(session):
+            async with self.referring(session):
                 yield session
         except StateError:  # whatever is wrong with it, the next run opens it anew
-            del self._open[policy.id]
-            await store.close()
+            await self.shut(policy)
             raise
 
     async def asked(self, policy: SyncPolicy) -> bool:
@@ -96,23 +113,59 @@ class Host:
         except StateError:
             return False  # the next run says what is wrong with it
 
-    async def _start(self, policy: SyncPolicy, store: Store, plan: Plan | None) -> tuple[Store, Session]:
-        rules = compile_rules(policy.spec)
+    async def shut(self, policy: SyncPolicy) -> None:
+        """Closes the policy's state, if it is open."""
+        store, _ = self._open.pop(policy.id, (None, None))
+        if store is not None:
+            await store.close()
+
+    async def assist(self, policy: SyncPolicy) -> Session:
+        """A session of a worker that helps another one: over the state as that one keeps it, only to be read.
+
+        Raises:
+            StateError: the state cannot be used.
+        """
+        rules, store = compile_rules(policy.spec), self._stores.of(policy)
         try:
+            if await store.join(encryption_keys(policy, self._secrets(policy.metadata.namespace))) == layout_of(
+                policy, rules
+            ):
+                return self._made(policy, rules, store, None)
+        except BaseException:
+            await store.close()
+            raise
+        await store.close()
+        raise StateError(
+            "the state is that of another declaration than this worker's: it waits until they are the same"
+        )
+
+    def crew(self, policy: SyncPolicy) -> PostgresCrew:
+        """Where the workers of a policy meet."""
+        return self._stores.crew(policy)
+
+    async def _start(self, policy: SyncPolicy, store: Store, plan: Plan | None) -> tuple[Store, Session]:
+        rules, lead = compile_rules(policy.spec), self.lead if plan is None else None
+        try:
+            if lead is not None:
+                await lead.before()
             stale = await store.open(layout_of(policy, rules))
             if stale:
                 met = set((await store.meta(MET) or "").split(",")) - stale
                 await store.commit(Commit(meta={MET: ",".join(sorted(filter(None, met))), STALE: None}))
-            systems = {
-                spec.name: LateSystem(
-                    self._client(policy, spec.connection), spec, rules.systems[spec.name].mapping.paths
-                )
-                for spec in policy.spec.systems
-            }
-            return store, Session(policy, rules, systems, store, self.clock, plan)
+            session = self._made(policy, rules, store, plan)
+            if lead is not None:
+                await lead.begin(session)
         except BaseException:
             await store.close()
             raise
+        return store, session
+
+    def _made(self, policy: SyncPolicy, rules: Rules, store: Store, plan: Plan | None) -> Session:
+        systems = {
+            spec.name: LateSystem(self._client(policy, spec.connection), spec, rules.systems[spec.name].mapping.paths)
+            for spec in policy.spec.systems
+        }
+        return Session(policy, rules, systems, store, self.clock, plan)
 
     async def _keep_private(self, policy: SyncPolicy, store: Store) -> None:
         """Hands the keys over as they are now, and lets go of what is older than declared."""
@@ -137,13 +190,13 @@ class Host:
         try:
             await self._keep_private(policy, store)
             await renew(store, policy.references())
-            async with self._referring(session):
+            async with self.referring(session):
                 yield session
         finally:
             await store.close()
 
     @asynccontextmanager
-    async def _referring(self, session: Session) -> AsyncIterator[None]:
+    async def referring(self, session: Session) -> AsyncIterator[None]:
         """Opens what the policy's references are translated by, for one run: it may have been moved before the next."""
         references, policy = session.references, session.policy
         async with AsyncExitStack() as opened:

@@ -40,6 +40,7 @@ class PolicyLoop:
         plan: what the last run would have written, in mode Plan.
         running: the run that is going on.
         ran: the first run has ended, or there will be none.
+        helping: the worker that leads this policy, where this one only helps.
     """
 
     def __init__(self, policy: SyncPolicy, host: Host, listeners: list[Listener] | None = None) -> None:
@@ -48,8 +49,9 @@ class PolicyLoop:
         self.plan: Plan | None = None
         self.running: Run | None = None
         self.ran = asyncio.Event()
+        self.helping = ""
         self._host = host
-        self._listeners = listeners or []
+        self.listeners = listeners or []
         self._schedule = Schedule(policy.spec.trigger)
         self._wake = asyncio.Event()
         self._requested: Kind | None = None
@@ -60,6 +62,16 @@ class PolicyLoop:
         """Asks for a run as soon as the current one has ended."""
         self._requested = Kind.RESYNC if Kind.RESYNC in (kind, self._requested) else kind
         self._wake.set()
+
+    def forget_error(self) -> None:
+        """Another worker uses the state now: that is none of the policy's troubles."""
+        self.measured = msgspec.structs.replace(self.measured, error=None)
+
+    async def tell(self, error: StateError) -> None:
+        """Says that the state cannot be used, where that is found without a run."""
+        self.measured = report.broken(self.measured, error)
+        for listener in self.listeners:
+            await listener(self, None)
 
     def levers(self, annotations: dict[str, str]) -> None:
         """Takes the policy's annotations as they are now; a new request runs at once."""
@@ -112,7 +124,7 @@ class PolicyLoop:
             self.measured = report.broken(self.measured, error)
         finally:
             self.running = None
-        for listener in self._listeners:
+        for listener in self.listeners:
             await listener(self, finished)
         return finished
 

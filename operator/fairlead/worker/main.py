@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import signal
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 import structlog
@@ -25,6 +26,9 @@ from fairlead.worker.loop import PolicyLoop
 from fairlead.worker.metrics import Metrics
 from fairlead.worker.run import RunReport
 from fairlead.worker.server import application, server
+
+if TYPE_CHECKING:
+    from fairlead.worker.crew import Crew
 
 log = structlog.get_logger()
 
@@ -60,6 +64,7 @@ class _Worker:
         self._error: WorkerError | None = None
         self._changed = asyncio.Event()
         self._stop = asyncio.Event()
+        self._crew: Crew | None = None
 
     async def run(self) -> int:
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -68,13 +73,19 @@ class _Worker:
         secrets = DirectorySecrets(self._options.secrets)
         host = Host(config.connections, config.connectors, lambda _: secrets, self._options.state)
         loop = PolicyLoop(config.policy, host, [metrics.observe, self._tell])
+        if config.policy.workers > 1:
+            from fairlead.worker.crew import Crew  # noqa: PLC0415 - psycopg only where it is needed
+
+            self._crew = Crew(host.crew(config.policy), host)
+            loop.listeners.insert(0, self._crew.observe)
+            metrics.watch(config.policy.id, self._crew)
         http = server(application([loop], metrics), "", self._options.port)
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(http.serve())
                 tasks.create_task(self._report(loop))
                 tasks.create_task(self._watch_levers(loop))
-                await loop.work(self._stop)
+                await (self._crew.work(loop, self._stop) if self._crew else loop.work(self._stop))
                 http.should_exit = True
         finally:
             await host.close()
@@ -117,6 +128,7 @@ class _Worker:
         if (
             self._writer is None
             or measured == self._told
+            or (self._crew is not None and not self._crew.tells)  # one of them does
             or not (due or last or _picture(measured) != _picture(self._told))
         ):
             return
@@ -132,7 +144,7 @@ class _Worker:
     async def _watch_levers(self, loop: PolicyLoop) -> None:
         while not self._stop.is_set():
             await self._wait_for(self._stop, LEVER_INTERVAL)
-            annotations = await self._annotations()
+            annotations = None if self._crew and not self._crew.leads else await self._annotations()
             if annotations is not None:
                 loop.levers(annotations)
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from fairlead.model.health import conclude
 from fairlead.worker.loop import PolicyLoop
 from fairlead.worker.run import RunReport
+
+if TYPE_CHECKING:
+    from fairlead.worker.crew import Crew
 
 
 class Metrics:
@@ -33,6 +38,31 @@ class Metrics:
             "fairlead_last_good_run_timestamp_seconds", "End of the last good run.", ["policy"], registry=self.registry
         )
 
+        self._crews: dict[str, Crew] = {}
+        self._leads = Gauge(
+            "fairlead_worker_leads", "1 where this worker leads its policy's.", ["policy"], registry=self.registry
+        )
+        self._members = Gauge(
+            "fairlead_workers", "Workers that the one that leads knows of.", ["policy"], registry=self.registry
+        )
+        self._shares = Gauge(
+            "fairlead_shares",
+            "Shares of batches since this worker began to lead or to help, by what came of them.",
+            ["policy", "what"],
+            registry=self.registry,
+        )
+
+    def watch(self, policy: str, crew: Crew) -> None:
+        """Tells of a worker that shares a policy with others, too."""
+        self._crews[policy] = crew
+
+    def _look(self) -> None:
+        for policy, crew in self._crews.items():
+            self._leads.labels(policy).set(crew.leads)
+            self._members.labels(policy).set(crew.sharing.members if crew.sharing else 0)
+            for what, count in crew.counts().items():
+                self._shares.labels(policy, what).set(count)
+
     async def observe(self, loop: PolicyLoop, report: RunReport | None) -> None:
         """Takes in a run."""
         policy, measured = loop.policy.id, loop.measured
@@ -51,4 +81,5 @@ class Metrics:
 
     def page(self) -> bytes:
         """The page that Prometheus scrapes."""
+        self._look()
         return generate_latest(self.registry)

@@ -137,6 +137,7 @@ class Sending:
                     scanned=self._scans.ended,
                     down=self._down,
                     recovering=recovering,
+                    journal=number,
                 )
                 part = await delivery.send(intents)
                 commit = self._settled(batch.memories, intents, part, number, recovering=recovering)

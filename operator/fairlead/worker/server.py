@@ -28,6 +28,11 @@ def application(loops: Sequence[PolicyLoop], metrics: Metrics) -> Starlette:
     async def readyz(_: Request) -> Response:
         lines, ready = [], True
         for loop in loops:
+            if loop.helping:
+                lines.append(
+                    f"{loop.policy.id} Helping {loop.helping} leads, and this worker delivers what it shares out"
+                )
+                continue
             found = conclude(loop.measured, loop.policy.spec.mode)
             ready = ready and found.ready
             lines.append(f"{loop.policy.id} {found.reason} {found.message}")

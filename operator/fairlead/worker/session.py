@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from fairlead.connectors.base import Capabilities, Page, System
 from fairlead.engine.case import Case, Observation, Side, Write
@@ -19,6 +20,10 @@ from fairlead.worker.late import LateSystem
 from fairlead.worker.planning import Plan, PlanningSystem
 from fairlead.worker.reading import Reader, Reading
 from fairlead.worker.references import References
+
+if TYPE_CHECKING:
+    from fairlead.transport.fence import Fence
+    from fairlead.worker.sharing import Sharing
 
 Clock = Callable[[], float]
 
@@ -55,6 +60,10 @@ class Session:
         self.keeps_values = policy.spec.state.encryption_key is not None
         """Whether values are sealed where they are kept, so that the audit may hold those of plain writes."""
         times = any(rule.compares_times for rule in rules.fields.values())
+        self.fence: Fence | None = None
+        """Within which writes are sent; None where nobody shares the policy."""
+        self.sharing: Sharing | None = None
+        """Who else delivers what is decided here."""
         self.compares_times = times
         """Whether some rule looks at when systems say that something changed."""
         self.readers = {n: Reader(rule, rules, self.prints, times=times) for n, rule in rules.systems.items()}
@@ -65,12 +74,12 @@ class Session:
         """What the system's object can do."""
         return self.systems[system].capabilities
 
-    async def open(self) -> dict[str, Failure]:
-        """Opens every system; those that cannot be opened now, and why."""
+    async def open(self, *names: str) -> dict[str, Failure]:
+        """Opens these systems, or all; those that cannot be opened now, and why."""
         failures = {}
-        for name, system in self._late.items():
+        for name in names or self._late:
             try:
-                await system.open()
+                await self._late[name].open()
             except Failure as failure:
                 failures[name] = failure
         return failures

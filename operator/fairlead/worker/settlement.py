@@ -74,6 +74,19 @@ class Settlement(msgspec.Struct):
         for record, systems in other.missing.items():
             self.missing.setdefault(record, set()).update(systems)
 
+    def take_in(self, other: Settlement) -> None:
+        """Adds what came of other writes of the same batch."""
+        self.add_changed(other)
+        for record, sides in other.sides.items():
+            self.sides.setdefault(record, {}).update(sides)
+        for record, said in other.said.items():
+            self.said.setdefault(record, {}).update(said)
+        for record, systems in other.away.items():
+            self.away.setdefault(record, set()).update(systems)
+        self.delivered += other.delivered
+        self.undelivered += other.undelivered
+        self.lossy = {**other.lossy, **self.lossy}
+
     def compare(
         self, system: str, record: int, written: Mapping[str, Value], stored: Observation, kinds: Kinds
     ) -> None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from fairlead.model.connection import Connection
 from fairlead.model.syncpolicy import StateStore, SyncPolicy
@@ -16,6 +19,7 @@ from fairlead.transport.secrets import Secrets
 
 if TYPE_CHECKING:
     from fairlead.connectors.postgres_session import Sessions
+    from fairlead.state.postgres_crew import PostgresCrew
     from fairlead.state.postgres_schema import AsyncConnection
     from fairlead.state.sql import SQLStore
 
@@ -42,6 +46,15 @@ class Stores:
     def beside(self, policy: SyncPolicy, name: str) -> SQLStore:
         """The store of the policy of that name, which is in the same place as this one's; not opened yet."""
         return self._store(policy, f"{policy.metadata.namespace}/{name}")
+
+    def crew(self, policy: SyncPolicy) -> PostgresCrew:
+        """Where the workers of a policy meet whose state is in PostgreSQL."""
+        from fairlead.state.postgres_crew import PostgresCrew  # noqa: PLC0415 - psycopg only where it is needed
+        from fairlead.state.postgres_schema import schema_name  # noqa: PLC0415
+
+        sessions = self._sessions_of(policy)
+        shape = blake2b(msgspec.json.encode(policy.spec, order="deterministic"), digest_size=16).hexdigest()
+        return PostgresCrew(_connecting(sessions), schema_name(policy.id), sessions.where, shape)
 
     def _store(self, policy: SyncPolicy, identity: str, *, scratch: bool = False) -> SQLStore:
         if policy.spec.state.store is not StateStore.POSTGRES:

@@ -22,6 +22,11 @@ class SystemTally(msgspec.Struct):
     message: str = ""
     """Why the system could not be used, empty when it could."""
 
+    def add(self, other: SystemTally) -> None:
+        """Adds what another worker did in the same run."""
+        for name in ("created", "updated", "archived", "deleted", "failed"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+
 
 class Note(msgspec.Struct, frozen=True):
     """Something a person may want to see while it happens. It names the record by its keys and holds no value."""

@@ -42,7 +42,7 @@ class Written:
     """
 
     def __init__(self, run: str, now: float, *, keeps_values: bool) -> None:
-        self._run = run
+        self.run = run
         self._now = now
         self._keeps_values = keeps_values
         self._before: dict[tuple[int, str], Before] = {}
@@ -57,7 +57,7 @@ class Written:
         by_rule: dict[str, list[int]] = {}
         for intent in intents:
             by_rule.setdefault(intent.write.rules.get("", ""), []).append(intent.record)
-        self.entries += [created(self._now, self._run, system, rule, its) for rule, its in by_rule.items()]
+        self.entries += [created(self._now, self.run, system, rule, its) for rule, its in by_rule.items()]
 
     def updated(self, intent: Intent, stored: Observation | None, *, unsure: bool) -> None:
         """An update that is done: `stored` is what became of it, where the system told.
@@ -90,5 +90,5 @@ class Written:
         rule = intent.write.rules.get(field, EDIT if field else "")
         kept = values if self._keeps_values else {}
         self.entries.append(
-            AuditEntry(self._now, self._run, intent.record, field, kind.value, rule, origin, kept, intent.system)
+            AuditEntry(self._now, self.run, intent.record, field, kind.value, rule, origin, kept, intent.system)
         )
