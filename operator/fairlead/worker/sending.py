@@ -125,7 +125,8 @@ class Sending:
         """Writes what is journaled; what came of one part is stored while the next one is written."""
         settlement, storing = Settlement(), None
         try:
-            for number, intents in batch.commit.journal.items():
+            for number, journaled in batch.commit.journal.items():
+                intents = [intent for intent in journaled if intent.record in batch.memories]
                 run, keeps_values = batch.run or self._run, self._session.keeps_values
                 written = Written(run, self._session.clock(), keeps_values=keeps_values)
                 delivery = Delivery(
@@ -140,8 +141,10 @@ class Sending:
                     journal=number,
                 )
                 part = await delivery.send(intents)
+                reused = await self._reused(batch.memories, part)
                 commit = self._settled(batch.memories, intents, part, number, recovering=recovering)
                 commit.audit += written.entries
+                commit.revived += reused
                 self._adoption.note(commit)
                 if storing is not None:
                     await storing
@@ -151,6 +154,40 @@ class Sending:
             if storing is not None:
                 await storing
         return await self._decide_again(settlement)
+
+    async def _reused(self, memories: dict[int, Recollection], settlement: Settlement) -> list[tuple[str, str]]:
+        """(system, native id) of created records whose id another record had: it was deleted there, so that goes first.
+
+        What that changes is changed in `memories` too; of a record that is nowhere any more nothing is settled.
+        """
+        created: dict[str, dict[str, int]] = {}
+        for record, sides in settlement.sides.items():
+            for system, side in sides.items():
+                if side is not None and system not in memories[record].sides:
+                    created.setdefault(system, {})[side.key] = record
+        reused = []
+        for system, owners in created.items():
+            known = await self._store.lookup(system, list(owners))
+            hits = zip(owners.items(), known.records, strict=True)
+            former = [key for (key, owner), record in hits if record not in (None, owner)]
+            if former:
+                await self._end(system, former, memories, settlement)
+                reused += [(system, key) for key in former]
+        return reused
+
+    async def _end(
+        self, system: str, keys: Sequence[str], memories: dict[int, Recollection], settlement: Settlement
+    ) -> None:
+        """Takes in that records are gone from a system, in the middle of a batch."""
+        gone = Batch()
+        await self._intake.gone(system, keys, gone)
+        ended = [record for record in gone.memories if record in memories]
+        await self.send(gone)
+        now = await self._store.recall(ended)
+        memories.update(now)
+        for record in set(ended).difference(now):
+            del memories[record]
+            settlement.sides.pop(record, None)
 
     def _settled(
         self,
