@@ -256,3 +256,19 @@ async def test_what_is_left_of_a_reviewed_meeting_is_not_given_to_the_only_edito
     owned = {"x": {"edits": "SystemOfRecordOnly"}}
     replay = await played(tmp_path, *acts, systems=systems, firstSync="Review", fields=owned)
     assert shown(replay, "x") == {"a": [None], "b": [], "c": ["x1-abc"]}
+
+
+async def test_no_value_that_is_on_its_way_spares_what_a_write_only_system_was_given(tmp_path: Path) -> None:
+    systems = ("a", {"name": "b", "access": "WriteOnly"})
+    acts = [("add", "a", "t0", ()), RUN, ("edit", "a", "t0", "y", ""), ("edit", "b", "t0", "y", "new")]
+    replay = await played(tmp_path, *acts, systems=systems, whenEmpty="Keep")
+    assert shown(replay, "y") == {"a": [""], "b": ["y1-abc"]}
+
+
+async def test_what_was_met_in_place_of_a_create_is_told_when_a_delete_takes_it_along(tmp_path: Path) -> None:
+    traits = {"b": Traits(unique=("m",))}
+    for moment in range(11, 20):
+        users = {2: ("edit", "c", "t0", "y", "out"), 10: ("add", "b", "t0", ("x", "y")), moment: ("remove", "c", "t0")}
+        acts = [("add", "c", "t0", ()), ("run", Doing(meanwhile={at: (act,) for at, act in users.items()}))]
+        path = tmp_path / str(moment)
+        await played(path, *acts, systems=("a", "b", "c"), traits=traits, deletes={"propagate": "FromAny"})

@@ -247,7 +247,10 @@ class Decider:
         observation = case.observed.get(target)
         if observation is None:
             return True
-        wanted = self._judges[name].print_of(case.pending[target].values[name])
+        value = case.pending[target].values[name]
+        if self._judges[name].spares(observation.record.values.get(name), value):
+            return False
+        wanted = self._judges[name].print_of(value)
         if verdict is not None and verdict.winner is not None:
             wanted = verdict.winner.now
         return field(observation.prints, self.rules.fields[name].field.slot) != wanted

@@ -149,7 +149,8 @@ class Deletes:
         found = []
         for name, view in self._living(case):
             known = {field(side.prints, self._slots[name]) for side in sides}
-            replaced_anyway = view.system in case.pending and name in case.pending[view.system].values
+            waiting = case.pending.get(view.system)
+            replaced_anyway = waiting is not None and waiting.operation is Operation.UPDATE and name in waiting.values
             if not replaced_anyway and view.now not in known and self._judges[name][0].fills(view):
                 found.append((name, view))
         return found

@@ -135,6 +135,10 @@ class FieldJudge:
         """Whether an edit there may stand: not where only the system of record may edit."""
         return self.rule.edits is not Edits.SYSTEM_OF_RECORD_ONLY or self._owns(view)
 
+    def spares(self, there: Value, value: Value) -> bool:
+        """Whether a value must not overwrite what is there: no value, a filled one."""
+        return self.rule.when_empty is WhenEmpty.KEEP and is_empty(value) and not is_empty(there)
+
     def fills(self, view: View) -> bool:
         """Whether the system has a value there, or had when it was last seen."""
         return not self._is_empty(view)
