@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import socket
 import subprocess
@@ -35,14 +36,18 @@ class Pod:
             system("crm", object="customers"), system("erp"), trigger={"interval": "1h"}, staleAfter="2h"
         )
         self.declare()
-        connections = [rest("crm", api.url, auth=TOKEN), self.site.database("erp")]
-        (self.config / "connections.yaml").write_text(yaml.safe_dump_all(connections))
+        self.connect()
         preset = Path(__file__).parents[2] / "operator/fairlead/connectors/presets/rest.yaml"
         (self.config / "connectors.yaml").write_text(preset.read_text())
         self.give_token("first")
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
+
+    def connect(self, **spec: Any) -> None:
+        """Writes the Connections as the operator renders them."""
+        connections = [rest("crm", self.api.url, auth=TOKEN, **spec), self.site.database("erp")]
+        (self.config / "connections.yaml").write_text(yaml.safe_dump_all(connections))
 
     def declare(self, **annotations: str) -> None:
         """Writes the policy as the operator renders it."""
@@ -69,6 +74,11 @@ class Pod:
             if process.poll() is None:
                 process.kill()
                 process.communicate()
+
+    def runs(self) -> int:
+        """How many runs have ended."""
+        found = re.findall(r"^fairlead_runs_total{.*} (.*)$", self.answer("metrics")[1], re.MULTILINE)
+        return int(sum(map(float, found)))
 
     def answer(self, path: str) -> tuple[int, str]:
         """What the worker says on its port; (0, "") before it listens."""
@@ -122,9 +132,23 @@ def test_a_request_in_the_mounted_policy_runs_at_once_and_a_rotated_secret_needs
         pod.give_token("second")
         pod.api.store.create("customers", {"email": "a@x", "name": "Ada"})
         pod.declare(**{REQUESTED: "now"})
-        wait_until(lambda: pod.site.names("erp") == {"a@x": "Ada"})
+        wait_until(lambda: pod.runs() == 2)
         code, log = ended(worker)
+    assert pod.site.names("erp") == {"a@x": "Ada"}
     assert (code, [line["outcome"] for line in log if line["event"] == "run"]) == (0, ["Succeeded", "Succeeded"])
+
+
+def test_a_budget_that_becomes_less_is_kept_without_a_restart(pod: Pod) -> None:
+    with pod.worker() as worker:
+        wait_until(lambda: pod.answer("readyz")[0] == 200)
+        pod.connect(limits={"requestsPerSecond": 1, "burst": 1})
+        pod.site.add("erp", "a@x")
+        pod.declare(**{REQUESTED: "now"})
+        wait_until(lambda: pod.runs() == 2)
+        code, log = ended(worker)
+    assert len(pod.api.store.values("customers")) == 1
+    first, second = (line["seconds"] for line in log if line["event"] == "run")
+    assert (code, first < 1, second >= 1) == (0, True, True)
 
 
 def test_a_system_that_cannot_be_used_is_told_by_the_probe(pod: Pod) -> None:

@@ -235,3 +235,28 @@ async def test_a_pause_beyond_our_patience_fails_at_once_and_says_how_long_it_is
         await start(limits, time, [0])
     assert (caught.value.retry_after, time.waits) == (500.0, [])
     assert caught.value.message == "the system asked for a pause; 500 s of it are left"
+
+
+# --- another budget ---
+
+
+async def test_another_rate_and_burst_hold_from_now_on() -> None:
+    time = NoWaiting()
+    one = limiter(time)
+    await start(one, time, [0.0] * 3)
+    one.limit(Limits(requests_per_second=2, burst=1))
+    first, *later = await start(one, time, [0.0] * 4)
+    assert [round(at - first, 6) for at in later] == [0.5, 1.0, 1.5]
+    one.limit(Limits(requests_per_second=10, burst=1))
+    _, *later = await start(one, time, [5.0, 0.0, 0.0])
+    assert [round(second - first, 6) for first, second in pairwise(later)] == [0.1]
+
+
+async def test_a_rate_that_was_shrunk_by_a_complaint_stays_so_under_another_budget() -> None:
+    time = NoWaiting()
+    one = limiter(time, requests_per_second=8)
+    one.throttled(None)
+    one.limit(Limits(requests_per_second=100))
+    assert one.rate == 4.0
+    one.limit(Limits(requests_per_second=1))
+    assert one.rate == 1.0

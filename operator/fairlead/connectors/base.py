@@ -9,6 +9,7 @@ from typing import Protocol
 
 import msgspec
 
+from fairlead.model.connection import Limits
 from fairlead.model.connector import ErrorClass
 from fairlead.model.record import Native
 
@@ -210,6 +211,10 @@ class Client(Protocol):
         Raises:
             Failure: the object or an attribute does not exist, or the system cannot be reached.
         """
+        ...
+
+    def limit(self, limits: Limits) -> None:
+        """Another budget from now on. How much may go on at once (`concurrency`) stays as it was."""
         ...
 
     async def probe(self) -> Health:

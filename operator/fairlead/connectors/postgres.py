@@ -31,7 +31,7 @@ from fairlead.connectors.table import (
     require_column,
 )
 from fairlead.model.common import seconds
-from fairlead.model.connection import Connection
+from fairlead.model.connection import Connection, Limits
 from fairlead.transport.failure import Transient
 from fairlead.transport.secrets import Secrets
 
@@ -53,6 +53,10 @@ class PostgresDatabase:
         relation = await self._sessions.run(lambda connection: describe(connection, object_name))
         names = names_of(object_name, list(relation.columns), relation.primary, paths=paths, key=key, modified=modified)
         return PostgresTable(self._sessions, relation, names)
+
+    def limit(self, limits: Limits) -> None:
+        """See `Client.limit`."""
+        self._sessions.limit(limits)
 
     async def probe(self) -> Health:
         """See `Client.probe`."""

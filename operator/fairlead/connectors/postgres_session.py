@@ -22,7 +22,7 @@ from psycopg.pq import TransactionStatus
 from fairlead.connectors.postgres_catalog import AsyncConnection
 from fairlead.connectors.postgres_failure import failure_of
 from fairlead.connectors.postgres_text import SETTINGS
-from fairlead.model.connection import TLS, Connection
+from fairlead.model.connection import TLS, Connection, Limits
 from fairlead.transport.backoff import Backoff
 from fairlead.transport.failure import Misconfigured, Throttled, Transient
 from fairlead.transport.limits import Limiter
@@ -72,6 +72,10 @@ class Sessions:
         self._idle: list[tuple[AsyncConnection, float]] = []
         self._roots: Path | None = None
         self._connection = connection
+
+    def limit(self, limits: Limits) -> None:
+        """Another budget from now on, but for `concurrency`."""
+        self._limiter.limit(limits)
 
     @property
     def where(self) -> str:

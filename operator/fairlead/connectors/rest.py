@@ -15,7 +15,7 @@ from fairlead.connectors.jsonpage import JSONPage, Shape, getter
 from fairlead.connectors.paging import Chunk, Pager
 from fairlead.connectors.restwrite import Writer
 from fairlead.model.common import seconds
-from fairlead.model.connection import Connection
+from fairlead.model.connection import Connection, Limits
 from fairlead.model.connector import Connector, ObjectSpec, Pagination, Read
 from fairlead.model.problem import near
 from fairlead.model.record import MISSING, Native
@@ -70,6 +70,10 @@ class RestClient:
         return RestObject(
             self._http, spec, object_name, shape, self._connection.spec.limits.concurrency, self._connector
         )
+
+    def limit(self, limits: Limits) -> None:
+        """See `Client.limit`."""
+        self._http.limit(limits)
 
     async def probe(self) -> Health:
         """See `Client.probe`. One attempt: whoever probes does so again soon."""

@@ -17,7 +17,7 @@ from fairlead.connectors.sqlite_query import Queries
 from fairlead.connectors.sqlite_session import File
 from fairlead.connectors.sqlite_write import Writer
 from fairlead.connectors.table import FIRST, Names, Part, names_of, not_unique, require_column
-from fairlead.model.connection import Connection
+from fairlead.model.connection import Connection, Limits
 from fairlead.model.problem import near
 from fairlead.transport.failure import Misconfigured
 
@@ -46,6 +46,9 @@ class SQLiteDatabase:
             object_name, list(described.columns), described.primary, paths=paths, key=key, modified=modified
         )
         return SQLiteTable(self._file, object_name, described, names)
+
+    def limit(self, limits: Limits) -> None:
+        """See `Client.limit`. A file of this machine is not spared."""
 
     async def probe(self) -> Health:
         """See `Client.probe`."""

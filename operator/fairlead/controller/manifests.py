@@ -130,12 +130,14 @@ def shared_limits(limits: Limits, users: int, replicas: int = 1) -> Limits:
 def config_hash(inputs: Inputs) -> str:
     """Changes exactly when a running worker must be replaced.
 
-    Levers and request budgets are read again while the worker runs; `suspend` scales; the rest needs a new start. So
-    does another number of workers: none may begin while one is left that has a greater part of the budgets.
+    Levers and the rates of requests are read again while the worker runs; `suspend` scales; the rest needs a new start.
+    So does another number of workers: none may begin while one is left that has a greater part of the budgets.
     """
     policy = msgspec.to_builtins(inputs.policy.spec)
     policy.pop("suspend", None)
-    connections = [{**_connection_spec(each), "limits": None} for each in _sorted(inputs.connections)]
+    connections = [
+        {**_connection_spec(each), "limits": each.spec.limits.concurrency} for each in _sorted(inputs.connections)
+    ]
     connectors = [msgspec.to_builtins(each.spec) for each in _sorted(inputs.connectors)]
     return digest([policy, connections, connectors])
 

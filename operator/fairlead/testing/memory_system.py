@@ -15,6 +15,7 @@ import msgspec
 import orjson
 
 from fairlead.connectors.base import Attribute, Capabilities, Health, NativeWrite, Operation, Outcome, Page, Verdict
+from fairlead.model.connection import Limits
 from fairlead.model.connector import ErrorClass
 from fairlead.model.record import MISSING, Native
 from fairlead.transport.failure import Failure, Misconfigured, Throttled, Transient
@@ -185,6 +186,9 @@ class MemorySystem:
         if object_name != self.name:
             raise Misconfigured(f"there is no {object_name}", reason="ObjectNotFound")
         return MemoryObject(self, sorted(set(paths)))
+
+    def limit(self, limits: Limits) -> None:
+        """See `Client.limit`. There is no budget."""
 
     async def probe(self) -> Health:
         """See `Client.probe`."""

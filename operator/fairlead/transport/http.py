@@ -14,7 +14,7 @@ import httpx
 import msgspec
 
 from fairlead import __version__
-from fairlead.model.connection import Connection
+from fairlead.model.connection import Connection, Limits
 from fairlead.model.connector import ErrorRule
 from fairlead.transport.answer import Answer, Request, document, failure_of
 from fairlead.transport.auth import login
@@ -99,6 +99,10 @@ class HTTPClient:
                 reason="UnexpectedAnswer",
             )
         return str(whole)
+
+    def limit(self, limits: Limits) -> None:
+        """Another budget from now on, but for `concurrency`."""
+        self._limiter.limit(limits)
 
     async def send(self, request: Request, *, attempts: int | None = None) -> Answer:
         """The answer, when it is a success. What failed for a passing reason is tried again as the Connection says.

@@ -45,8 +45,7 @@ class Limiter:
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        self._ceiling = limits.requests_per_second or math.inf
-        self._burst = limits.burst or math.ceil(limits.requests_per_second or 1)
+        self._ceiling, self._burst = _bounds(limits)
         self._in_flight = asyncio.Semaphore(limits.concurrency)
         self._patience = patience
         self._clock = clock
@@ -57,6 +56,12 @@ class Limiter:
         self._next = -math.inf
         self._blocked = -math.inf
         self._starts: deque[float] = deque(maxlen=64)
+
+    def limit(self, limits: Limits) -> None:
+        """Another rate and burst from now on; how many requests may be in flight stays as it was."""
+        whole = self.rate >= self._ceiling
+        self._ceiling, self._burst = _bounds(limits)
+        self._rate = self._ceiling if whole else min(self._rate, self._ceiling)
 
     @property
     def rate(self) -> float:
@@ -117,3 +122,7 @@ class Limiter:
         """Requests a second, over the latest ones."""
         recent = [start for start in self._starts if now - start <= 10.0]
         return len(recent) / max(now - recent[0], 0.1) if recent else 1.0
+
+
+def _bounds(limits: Limits) -> tuple[float, int]:
+    return limits.requests_per_second or math.inf, limits.burst or math.ceil(limits.requests_per_second or 1)

@@ -11,6 +11,8 @@ from fairlead.model.connection import Connection
 from fairlead.model.connector import Connector
 from fairlead.model.syncpolicy import SyncPolicy
 
+CONNECTIONS = "connections.yaml"
+
 
 class WorkerConfig(msgspec.Struct, frozen=True):
     """What the operator rendered."""
@@ -28,7 +30,7 @@ def read_config(folder: Path) -> WorkerConfig:
         msgspec.ValidationError: a file holds something else.
     """
     policy = msgspec.convert(_documents(folder / "policy.yaml")[0], SyncPolicy)
-    connections = [msgspec.convert(d, Connection) for d in _documents(folder / "connections.yaml")]
+    connections = [msgspec.convert(d, Connection) for d in _documents(folder / CONNECTIONS)]
     connectors = [msgspec.convert(d, Connector) for d in _documents(folder / "connectors.yaml")]
     return WorkerConfig(
         policy,

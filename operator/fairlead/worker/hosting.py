@@ -172,6 +172,12 @@ class Host:
         await store.unlock(encryption_keys(policy, self._secrets(policy.metadata.namespace)))
         await store.expire(self.clock() - seconds(policy.spec.state.retention))
 
+    def limit(self, connections: Mapping[str, Connection]) -> None:
+        """Takes the budgets of Connections as they are now; what else changed needs a new start."""
+        for key, client in self._clients.items():
+            if key in connections:
+                client.limit(connections[key].spec.limits)
+
     def _client(self, policy: SyncPolicy, name: str) -> Client:
         namespace = policy.metadata.namespace
         key = f"{namespace}/{name}"

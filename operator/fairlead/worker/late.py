@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 
 from fairlead.connectors.base import Attribute, Capabilities, Client, Health, NativeWrite, Outcome, Page, System
+from fairlead.model.connection import Limits
 from fairlead.model.syncpolicy import SystemSpec
 from fairlead.transport.failure import Failure
 
@@ -88,6 +89,9 @@ class UnusableClient:
     ) -> System:
         """See `Client.open`."""
         raise self._failure
+
+    def limit(self, limits: Limits) -> None:
+        """See `Client.limit`. Nothing is sent."""
 
     async def probe(self) -> Health:
         """See `Client.probe`."""

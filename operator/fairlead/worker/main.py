@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING
 
 import msgspec
 import structlog
+import yaml
 
 from fairlead.kube.failure import ApiFailure
 from fairlead.kube.status import StatusWriter
 from fairlead.model.health import Measured, WorkerError
 from fairlead.transport.secrets import DirectorySecrets
-from fairlead.worker.config import read_config
+from fairlead.worker.config import CONNECTIONS, read_config
 from fairlead.worker.exit import OK, STATE_UNUSABLE
 from fairlead.worker.hosting import Host, collect_seldom
 from fairlead.worker.loop import PolicyLoop
@@ -65,6 +66,7 @@ class _Worker:
         self._changed = asyncio.Event()
         self._stop = asyncio.Event()
         self._crew: Crew | None = None
+        self._budgets_of = 0
 
     async def run(self) -> int:
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -84,7 +86,7 @@ class _Worker:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(http.serve())
                 tasks.create_task(self._report(loop))
-                tasks.create_task(self._watch_levers(loop))
+                tasks.create_task(self._watch_levers(loop, host))
                 await (self._crew.work(loop, self._stop) if self._crew else loop.work(self._stop))
                 http.should_exit = True
         finally:
@@ -141,12 +143,23 @@ class _Worker:
             return
         self._told, self._told_at = measured, now
 
-    async def _watch_levers(self, loop: PolicyLoop) -> None:
+    async def _watch_levers(self, loop: PolicyLoop, host: Host) -> None:
         while not self._stop.is_set():
             await self._wait_for(self._stop, LEVER_INTERVAL)
+            self._take_budgets(host)
             annotations = None if self._crew and not self._crew.leads else await self._annotations()
             if annotations is not None:
                 loop.levers(annotations)
+
+    def _take_budgets(self, host: Host) -> None:
+        """A Connection's budget is divided among those who use it, and they come and go."""
+        try:
+            written = self._options.config.joinpath(CONNECTIONS).stat().st_mtime_ns
+            if written != self._budgets_of:
+                host.limit(read_config(self._options.config).connections)
+                self._budgets_of = written
+        except (OSError, msgspec.ValidationError, yaml.YAMLError) as failure:
+            log.warning("budgets not read", message=str(failure))
 
     async def _annotations(self) -> dict[str, str] | None:
         metadata = self._config.policy.metadata
