@@ -272,3 +272,14 @@ async def test_what_was_met_in_place_of_a_create_is_told_when_a_delete_takes_it_
         acts = [("add", "c", "t0", ()), ("run", Doing(meanwhile={at: (act,) for at, act in users.items()}))]
         path = tmp_path / str(moment)
         await played(path, *acts, systems=("a", "b", "c"), traits=traits, deletes={"propagate": "FromAny"})
+
+
+@pytest.mark.parametrize("find", [True, False])
+@pytest.mark.parametrize("kind", list(Kind))
+async def test_a_create_whose_answer_was_lost_after_the_reading_is_not_done_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, find: bool, kind: Kind
+) -> None:
+    monkeypatch.setattr("fairlead.worker.delivery.backoff", lambda _: 0.0)
+    acts = [("add", "c", "t0", ("x",)), ("run", Doing(kind, faults={("b", 2): Fault.LOST}))]
+    replay = await played(tmp_path, *acts, systems=("a", "b", "c"), traits={"b": Traits(find=find)})
+    assert shown(replay, "x") == {"a": ["x1-abc"], "b": ["x1-abc"], "c": ["x1-abc"]}

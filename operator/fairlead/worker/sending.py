@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
+from fairlead.engine.case import Operation
 from fairlead.state.base import Commit, Intent, Recollection, Undelivered
 from fairlead.state.marks import Marks
 from fairlead.transport.failure import Failure
@@ -37,10 +38,18 @@ class Scans(msgspec.Struct):
     Attributes:
         ended: the systems that were.
         marks: system → the records that were met in it.
+        failed: (record, system) of creates that failed, and may have been done all the same, after the reading.
     """
 
     ended: set[str]
     marks: dict[str, Marks]
+    failed: set[tuple[int, str]] = set()
+
+    def known(self, intents: Sequence[Intent]) -> set[str]:
+        """The systems of which was read whether these records are there."""
+        if not self.failed:
+            return self.ended
+        return self.ended - {i.system for i in intents if (i.record, i.system) in self.failed}
 
 
 class Sending:
@@ -135,12 +144,14 @@ class Sending:
                     batch.memories,
                     self._intake.matching,
                     written,
-                    scanned=self._scans.ended,
+                    scanned=self._scans.known(intents),
                     down=self._down,
                     recovering=recovering,
                     journal=number,
                 )
                 part = await delivery.send(intents)
+                creates = [item for item in part.undelivered if item.write.operation is Operation.CREATE]
+                self._scans.failed.update((item.record, item.system) for item in creates)
                 reused = await self._reused(batch.memories, part)
                 commit = self._settled(batch.memories, intents, part, number, recovering=recovering)
                 commit.audit += written.entries
