@@ -438,3 +438,35 @@ async def test_a_worker_that_dies_at_any_moment_does_what_was_asked_once(
         found.add(tuple(len(system.records) for system in town.systems.values()))
         assert (await settled(town))[1] == 0
     assert (found, dead, moments > 5) == ({expected}, False, True)
+
+
+async def test_what_takes_no_part_in_a_record_takes_none_after_a_link(town_of) -> None:
+    town = town_of("crm", "erp", "shop")
+    town.policy["systems"][0]["filter"] = "note != 'gone'"
+    town["crm"].add(person("a@x", name="Ada"), "A")
+    await town.run()
+    (erp,), (shop,) = town["erp"].records, town["shop"].records
+    await town.asked(Split(("shop", shop)))
+    town["crm"].edit("A", {"note": "gone"})
+    await town.run()
+    assert (await town.asked(Link(("erp", erp), ("shop", shop)))).done == 1
+    town["shop"].edit(shop, {"name": "Ada King"})
+    await town.run()
+    assert [list(town.values(name).values()) for name in town.systems] == [["Ada"], ["Ada King"], ["Ada King"]]
+    assert (await settled(town))[1] == 0
+
+
+async def test_what_takes_no_part_in_a_record_takes_none_when_it_is_split_off_and_linked(town_of) -> None:
+    town = town_of("crm", "erp", "shop")
+    town.policy["systems"][0]["filter"] = "note != 'gone'"
+    town["crm"].add(person("a@x", name="Ada"), "A")
+    await town.run()
+    (erp,) = town["erp"].records
+    town["crm"].edit("A", {"note": "gone"})
+    await town.run()
+    await town.asked(Split(("crm", "A")))
+    assert (await town.asked(Link(("crm", "A"), ("erp", erp)))).done == 1
+    town["erp"].edit(erp, {"name": "Ada King"})
+    await town.run()
+    assert [list(town.values(name).values()) for name in town.systems] == [["Ada"], ["Ada King"], ["Ada King"]]
+    assert (await settled(town))[1] == 0

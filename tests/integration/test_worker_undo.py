@@ -332,6 +332,21 @@ async def test_what_cannot_be_written_back_now_is_written_when_it_can(firm: Firm
     await firm.rests()
 
 
+async def test_what_is_on_its_way_to_the_same_record_is_not_lost_with_an_undo_that_fails(firm: Firm) -> None:
+    firm.crm.edit("a@x.com", name="Wrong")
+    run = await firm.did()
+    refusal = "CREATE TRIGGER closed BEFORE UPDATE ON customer BEGIN SELECT raise(ABORT, 'closed'); END"
+    firm.erp.database.execute(refusal)
+    firm.crm.edit("a@x.com", note="on its way")
+    await firm.did()
+    await firm.undo(run)
+    assert firm.refused == ["name of crm/1 = erp/1 = shop/1: something of the record is still on its way to erp"]
+    firm.erp.database.execute("DROP TRIGGER closed")
+    await firm.did()
+    assert [its["a@x.com"][2] for its in firm.all()] == ["on its way"] * 3
+    await firm.rests()
+
+
 async def test_what_a_run_archived_is_left_to_a_person(firm: Firm) -> None:
     firm.spec["deletes"] = {**firm.spec["deletes"], "action": "Archive"}
     fields = {"email": "email", "name": "name", "credit": "credit"}

@@ -134,7 +134,8 @@ class Identity:
         mine = {s: side if kept.known else self._unseen(side) for s, side in memory.sides.items() if s != without}
         sides = {**mine, **anew}
         bases = self._session.decider.bases.kept(memory.bases, sides, {})
-        away = (memory.away | other.away) - sides.keys()
+        apart = memory.away & mine.keys()  # archived there, or outside the filter: it goes on to take no part
+        away = (memory.away | other.away) - sides.keys() | apart
         after = Recollection(memory.record, sides, away, bases=bases)
         commit.records.append(after)
         commit.delivered += [
@@ -223,7 +224,8 @@ class Identity:
         rest = {name: side for name, side in memory.sides.items() if name != system}
         kept = self._session.decider.bases.kept
         own = {system: memory.sides[system]}
-        away = frozenset() if create else (memory.away | rest.keys()) - {system}
+        apart = memory.away & {system}  # archived there, or outside the filter: it goes on to take no part
+        away = apart if create else memory.away - {system} | rest.keys() | apart
         parted = Recollection(self._scope.intake.take_number(), own, away, bases=kept(memory.bases, own, {}))
         rest = self._without_its_writes(memory, system, rest)
         away = memory.away if create else memory.away | {system}
@@ -285,7 +287,8 @@ class Identity:
             more = "; with --create it is created in the systems that lack it" if memory.away else ""
             raise Refused(f"{_name(subject.place)} is a record of its own already{more}")
         commit.delivered += [(item.record, item.system) for item in doomed]
-        record = msgspec.structs.replace(memory, away=frozenset() if create else memory.away)
+        away = memory.away & memory.sides.keys() if create else memory.away
+        record = msgspec.structs.replace(memory, away=away)
         commit.records.append(record)
         return record
 

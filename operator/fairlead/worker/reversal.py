@@ -273,6 +273,8 @@ class Reversals:
             back |= dict.fromkeys(self._others(memory, name, back.keys(), old, new), old)
         elif rule.edits is Edits.SYSTEM_OF_RECORD_ONLY and not first.rule.startswith(f"{UNDO} "):
             raise _Refused(f"only {rule.system_of_record} may edit it: change spec.fields.{name}.edits first")
+        if waiting := sorted(back.keys() & memory.pending.keys()):  # a write that fails is kept in its place
+            raise _Refused(f"something of the record is still on its way to {waiting[0]}")
         for system, value in sorted(back.items(), key=lambda pair: pair[0]):
             reversal.updates.setdefault(system, {})[name] = value
 
