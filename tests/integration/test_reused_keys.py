@@ -1,6 +1,6 @@
 """A native id that a system gives again: SQLite does so with its greatest one, once the row that had it is gone."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
@@ -29,13 +29,13 @@ class Worker:
         self._policy = policy_of([{"name": "crm"}, {"name": "erp"}], deletes=deletes)
         self._now = 1_800_000_000.0
 
-    async def run(self, kind: Kind = Kind.CHANGES) -> Outcome:
+    async def run(self, kind: Kind = Kind.CHANGES, stopping: Callable[[], bool] = lambda: False) -> Outcome:
         self._now += HOUR
         store = self._place.store()
         clients = {name: book.client for name, book in self._books.items()}
         session = await open_session(self._policy, clients, store, lambda: self._now)
         try:
-            return (await Run(session, kind).run()).outcome
+            return (await Run(session, kind, stopping=stopping).run()).outcome
         finally:
             await store.close()
 
@@ -74,3 +74,16 @@ async def test_what_has_such_an_id_is_kept_in_agreement_and_is_not_what_had_it(
     await worker.run()
     both = {"new@x": ("Newer", None, None), "other@x": (None, None, None)}
     assert (crm.all(), erp.all()) == (both, both | {"old@x": ("Older", None, None)})
+
+
+async def test_a_worker_that_is_told_to_stop_just_then_ends_the_batch(books: dict[str, Book], place: Place) -> None:
+    worker = Worker(books, place, "Never")
+    crm, erp = books["crm"], books["erp"]
+    crm.add("other@x")
+    crm.add("old@x", name="Old")
+    await worker.run()
+    crm.remove("old@x")
+    erp.add("new@x", name="New")
+    assert await worker.run(stopping=lambda: "new@x" in crm.all()) is Outcome.PARTIAL
+    await worker.run()
+    assert crm.all() == {"new@x": ("New", None, None), "other@x": (None, None, None)}

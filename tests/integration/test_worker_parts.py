@@ -95,3 +95,22 @@ async def test_a_record_has_the_same_fingerprints_in_systems_that_are_alike(
     assert (session.alike("crm", "erp"), session.alike("crm", "shop")) == (True, False)
     assert written == [observation.prints]
     await store.close()
+
+
+@pytest.mark.parametrize("number", range(1, 5))
+async def test_what_is_decided_anew_after_a_death_is_not_overwritten_by_a_later_part(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    monkeypatch.setattr(sending, "BATCH", 1)  # so the writes of one record are in two parts
+    town = Town(tmp_path, "crm", "erp", "shop")
+    town.add("crm", "a@x", name="old")
+    await town.run()
+    town.edit("shop", "a@x", name="shop's")
+    with monkeypatch.context() as patched:
+        Dying(patched, number, done=True)
+        with pytest.raises(StateError):
+            await town.run()
+    town.edit("crm", "a@x", name="newest")
+    await town.run()
+    await town.run()
+    assert [town.values(name) for name in ("crm", "erp", "shop")] == [{"a@x": "newest"}] * 3

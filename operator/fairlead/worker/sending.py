@@ -96,13 +96,18 @@ class Sending:
     async def replay(self) -> None:
         """Sends again what may have been sent when the last worker stopped."""
         journal = await self._store.journal()
-        self._journal_id = max(journal, default=0)
-        for number, intents in journal.items():
-            memories = await self._store.recall([intent.record for intent in intents])
-            systems = self._session.systems  # one may have been taken out of the policy since
-            alive = [i for i in intents if i.record in memories and i.system in systems]
-            batch = Batch(Commit(journal={number: alive}), alive, memories)
-            await self.send(await self._write(batch, recovering=True))
+        if not journal:
+            return
+        self._journal_id = max(journal)
+        memories = await self._store.recall(sorted({i.record for intents in journal.values() for i in intents}))
+        systems = self._session.systems  # one may have been taken out of the policy since
+        alive = {
+            number: [i for i in intents if i.record in memories and i.system in systems]
+            for number, intents in journal.items()
+        }
+        # All parts, before anything is decided anew: a record may have writes in several of them.
+        batch = Batch(Commit(journal=alive), memories=memories)
+        await self.send(await self._write(batch, recovering=True))
 
     async def send(self, batch: Batch) -> None:
         """First arrow, writes, second arrow; records that changed meanwhile are decided again.
@@ -112,6 +117,9 @@ class Sending:
         """
         if self._stopping():
             raise Stopped
+        await self._send(batch)
+
+    async def _send(self, batch: Batch) -> None:
         for _ in range(ROUNDS):
             batch.commit.journal = self._journaled(batch.intents)
             self._adoption.note(batch.commit)
@@ -193,7 +201,7 @@ class Sending:
         gone = Batch()
         await self._intake.gone(system, keys, gone)
         ended = [record for record in gone.memories if record in memories]
-        await self.send(gone)
+        await self._send(gone)  # even when the worker is to stop: what was written around it is not settled yet
         now = await self._store.recall(ended)
         memories.update(now)
         for record in set(ended).difference(now):
