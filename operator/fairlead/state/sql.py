@@ -14,7 +14,7 @@ from fairlead.state.rows import place_of
 from fairlead.state.seal import MARK, OPEN, Seal, wrong_key
 from fairlead.state.sql_audit import SQLAudit
 from fairlead.state.sql_base import PAGE, SEALED_WITH
-from fairlead.state.sql_memory import SQLMemory
+from fairlead.state.sql_memory import NUMBERED, SQLMemory
 from fairlead.state.tables import ERASED, META, SEALED, Put, Query, Row, Step, Table
 
 _BATCH = 1000
@@ -95,7 +95,7 @@ class SQLStore(SQLMemory, SQLAudit):
         if record is None:
             record = (await self.tombstones(system, [key])).get(key)
         keys = {(system, key)}
-        commit = Commit()
+        commit = Commit(meta={NUMBERED: str(await self.next_record() - 1)})
         if record is not None:
             memories = await self.recall([record])
             keys |= {(name, side.key) for item in memories.values() for name, side in item.sides.items()}

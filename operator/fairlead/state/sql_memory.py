@@ -29,6 +29,10 @@ from fairlead.state.rows import run_of, run_row
 from fairlead.state.sql_base import PAGE, SQLBase
 from fairlead.state.tables import CONFLICT, DEAD, MATCH, ORPHAN, PENDING, RUN, Drop, Query, Row, Step, whole
 
+NUMBERED = "numbered"
+"""Fact in the store: the greatest number of a record when a person was erased: whoever referred to that one by it does
+not refer to a new one."""
+
 _MARKED_PAGE = 20_000
 _MANY = 10_000
 _RUNS = 100
@@ -142,7 +146,7 @@ class SQLMemory(SQLBase):
         tables = " UNION ALL ".join(f"SELECT max({column}) AS n FROM {table}" for table, column in _NUMBERED)
         row = await self._one(f"SELECT max(n) FROM ({tables}) m")
         journaled = [intent.record for batch in (await self.journal()).values() for intent in batch]
-        return 1 + max((row and row[0]) or 0, *journaled, 0)
+        return 1 + max((row and row[0]) or 0, *journaled, int(await self.meta(NUMBERED) or 0))
 
     async def journal(self) -> dict[int, list[Intent]]:
         """See `Store.journal`."""

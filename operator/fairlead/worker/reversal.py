@@ -153,9 +153,8 @@ class Reversals:
                 self._uncreate(reversal, system, later, memory)
             except _Refused as why:
                 reversal.refuse(f"the copy in {system}", str(why))
-        for entry in writes:
-            if entry.kind == WriteKind.ARCHIVED:
-                reversal.refuse(f"the archiving in {entry.system}", "take it out of the archive there")
+        for system in sorted(entry.system for entry in writes if entry.kind == WriteKind.ARCHIVED):
+            reversal.refuse(f"the archiving in {system}", "take it out of the archive there")
         restored = {system: entry for system, entry in deleted.items() if system not in copies}
         if restored:
             await self._undelete(reversal, restored, memory)

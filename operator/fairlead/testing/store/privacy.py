@@ -133,6 +133,12 @@ class PrivacyTests:
         assert await reopened.erased("crm", ["b", "a"]) == {"a"}
         await reopened.close()
 
+    async def test_no_other_record_gets_the_number_of_an_erased_one(self, store: Store) -> None:
+        await store.commit(Commit(records=[recollection(n, crm=Side(f"{n}", 1, prints(1, 2))) for n in (1, 2, 3)]))
+        await store.erase("crm", "3")
+        await store.erase("crm", "2")
+        assert await store.next_record() == 4
+
     async def test_a_person_who_is_deleted_or_a_dead_letter_can_be_erased(self, store: Store) -> None:
         await store.commit(WITH_VALUES)
         await store.commit(Commit(tombstones=[("crm", "gone", 1)]))
