@@ -87,3 +87,23 @@ async def test_a_worker_that_is_told_to_stop_just_then_ends_the_batch(books: dic
     assert await worker.run(stopping=lambda: "new@x" in crm.all()) is Outcome.PARTIAL
     await worker.run()
     assert crm.all() == {"new@x": ("New", None, None), "other@x": (None, None, None)}
+
+
+async def test_a_create_that_meets_another_records_unique_value_is_a_dead_letter_and_the_rest_goes_on(
+    books: dict[str, Book], place: Place
+) -> None:
+    worker = Worker(books, place, "Never")
+    crm, erp = books["crm"], books["erp"]
+    crm.add("old@x", name="Old")
+    await worker.run()
+    erp.add("new@x", name="New")
+    crm.database.execute("UPDATE customer SET email = 'new@x' WHERE email = 'old@x'")
+    await worker.run()
+    crm.add("next@x")
+    assert await worker.run(Kind.RESYNC) is Outcome.SUCCEEDED
+    apart = {"old@x": ("Old", None, None), "new@x": ("New", None, None), "next@x": (None, None, None)}
+    assert (crm.all(), erp.all()) == ({"new@x": ("Old", None, None), "next@x": (None, None, None)}, apart)
+    crm.database.execute("UPDATE customer SET email = 'old@x' WHERE email = 'new@x'")
+    await worker.run(Kind.RESYNC)
+    await worker.run()
+    assert crm.all() == erp.all() == apart

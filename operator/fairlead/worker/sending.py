@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from fairlead.engine.case import Operation
+from fairlead.model.connector import ErrorClass
 from fairlead.state.base import Commit, Intent, Recollection, Undelivered
 from fairlead.state.marks import Marks
 from fairlead.transport.failure import Failure
@@ -20,8 +21,8 @@ from fairlead.worker.adoption import Adoption
 from fairlead.worker.delivery import BATCH, Delivery
 from fairlead.worker.intake import Batch, Intake
 from fairlead.worker.session import Session
-from fairlead.worker.settlement import LossyFields, Settlement
-from fairlead.worker.tally import Tally
+from fairlead.worker.settlement import UNLINKABLE, LossyFields, Settlement
+from fairlead.worker.tally import Note, Tally
 from fairlead.worker.written import Written
 
 ROUNDS = 3
@@ -252,6 +253,7 @@ class Sending:
         if not records:
             return batch
         memories = await self._store.recall(sorted(records))
+        await self._refuse_taken(settlement, memories, batch)
         cases = {
             record: self._session.case(
                 memory,
@@ -263,6 +265,31 @@ class Sending:
         await self._intake.look_again(settlement.reread, cases, batch)
         await self._intake.decide(cases, memories, batch)
         return batch
+
+    async def _refuse_taken(self, settlement: Settlement, memories: dict[int, Recollection], batch: Batch) -> None:
+        """A record that a create met is linked to one record only: for any other the create becomes a dead letter."""
+        met: dict[str, list[tuple[str, int]]] = {}
+        for record, memory in memories.items():
+            for system, there in settlement.reread.get(record, {}).items():
+                if system not in memory.sides:
+                    met.setdefault(system, []).append((there.record.key, record))
+        for system, pairs in met.items():
+            known, linked = await self._store.lookup(system, [key for key, _ in pairs]), set[str]()
+            for (key, record), owner in zip(pairs, known.records, strict=True):
+                if owner is None and key not in linked:
+                    linked.add(key)
+                    continue
+                del settlement.reread[record][system]
+                batch.commit.pending.append(self._refused(memories[record].pending[system], key))
+                if not settlement.reread[record] and record not in settlement.missing:
+                    del memories[record]
+
+    def _refused(self, item: Undelivered, key: str) -> Undelivered:
+        self._tally.of(item.system).failed += 1
+        error = ErrorClass.INVALID.value
+        message = f"{UNLINKABLE}: {key} matches, but is another record; mend one of the two, then resync"
+        self._tally.note(Note("NotDelivered", f"{item.system}/(new)", "", f"{error}: {message}", ""))
+        return msgspec.structs.replace(item, attempts=item.attempts + 1, dead=True, error=error, message=message)
 
     async def _park(self, batch: Batch) -> None:
         """Leaves to the next run what changes faster than it can be written."""
