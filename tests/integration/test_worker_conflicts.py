@@ -137,6 +137,28 @@ async def test_a_value_that_must_be_read_first_is_not_chosen_while_its_system_is
     assert answer.refused[0].endswith(": shop cannot be read now: away")
 
 
+async def test_a_conflict_outlives_an_archiving_that_never_happens_and_ends_with_one_that_does(town: Town) -> None:
+    archiving = {"fields": {"email": "email", "name": "name"}, "archive": {"set": {"note": "archived"}}}
+    town.policy["systems"] = [{**Town.declared(name), **archiving} for name in EVERYWHERE]
+    town.policy["deletes"] = {"action": "Archive", "propagate": "FromAny", "guard": {"maxRecords": 0, "maxPercent": 0}}
+    town.policy["fields"] = {"name": {"onConflict": "Manual"}}
+    del town.policy["schema"]["properties"]["note"]
+    await town.run()
+    town.remove("shop", "a@x")
+    await town.run()
+    answer = await town.asked(resolve(town, keep="crm"))
+    assert answer.refused[0].endswith(": the record is about to be deleted or archived")
+    town.edit("crm", "a@x", email="b@x")
+    await town.run()
+    assert [conflict.values for conflict in town.conflicts] == [{"crm": "crm's", "erp": "erp's"}]
+    town.remove("shop", "b@x")
+    report = await town.run()
+    assert report.halt is not None
+    await town.run(approved=report.halt.plan)
+    assert [town.values(name, "note") for name in ("crm", "erp")] == [{"b@x": "archived"}] * 2
+    assert town.conflicts == []
+
+
 async def test_a_system_that_the_policy_does_not_have_is_refused(town: Town) -> None:
     answer = await town.asked(resolve(town, keep="webshop"))
     assert answer.refused[0].endswith(": webshop has no such field, or not this record")

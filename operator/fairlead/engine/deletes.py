@@ -113,7 +113,7 @@ class Deletes:
             sides=sides,
             away=case.away | case.deleted,
             writes=writes,
-            frozen={name: {} for name in case.frozen} if ending is Operation.DELETE and writes else {},
+            frozen={name: {} for name in case.frozen} if writes else {},
             findings=tuple(findings),
             bases=self._bases.of(case, sides),
         )

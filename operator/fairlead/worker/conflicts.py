@@ -14,7 +14,7 @@ import msgspec
 
 from fairlead.engine.arbiter import CHOSEN
 from fairlead.engine.canonical import ContractError
-from fairlead.engine.case import Choice, Observation, Operation
+from fairlead.engine.case import Choice, Observation
 from fairlead.engine.fingerprint import field
 from fairlead.engine.rules import FieldRule, Rules
 from fairlead.model.record import Value
@@ -91,8 +91,8 @@ class Resolving:
             raise NotPossible("there is no such conflict any more")
         if mark_of(conflict.values) != mark:
             raise NotPossible("the values that compete changed meanwhile: look at them again")
-        if any(item.write.operation is Operation.DELETE for item in memory.pending.values()):
-            raise NotPossible("the record is about to be deleted")
+        if any(item.write.ends for item in memory.pending.values()):
+            raise NotPossible("the record is about to be deleted or archived")
         if name not in self._rules.fields:
             raise NotPossible("the policy has no such field any more")
         kept = self._kept(name)

@@ -233,7 +233,11 @@ class Sending:
                     written[system].append(record)
             kept = bases.kept(memory.bases, merged, settlement.said.get(record, {})) if bases.fields else {}
             away = memory.away | settlement.away[record] if record in settlement.away else memory.away
-            memory = Recollection(record, merged, away, memory.pending, memory.frozen, kept)
+            frozen = memory.frozen
+            if frozen and merged.keys() <= away:  # it takes part nowhere any more: nobody is to decide
+                commit.thawed += [(record, name) for name in frozen]
+                frozen = {}
+            memory = Recollection(record, merged, away, memory.pending, frozen, kept)
             memories[record] = memory
             if merged:
                 commit.records.append(memory)
