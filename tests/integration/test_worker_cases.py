@@ -8,8 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from fairlead.testing.memory_system import Fault, Traits
+from fairlead.connectors.base import Outcome as Written
+from fairlead.model.connector import ErrorClass
+from fairlead.testing.memory_system import Fault, MemorySystem, Traits
 from fairlead.transport.failure import Transient
+from fairlead.worker import run as runs
 from fairlead.worker.run import Kind, Outcome
 from support.town import Town
 
@@ -669,3 +672,22 @@ async def test_a_run_that_is_told_to_stop_ends_with_its_batch_and_the_next_one_g
     expected = {"0@x": "crm's", "1@x": "crm's", "2@x": "crm's", "3@x": "erp's", "4@x": "erp's"}
     assert (town.values("crm"), town.values("erp")) == (expected, expected)
     assert [len(system.records) for system in town.systems.values()] == [5, 5]
+
+
+async def test_a_create_that_waits_for_a_person_holds_up_no_other_write(
+    town_of, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runs, "BATCH", 1)  # so one that waits is all that is looked at at once
+    town = town_of("crm", "erp")
+    town.add("crm", "ok@x", name="old")
+    await town.run()
+    for system in ("erp", "erp", "crm"):
+        town.add(system, "twin@x")
+    await town.run()
+    town.edit("crm", "ok@x", name="new")
+    with monkeypatch.context() as patched:
+        patched.setattr(MemorySystem, "apply", lambda _, write, __: Written(ErrorClass.TRANSIENT, "later", write.key))
+        await town.run()
+    assert town.pending == 2
+    await town.run()
+    assert (town.pending, town.values("erp")["ok@x"]) == (1, "new")

@@ -341,13 +341,14 @@ class Store(Matched, Referring, Protocol):
         dead: bool = False,
         held: bool = False,
         without: Collection[str] = (),
+        after: Undelivered | None = None,
         limit: int = 1000,
     ) -> list[Undelivered]:
         """Undelivered writes, oldest first: those due at a time (and dead letters too), or those held by the guard.
 
         What a person discarded is none of them.
         What is younger than `due` is due as well: the clock was set back, and nothing waits until it catches up.
-        Those of the systems `without` are left out.
+        Those of the systems `without` are left out. Of those that are due, only the ones that follow `after`.
         """
         ...
 

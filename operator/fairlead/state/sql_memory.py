@@ -165,6 +165,7 @@ class SQLMemory(SQLBase):
         dead: bool = False,
         held: bool = False,
         without: Collection[str] = (),
+        after: Undelivered | None = None,
         limit: int = 1000,
     ) -> list[Undelivered]:
         """See `Store.undelivered`."""
@@ -176,8 +177,12 @@ class SQLMemory(SQLBase):
             where, order = f"p.held = 0 AND (p.not_before <= ? OR p.since > ? {which}", _BY_ATTEMPTS
             values = (due, due, *((DISCARDED,) if dead else ()))
         where += " AND p.system <> ?" * len(without)
+        last: tuple[float | str, ...] = ()
+        if after is not None:
+            where += f" AND ({_BY_ATTEMPTS}) > (?, ?, ?, ?)"
+            last = (after.attempts, after.not_before, after.record, after.system)
         query = f"SELECT {_PENDING} FROM pending p WHERE {where} ORDER BY {order} LIMIT {limit}"
-        rows = await self._all(query, *values, *without)
+        rows = await self._all(query, *values, *without, *last)
         return list(map(self._rows.undelivered, rows))
 
     async def held(self) -> AsyncIterator[list[Undelivered]]:
@@ -350,7 +355,7 @@ _NUMBERED = (("record", "id"), ("tombstone", "record"), ("audit", "record"), ("f
 """Where a record's number may stand, although all else is forgotten."""
 
 _HOLDING = "SELECT DISTINCT record FROM match WHERE record < 0"
-_BY_ATTEMPTS = "p.attempts, p.not_before, p.record"
+_BY_ATTEMPTS = "p.attempts, p.not_before, p.record, p.system"
 _PENDING = "p.record, p.system, p.body, p.since, p.not_before, p.attempts, p.error, p.dead, p.held"
 _CONFLICT = "c.record, c.field, c.body, c.since"
 

@@ -190,14 +190,16 @@ class Run:
     async def _retry(self, *, dead: bool = False) -> None:
         """Tries again what is due, and dead letters where asked; creates only where everything new was met."""
         seen: set[tuple[int, str]] = set()
-        waits = self._intake.waits
-        while True:
-            due = await self._store.undelivered(due=self._session.clock(), dead=dead, without=self._down, limit=BATCH)
+        waits, after = self._intake.waits, None
+        while due := await self._store.undelivered(
+            due=self._session.clock(), dead=dead, without=self._down, after=after, limit=BATCH
+        ):
             fresh = [i for i in due if (i.record, i.system) not in seen and not waits(i.record, i.system, i.write)]
-            if not fresh:
-                return
             seen |= {(item.record, item.system) for item in fresh}
-            await self._send_again(fresh)
+            if fresh:
+                await self._send_again(fresh)
+            else:
+                after = due[-1]  # what waits for something else holds up none that come after it
 
     async def _read_waiting(self) -> None:
         """Reads again what could not be decided, now that what it waited for may be there."""
