@@ -10,7 +10,7 @@ import pytest
 
 from fairlead.connectors.base import Outcome as Written
 from fairlead.model.connector import ErrorClass
-from fairlead.testing.memory_system import Fault, MemorySystem, Traits
+from fairlead.testing.memory_system import Fault, MemoryPage, MemorySystem, Traits
 from fairlead.transport.failure import Transient
 from fairlead.worker import run as runs
 from fairlead.worker.run import Kind, Outcome
@@ -691,3 +691,18 @@ async def test_a_create_that_waits_for_a_person_holds_up_no_other_write(
     assert town.pending == 2
     await town.run()
     assert (town.pending, town.values("erp")["ok@x"]) == (1, "new")
+
+
+@pytest.mark.parametrize("match", [[], [{"fields": ["email"]}]], ids=["no rule", "a rule"])
+async def test_a_page_that_tells_a_record_twice_tells_of_one_record(town_of, monkeypatch, match) -> None:
+    made = MemoryPage.__init__
+
+    def twice(page: MemoryPage, *given: object, **named: object) -> None:
+        made(page, *given, **named)
+        page.keys, page.raws, page._rows = [*page.keys] * 2, [*page.raws] * 2, page._rows * 2
+
+    town = town_of("crm", "erp", match=match)
+    town.add("crm", "a@x", name="new")
+    monkeypatch.setattr(MemoryPage, "__init__", twice)
+    await town.run()
+    assert (town.values("erp"), town.letters) == ({"a@x": "new"}, [])

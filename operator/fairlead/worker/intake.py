@@ -109,6 +109,9 @@ class Intake:
     ) -> None:
         """Takes in some records of a page: `found` says by index which record has their key."""
         keys = page.keys
+        latest = {keys[i]: i for i in found}
+        if len(latest) < len(found):  # a list that tells a record twice: the later one is the newer one in a feed
+            found = {i: found[i] for i in latest.values()}
         found = self.matching.without_discarded(system, keys, found, rows)
         found = await self._without_erased(system, keys, found)
         reading = await self._session.read(system, page, list(found), rows)
