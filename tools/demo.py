@@ -106,10 +106,11 @@ def start_crm() -> subprocess.Popen[str]:
 def story(crm: CRM, erp: ERP) -> None:
     """What people do, and what must come of it."""
     wait_until("the first sync", lambda: crm.count("products") == 3 and crm.count("customers") == 4)
+    wait_until("Ada's address in the ERP", lambda: erp.customer("Ada@example.com") is not None)
     say("in the CRM: Ada gets a new phone number; in the ERP: Alan's credit is raised")
     crm.edit("Ada@example.com", contact={"phone": "+44 20 99"})
     erp.edit("alan@example.com", credit_limit=250)
-    wait_until("Ada's phone in the ERP", lambda: (erp.customer("Ada@example.com") or {})["phone"] == "+44 20 99")
+    wait_until("Ada's phone in the ERP", lambda: (erp.customer("Ada@example.com") or {}).get("phone") == "+44 20 99")
     wait_until("Alan's credit in the CRM", lambda: (crm.customer("alan@example.com") or {}).get("credit") == 250)
 
     say("in the CRM: somebody raises Ada's credit, which the ERP owns")
@@ -119,7 +120,7 @@ def story(crm: CRM, erp: ERP) -> None:
     say("in both at once: Grace's name (the CRM is the system of record), and her note (which waits for a person)")
     crm.edit("grace@example.com", name="Grace B. Hopper", note="call on Monday")
     erp.edit("grace@example.com", name="Hopper, Grace", remark="call on Friday")
-    wait_until("the CRM's name", lambda: (erp.customer("grace@example.com") or {})["name"] == "Grace B. Hopper")
+    wait_until("the CRM's name", lambda: (erp.customer("grace@example.com") or {}).get("name") == "Grace B. Hopper")
 
     say("in the CRM: Katherine is deleted")
     crm.delete("katherine@example.com")
