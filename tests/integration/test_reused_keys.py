@@ -40,17 +40,23 @@ class Worker:
             await store.close()
 
 
-@pytest.mark.parametrize("propagate", ["FromAny", "Never"])
-async def test_an_id_that_a_create_gets_was_free_so_whoever_had_it_is_deleted_there(
-    books: dict[str, Book], place: Place, propagate: str
-) -> None:
-    worker = Worker(books, place, propagate)
+async def give_up_an_id(worker: Worker, books: dict[str, Book]) -> None:
+    """The CRM's greatest id is free again, unseen, and what is new in the ERP will get it."""
     crm, erp = books["crm"], books["erp"]
     crm.add("other@x")
     crm.add("old@x", name="Old")
     await worker.run()
     crm.remove("old@x")
     erp.add("new@x", name="New")
+
+
+@pytest.mark.parametrize("propagate", ["FromAny", "Never"])
+async def test_an_id_that_a_create_gets_was_free_so_whoever_had_it_is_deleted_there(
+    books: dict[str, Book], place: Place, propagate: str
+) -> None:
+    worker = Worker(books, place, propagate)
+    crm, erp = books["crm"], books["erp"]
+    await give_up_an_id(worker, books)
     assert await worker.run() is Outcome.SUCCEEDED
     assert await worker.run(Kind.RESYNC) is Outcome.SUCCEEDED
     both = {"new@x": ("New", None, None), "other@x": (None, None, None)}
@@ -63,11 +69,7 @@ async def test_what_has_such_an_id_is_kept_in_agreement_and_is_not_what_had_it(
 ) -> None:
     worker = Worker(books, place, "Never")
     crm, erp = books["crm"], books["erp"]
-    crm.add("other@x")
-    crm.add("old@x", name="Old")
-    await worker.run()
-    crm.remove("old@x")
-    erp.add("new@x", name="New")
+    await give_up_an_id(worker, books)
     await worker.run()
     crm.edit("new@x", name="Newer")
     erp.edit("old@x", name="Older")
@@ -78,12 +80,8 @@ async def test_what_has_such_an_id_is_kept_in_agreement_and_is_not_what_had_it(
 
 async def test_a_worker_that_is_told_to_stop_just_then_ends_the_batch(books: dict[str, Book], place: Place) -> None:
     worker = Worker(books, place, "Never")
-    crm, erp = books["crm"], books["erp"]
-    crm.add("other@x")
-    crm.add("old@x", name="Old")
-    await worker.run()
-    crm.remove("old@x")
-    erp.add("new@x", name="New")
+    crm = books["crm"]
+    await give_up_an_id(worker, books)
     assert await worker.run(stopping=lambda: "new@x" in crm.all()) is Outcome.PARTIAL
     await worker.run()
     assert crm.all() == {"new@x": ("New", None, None), "other@x": (None, None, None)}

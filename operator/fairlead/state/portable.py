@@ -20,25 +20,9 @@ from fairlead.state.layout import Layout
 from fairlead.state.rows import Rows
 from fairlead.state.seal import MARK
 from fairlead.state.tables import (
-    ANSWER,
-    APART,
-    AUDIT,
-    BASE,
-    CHECKPOINT,
-    CONFLICT,
-    DEAD,
-    ERASED,
-    FORMER,
-    JOURNAL,
-    MATCH,
     META,
-    ORPHAN,
-    PENDING,
-    REQUEST,
-    RUN,
-    TOMBSTONE,
+    PORTABLE,
     VERSION,
-    WAITING,
     Put,
     Row,
     Step,
@@ -46,28 +30,6 @@ from fairlead.state.tables import (
     Type,
     whole,
 )
-
-PORTABLE = (
-    CHECKPOINT,
-    MATCH,
-    TOMBSTONE,
-    JOURNAL,
-    PENDING,
-    CONFLICT,
-    DEAD,
-    WAITING,
-    ORPHAN,
-    AUDIT,
-    RUN,
-    BASE,
-    APART,
-    FORMER,
-    ERASED,
-    REQUEST,
-    ANSWER,
-    META,
-)
-"""Tables that a file holds row by row; records have a form of their own."""
 
 OWN_FACTS = ("version", "epoch", "holder", "key", "slots", "layout")
 """Facts of one store, which are not carried to another or stand in the first line."""

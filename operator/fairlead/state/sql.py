@@ -15,7 +15,7 @@ from fairlead.state.seal import MARK, OPEN, Seal, wrong_key
 from fairlead.state.sql_audit import SQLAudit
 from fairlead.state.sql_base import PAGE, SEALED_WITH
 from fairlead.state.sql_memory import NUMBERED, SQLMemory
-from fairlead.state.tables import ERASED, META, SEALED, Put, Query, Row, Step, Table
+from fairlead.state.tables import ERASED, META, PORTABLE, SEALED, Put, Query, Row, Step, Table
 
 _BATCH = 1000
 """Lines of a file that are stored in one step."""
@@ -164,7 +164,7 @@ class SQLStore(SQLMemory, SQLAudit):
         async for rows in self._pages(query):
             lines += len(rows)
             yield b"".join([portable.record_line(self._rows.recollection(row)) for row in rows])
-        for table in portable.PORTABLE:
+        for table in PORTABLE:
             async for rows in self._walk(table, portable.columns_of(table)):
                 own = [row[len(table.key) :] for row in rows if table is not META or row[0] not in portable.OWN_FACTS]
                 lines += len(own)
@@ -185,7 +185,7 @@ class SQLStore(SQLMemory, SQLAudit):
         return records
 
     async def _is_empty(self) -> bool:
-        tables = ["record", *(table.name for table in portable.PORTABLE if table is not META)]
+        tables = ["record", *(table.name for table in PORTABLE if table is not META)]
         return not any(await self._fetch(*(Query(f"SELECT 1 FROM {name} LIMIT 1") for name in tables)))
 
     async def _take_lines(self, lines: AsyncIterator[bytes]) -> int:

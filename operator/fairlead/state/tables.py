@@ -148,29 +148,32 @@ def record_table(slots: dict[str, int]) -> Table:
     return Table("record", columns, ("id",), optional=frozenset(sides))
 
 
+PORTABLE = (
+    CHECKPOINT,
+    MATCH,
+    TOMBSTONE,
+    JOURNAL,
+    PENDING,
+    CONFLICT,
+    DEAD,
+    WAITING,
+    ORPHAN,
+    AUDIT,
+    RUN,
+    BASE,
+    APART,
+    FORMER,
+    ERASED,
+    REQUEST,
+    ANSWER,
+    META,
+)
+"""Every table but that of records, in the order of an exported file, which holds them row by row."""
+
+
 def tables(slots: dict[str, int]) -> tuple[Table, ...]:
     """Every table of a store."""
-    return (
-        META,
-        CHECKPOINT,
-        record_table(slots),
-        MATCH,
-        TOMBSTONE,
-        JOURNAL,
-        PENDING,
-        CONFLICT,
-        DEAD,
-        WAITING,
-        ORPHAN,
-        AUDIT,
-        RUN,
-        BASE,
-        APART,
-        FORMER,
-        ERASED,
-        REQUEST,
-        ANSWER,
-    )
+    return (record_table(slots), *PORTABLE)
 
 
 # --- what a transaction does ---
