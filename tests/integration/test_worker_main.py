@@ -168,7 +168,7 @@ def test_a_state_that_cannot_be_used_is_told_and_is_the_exit_code(pod: Pod) -> N
     with pod.worker() as worker:
         wait_until(lambda: "StateUnavailable" in pod.answer("readyz")[1])
         code, log = ended(worker)
-    assert (code, [line["reason"] for line in log if line["event"] == "state unavailable"]) == (3, ["StateCorrupted"])
+    assert (code, [line["reason"] for line in log if line["event"] == "cannot run"]) == (3, ["StateCorrupted"])
 
 
 def test_a_state_that_is_mended_is_used_by_the_next_run(pod: Pod) -> None:

@@ -168,7 +168,7 @@ class _Command:
         self._console.out(text, highlight=False)
 
     def _exit_code(self, findings: Findings) -> int:
-        if any(loop.measured.error for loop, _ in findings):
+        if any(found.reason is PolicyReason.STATE_UNAVAILABLE for _, found in findings):
             return STATE_UNUSABLE
         if self._signal and self._options.once:
             return _STOPPED + self._signal

@@ -75,7 +75,7 @@ class People:
         self._trouble: dict[str, str] = {}
 
     def tell(self, loop: PolicyLoop, report: RunReport | None) -> None:
-        """Tells of a run; None stands for one that could not use its state."""
+        """Tells of a run; None stands for one that could not be ended."""
         error = loop.measured.error
         trouble = report.message if report else f"{error.reason}: {error.message}" if error else ""
         before, self._trouble[loop.policy.id] = self._trouble.get(loop.policy.id, ""), trouble
@@ -103,7 +103,7 @@ class Machines:
         self._out = out
 
     def tell(self, loop: PolicyLoop, report: RunReport | None) -> None:
-        """Tells of a run; None stands for one that could not use its state."""
+        """Tells of a run; None stands for one that could not be ended."""
         about = {"time": datetime.now(UTC).isoformat(), "event": "run", "policy": loop.policy.id}
         self._out.out(orjson.dumps(about | _facts(loop, report)).decode(), highlight=False)
 

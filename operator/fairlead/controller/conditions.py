@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from fairlead.model.common import seconds
+from fairlead.model.common import counted, seconds
 from fairlead.model.connection import ConnectionReason
 from fairlead.model.connector import ErrorClass
 from fairlead.model.health import Conclusion, Measured, PolicyReason, conclude
@@ -278,12 +278,13 @@ def synced(view: PolicyView) -> Verdict:
         return _unsynced(PolicyReason.CATCHING_UP, "the first run has not ended yet")
     if measured.conflicts > 0:
         return _unsynced(
-            PolicyReason.CONFLICTS_PENDING, f"{measured.conflicts} fields wait for a person: make the systems agree"
+            PolicyReason.CONFLICTS_PENDING,
+            f"{counted(measured.conflicts, 'field')} in conflict for a person to decide: `fairlead conflicts list`",
         )
     if measured.dead_letters > 0:
         return _unsynced(
             PolicyReason.DEAD_LETTERS,
-            f"{measured.dead_letters} records cannot be synced: mend them where they are wrong",
+            f"{counted(measured.dead_letters, 'record')} cannot be synced: `fairlead dead-letters list` says why",
         )
     if measured.planned > 0:
         return _unsynced(PolicyReason.CHANGES_PLANNED, "writes are planned and held back")

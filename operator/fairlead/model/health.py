@@ -22,6 +22,7 @@ class PolicyReason(StrEnum):
     HALTED = "Halted"
     SYSTEM_UNAVAILABLE = "SystemUnavailable"
     STATE_UNAVAILABLE = "StateUnavailable"
+    RUN_FAILED = "RunFailed"
     STALE = "Stale"
     SUSPENDED = "Suspended"
 
@@ -57,7 +58,7 @@ class Halted(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class WorkerError(msgspec.Struct, frozen=True, rename="camel"):
-    """Why the worker cannot run at all."""
+    """Why the worker cannot run at all: by the reason of a `StateError`, or `RunFailed`."""
 
     reason: str
     message: str
@@ -109,7 +110,11 @@ def conclude(measured: Measured, mode: Mode, *, stale: bool = False) -> Conclusi
 
 
 def _state(measured: Measured, _: Mode, __: bool) -> Conclusion | None:
-    return Conclusion(False, PolicyReason.STATE_UNAVAILABLE, measured.error.message) if measured.error else None
+    if measured.error is None:
+        return None
+    ours = measured.error.reason == PolicyReason.RUN_FAILED
+    reason = PolicyReason.RUN_FAILED if ours else PolicyReason.STATE_UNAVAILABLE
+    return Conclusion(False, reason, measured.error.message)
 
 
 def _halted(measured: Measured, _: Mode, __: bool) -> Conclusion | None:
@@ -139,18 +144,14 @@ def _fresh(measured: Measured, _: Mode, stale: bool) -> Conclusion | None:
 def _conflicts(measured: Measured, _: Mode, __: bool) -> Conclusion | None:
     if measured.conflicts <= 0:
         return None
-    message = (
-        f"{counted(measured.conflicts, 'conflict')} to be decided by a person: make the systems agree on the field"
-    )
+    message = f"{counted(measured.conflicts, 'conflict')} to be decided by a person: see `fairlead conflicts list`"
     return Conclusion(True, PolicyReason.CONFLICTS_PENDING, message)
 
 
 def _letters(measured: Measured, _: Mode, __: bool) -> Conclusion | None:
     if measured.dead_letters <= 0:
         return None
-    message = (
-        f"{counted(measured.dead_letters, 'record')} cannot be synced: the log says which and why; mend them there"
-    )
+    message = f"{counted(measured.dead_letters, 'record')} cannot be synced: `fairlead dead-letters list` says why"
     return Conclusion(True, PolicyReason.DEAD_LETTERS, message)
 
 

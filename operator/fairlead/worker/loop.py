@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
+import structlog
 
 from fairlead.model.health import Measured
 from fairlead.model.syncpolicy import APPROVE, ENFORCE_REQUESTED_AT, REQUESTED_AT, RESYNC_REQUESTED_AT, Mode, SyncPolicy
@@ -16,6 +17,8 @@ from fairlead.worker.planning import Plan
 from fairlead.worker.run import Kind, Run, RunReport
 from fairlead.worker.schedule import Schedule
 from fairlead.worker.session import Session
+
+log = structlog.get_logger()
 
 RESYNCED = "resynced"
 """Fact in the store: epoch seconds of the last resync that read every system."""
@@ -33,7 +36,10 @@ Listener = Callable[["PolicyLoop", "RunReport | None"], Awaitable[None]]
 
 
 class PolicyLoop:
-    """Runs one policy. `listeners` are told after every run; of one that could not use its state they get None.
+    """Runs one policy. `listeners` are told after every run; of one that could not be ended they get None.
+
+    An error that nobody foresaw ends the run in which it came up, and no other policy of the process: what was stored
+    is whole, and the next run begins with it as after a crash.
 
     Attributes:
         measured: what the last run measured.
@@ -112,7 +118,7 @@ class PolicyLoop:
     async def run_once(
         self, kind: Kind | None = None, *, stop: asyncio.Event | None = None, enforce: bool = False
     ) -> RunReport | None:
-        """One run; None when the state could not be used. `enforce` goes with a resync (`worker.enforcing`)."""
+        """One run; None when it could not be ended. `enforce` goes with a resync (`worker.enforcing`)."""
         stopping = stop.is_set if stop else lambda: False
         self._last_start = self._host.clock()
         annotations = self._annotations
@@ -122,6 +128,10 @@ class PolicyLoop:
             finished = await self._run(requested, annotations, stopping, enforce=enforce)
         except StateError as error:
             self.measured = report.broken(self.measured, error)
+        except Exception as error:  # whatever it is: see above
+            log.exception("run failed", policy=self.policy.id)
+            await self._host.shut(self.policy)
+            self.measured = report.failed(self.measured, error)
         finally:
             self.running = None
         for listener in self.listeners:

@@ -98,7 +98,7 @@ class _Worker:
     async def _tell(self, loop: PolicyLoop, report: RunReport | None) -> None:
         error = loop.measured.error
         if report is None and error is not None and error != self._error:  # told when it begins, not by every run
-            log.error("state unavailable", reason=error.reason, message=error.message)
+            log.error("cannot run", reason=error.reason, message=error.message)
         self._error = error
         if report is not None:
             log.info(

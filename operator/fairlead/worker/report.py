@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import msgspec
 
 from fairlead.engine.case import FindingKind
-from fairlead.model.health import Halted, Measured, RunSummary, SystemHealth, WorkerError
+from fairlead.model.health import Halted, Measured, PolicyReason, RunSummary, SystemHealth, WorkerError
 from fairlead.state.base import StateError
 from fairlead.state.history import Counts, RunRecord
 from fairlead.worker.run import RunReport
@@ -57,6 +57,15 @@ def measured(
 def broken(before: Measured, error: StateError) -> Measured:
     """The measurement when the state itself cannot be used."""
     return msgspec.structs.replace(before, error=WorkerError(error.reason, str(error)))
+
+
+def failed(before: Measured, error: Exception) -> Measured:
+    """The measurement when a run met what nobody foresaw. What the error says may hold values: only the log has it."""
+    message = (
+        f"the last run ended with an unexpected {type(error).__name__}, a fault of Fairlead's: please report what the "
+        "worker's log tells of it. Nothing was lost; the next run goes on"
+    )
+    return msgspec.structs.replace(before, error=WorkerError(PolicyReason.RUN_FAILED.value, message))
 
 
 def _systems(before: Measured, report: RunReport) -> tuple[SystemHealth, ...]:
