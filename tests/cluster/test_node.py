@@ -175,6 +175,21 @@ def test_a_new_pod_knows_the_records_of_the_old_one(company: Company) -> None:
     assert company.crm.record("customers", "grace@example.com")["id"] == before
 
 
+def test_a_worker_that_is_replaced_is_no_outage(company: Company) -> None:
+    before, since, told = company.worker("customers")["metadata"]["name"], set[str](), set[tuple[bool, str]]()
+    company.kubectl("delete", "pod", before, "--force", "--grace-period=0")
+
+    def runs_again() -> bool:
+        measured = company.status("sp", "customers")["worker"]
+        told.add(("records" in measured, company.condition("sp", "customers", "Ready")[0]))
+        if company.worker("customers").get("metadata", {}).get("name", before) != before:
+            since.add(measured["lastSyncTime"])
+        return len(since) > 1
+
+    wait_until(runs_again, "a good run of the new worker")
+    assert told == {(True, "True")}
+
+
 # --- what people declare ---
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from support.api import Api, Manifest, condition, eventually, once, verdict
 from support.cluster import Cluster
 from support.declared import database_connection, policy
 from support.operator import NAME, Read
-from support.pods import POD, now, pods, report, start_pods
+from support.pods import POD, ago, now, pods, report, start_pods
 
 pytestmark = [pytest.mark.xdist_group("api"), pytest.mark.usefixtures("operator")]
 
@@ -41,11 +42,14 @@ def mounted(api_server: Cluster, api: Api, namespace: str, declared: None, tmp_p
     return tmp_path
 
 
-async def as_worker(api: Api, mounted: Path, namespace: str, name: str, status: Manifest) -> dict[str, str]:
+async def as_worker(
+    api: Api, mounted: Path, namespace: str, name: str, status: Manifest
+) -> tuple[dict[str, str], Manifest]:
+    """What a worker reads after it has reported: its levers, and what it will find when it starts again."""
     writer = StatusWriter(api.url, mounted)
     try:
         await writer.apply(namespace, name, status)
-        return await writer.levers(namespace, name)
+        return await writer.levers(namespace, name), await writer.measured(namespace, name)
     finally:
         await writer.close()
 
@@ -55,8 +59,8 @@ def test_a_workers_own_account_may_report_and_read_its_levers(
 ) -> None:
     api.annotate(SYNC_POLICY, namespace, "customers", requested_at="1")
     measured = {"records": 7, "lastSyncTime": now(), "observedGeneration": 1}
-    levers = retried(lambda: as_worker(api, mounted, namespace, "customers", {"worker": measured}))
-    assert (levers, read()["status"]["worker"]) == ({"fairlead.dev/requested-at": "1"}, measured)
+    found = retried(lambda: as_worker(api, mounted, namespace, "customers", {"worker": measured}))
+    assert (found, read()["status"]["worker"]) == (({"fairlead.dev/requested-at": "1"}, measured), measured)
 
 
 def retried(call: Callable[[], object]) -> object:
@@ -152,9 +156,35 @@ def test_figures_alone_are_no_write_of_the_operator(api: Api, namespace: str, ru
             ("True", "AllAgree"),
             ("", ""),
         ),
+        (
+            {"error": {"reason": "StateLocked", "message": "the state is in use by another worker"}},
+            ("True", "WorkerStarting"),
+            ("True", "AllAgree"),
+            ("", ""),
+        ),
+        (
+            {
+                "error": {"reason": "StateLocked", "message": "the state is in use by another worker"},
+                "lastSyncTime": ago(timedelta(minutes=5)),
+            },
+            ("False", "StateUnavailable"),
+            ("True", "AllAgree"),
+            ("", ""),
+        ),
         ({"lastSyncTime": "2026-01-01T00:00:00Z"}, ("False", "Stale"), ("True", "AllAgree"), ("", "")),
     ],
-    ids=["conflicts", "dead letters", "pending", "halted", "schema", "a failed poll", "state", "stale"],
+    ids=[
+        "conflicts",
+        "dead letters",
+        "pending",
+        "halted",
+        "schema",
+        "a failed poll",
+        "state",
+        "a worker that is replaced",
+        "two workers",
+        "stale",
+    ],
 )
 def test_what_is_measured_is_concluded(
     api: Api,

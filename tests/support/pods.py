@@ -1,6 +1,6 @@
 """What a kubelet and a worker would do where no pod runs."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from fairlead.kube.kinds import SYNC_POLICY, Kind
 from support.api import Api, Manifest, once
@@ -11,7 +11,12 @@ WORKER = "fairlead-worker"
 
 def now() -> str:
     """As Kubernetes writes times."""
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return ago(timedelta())
+
+
+def ago(time: timedelta) -> str:
+    """So long before now, as Kubernetes writes times."""
+    return (datetime.now(UTC) - time).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def pods(api: Api, namespace: str) -> list[Manifest]:

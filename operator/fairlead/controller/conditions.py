@@ -16,7 +16,7 @@ import msgspec
 from fairlead.model.common import counted, seconds
 from fairlead.model.connection import ConnectionReason
 from fairlead.model.connector import ErrorClass
-from fairlead.model.health import Conclusion, Measured, PolicyReason, conclude
+from fairlead.model.health import STATE_LOCKED, Conclusion, Measured, PolicyReason, conclude
 from fairlead.model.syncpolicy import SUSPEND_REASON, SyncPolicy
 from fairlead.transport.failure import Failure
 
@@ -219,6 +219,8 @@ def _measured(view: PolicyView) -> Verdict | None:
         return Verdict(ready=True, reason=found.reason, message=_steady(found))
     if found.reason is PolicyReason.SYSTEM_UNAVAILABLE and _recent(view) and not _incompatible(view):
         return None
+    if _replaced(view) and _recent(view):
+        return Verdict(ready=True, reason=Reason.WORKER_STARTING, message=found.message, reconciling=True)
     return Verdict(
         ready=False,
         reason=found.reason,
@@ -255,7 +257,13 @@ def _behind(view: PolicyView) -> bool:
 
 
 def _failing(view: PolicyView) -> bool:
-    return not view.rollout.available or not all(each.reachable for each in view.measured.systems)
+    reachable = all(each.reachable for each in view.measured.systems)
+    return not view.rollout.available or not reachable or _replaced(view)
+
+
+def _replaced(view: PolicyView) -> bool:
+    """Whether the worker found its state in use: by the one that it replaces, when that is still ending."""
+    return view.measured.error is not None and view.measured.error.reason == STATE_LOCKED
 
 
 def _incompatible(view: PolicyView) -> bool:

@@ -65,6 +65,16 @@ class StatusWriter:
             headers={"Content-Type": "application/apply-patch+yaml"},
         )
 
+    async def measured(self, policy_namespace: str, policy_name: str) -> dict[str, Any]:
+        """`status.worker`, as the last worker left it; empty when there was none.
+
+        Raises:
+            ApiFailure: see `apply`.
+        """
+        answer = await self._send("GET", _path(policy_namespace, policy_name), headers={})
+        found: dict[str, Any] = (orjson.loads(answer.content).get("status") or {}).get("worker") or {}
+        return found
+
     async def levers(self, policy_namespace: str, policy_name: str) -> dict[str, str]:
         """The policy's `fairlead.dev/` annotations as they are now; a mounted ConfigMap may be a minute behind.
 

@@ -57,6 +57,10 @@ class Halted(msgspec.Struct, frozen=True, rename="camel"):
     writes: int
 
 
+STATE_LOCKED = "StateLocked"
+"""Reason of a `WorkerError`: another worker uses the state."""
+
+
 class WorkerError(msgspec.Struct, frozen=True, rename="camel"):
     """Why the worker cannot run at all: by the reason of a `StateError`, or `RunFailed`."""
 

@@ -11,6 +11,7 @@ from typing import Protocol
 import msgspec
 
 from fairlead.engine.case import Side, Write
+from fairlead.model.health import STATE_LOCKED
 from fairlead.model.record import Value
 from fairlead.state.audit import Audited, AuditEntry, AuditQuery
 from fairlead.state.history import Counts, RunRecord
@@ -31,7 +32,7 @@ class StateError(Exception):
 class StateLocked(StateError):
     """Another worker holds this state."""
 
-    reason = "StateLocked"
+    reason = STATE_LOCKED
 
 
 class StateCorrupted(StateError):

@@ -47,6 +47,7 @@ class PolicyLoop:
         running: the run that is going on.
         ran: the first run has ended, or there will be none.
         helping: the worker that leads this policy, where this one only helps.
+        predecessor: asked when this worker begins to run the policy: what the last one measured, as far as is known.
     """
 
     def __init__(self, policy: SyncPolicy, host: Host, listeners: list[Listener] | None = None) -> None:
@@ -56,6 +57,7 @@ class PolicyLoop:
         self.running: Run | None = None
         self.ran = asyncio.Event()
         self.helping = ""
+        self.predecessor: Callable[[], Awaitable[Measured | None]] | None = None
         self._host = host
         self.listeners = listeners or []
         self._schedule = Schedule(policy.spec.trigger)
@@ -91,6 +93,8 @@ class PolicyLoop:
     async def work(self, stop: asyncio.Event) -> None:
         """Runs until `stop`; a run that has begun ends with its current batch."""
         try:
+            if self.predecessor is not None:
+                self.measured = await self.predecessor() or self.measured
             while not stop.is_set():
                 await self._pause(stop)
                 if not stop.is_set():

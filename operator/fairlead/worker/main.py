@@ -81,6 +81,7 @@ class _Worker:
             self._crew = Crew(host.crew(config.policy), host)
             loop.listeners.insert(0, self._crew.observe)
             metrics.watch(config.policy.id, self._crew)
+        loop.predecessor = self._predecessor
         http = server(application([loop], metrics), "", self._options.port)
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -123,6 +124,20 @@ class _Worker:
             self._changed.clear()
             await self._apply(loop.measured)
         await self._apply(loop.measured, last=True)
+
+    async def _predecessor(self) -> Measured | None:
+        """What the status says: a worker that was replaced is no reason to forget when its policy last agreed."""
+        if self._writer is None:
+            return None
+        metadata = self._config.policy.metadata
+        try:
+            async with asyncio.timeout(15):
+                found = msgspec.convert(await self._writer.measured(metadata.namespace, metadata.name), Measured)
+        except (ApiFailure, TimeoutError, msgspec.ValidationError) as failure:
+            log.warning("status not read", message=str(failure))
+            return None
+        self._told = found
+        return msgspec.structs.replace(found, error=None)
 
     async def _apply(self, measured: Measured, *, last: bool = False) -> None:
         now = asyncio.get_running_loop().time()
