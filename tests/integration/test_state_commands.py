@@ -1,6 +1,8 @@
 """`fairlead state` and `fairlead forget`, as a person uses them."""
 
+import json
 import sqlite3
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -19,6 +21,7 @@ def desk(tmp_path: Path, database: str):
     made.close()
 
 
+ANY_CASE = [{"fields": ["email"], "normalize": ["Lowercase"]}]
 POLICY_OPTION = ("policy.yaml", "--policy", "customers")
 
 
@@ -104,4 +107,58 @@ def test_a_person_of_a_sealed_state_is_forgotten_with_the_key(desk: Desk) -> Non
     ],
 )
 def test_a_record_that_names_none_is_told(desk: Desk, record: str, expected: str) -> None:
-    assert desk.command("forget", *POLICY_OPTION, "--record", record, check=3)[1] == expected
+    assert desk.command("forget", *POLICY_OPTION, "--record", record, check=1)[1] == expected
+
+
+def test_a_person_with_a_double_is_forgotten_as_a_whole_or_not_at_all(desk: Desk) -> None:
+    desk.declare(match=ANY_CASE)
+    desk.crm.add("ADA@example.com", name="Ada's double")
+    assert desk.run()["dead"] == 1
+    _, told = desk.command("forget", *POLICY_OPTION, "--record", "erp/1", check=1)
+    assert told == (
+        "crm/4 (Duplicate) may be the same person\n"
+        "nothing was forgotten: forget each of them too, with a further --record SYSTEM/KEY, or say that it is "
+        "somebody else, with --keep SYSTEM/KEY\n"
+    )
+    _, told = desk.command("forget", *POLICY_OPTION, "--record", "erp/1", "--record", "crm/4")
+    assert told.startswith("forgot crm/1, crm/4, erp/1 of default/customers: ")
+    for _ in range(2):
+        out, _ = desk.command("run", "policy.yaml", "--once", "--resync", "--output", "json")
+        counts = Counter(json.loads(out)["policies"][0]["worker"]["history"][0]["counts"])
+        assert (counts["changed"], counts["created"], counts["dead"]) == (0, 0, 0)
+    assert sorted(desk.erp.all()) == sorted(PEOPLE)
+
+
+def test_a_double_that_is_somebody_else_is_kept(desk: Desk) -> None:
+    desk.declare(match=ANY_CASE)
+    desk.crm.add("ADA@example.com", name="Another Ada")
+    desk.run()
+    desk.command("forget", *POLICY_OPTION, "--record", "crm/1", "--keep", "crm/4")
+    desk.command("run", "policy.yaml", "--once", "--resync")
+    exported, _ = desk.command("state", "export", *POLICY_OPTION)
+    records = [line for line in exported.splitlines() if b'"type":"record"' in line]
+    assert (len(records), [b'"key":"4"' in line for line in records]) == (3, [False, False, True])
+    assert sorted(desk.erp.all()) == sorted(PEOPLE)  # where the forgotten Ada still is: nobody is linked with her
+
+
+def test_what_was_asked_about_a_forgotten_person_is_told(desk: Desk) -> None:
+    desk.crm.edit("ada@example.com", note="from crm")
+    desk.erp.edit("ada@example.com", note="from erp")
+    desk.run()
+    keeping = ("--record", "crm/1", "--keep", "crm", "--by", "grace", "--timeout", "0")
+    desk.command("conflicts", "resolve", *POLICY_OPTION, *keeping, check=4)
+    _, told = desk.command("forget", *POLICY_OPTION, "--record", "crm/1")
+    assert "dropped an open request of grace (ResolveConflicts, " in told
+    assert told.endswith("): it was about nothing else\n")
+
+
+def test_a_person_nobody_knew_is_told(desk: Desk) -> None:
+    _, told = desk.command("forget", *POLICY_OPTION, "--record", "crm/99")
+    assert told.endswith("nothing was known of crm/99: is the key right?\n")
+
+
+def test_forgetting_makes_no_state(desk: Desk) -> None:
+    elsewhere = ("--state", "elsewhere", "--record", "crm/1")
+    _, told = desk.command("forget", *POLICY_OPTION, *elsewhere, check=3)
+    assert "there is no state" in told
+    assert not (desk.folder / "elsewhere").exists()

@@ -393,7 +393,7 @@ async def test_a_forgotten_person_does_not_come_back(firm: Firm) -> None:
         policy_of(firm.systems, **firm.spec), {n: b.client for n, b in firm.books.items()}, store, lambda: firm.now
     )
     await session.store.unlock([KEY])
-    await session.store.erase("erp", "1")
+    await session.store.erase([("erp", "1")])
     await store.close()
     await firm.undo(run)
     assert (len(firm.refused), firm.names()) == (1, [None] * 3)

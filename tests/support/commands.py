@@ -59,8 +59,8 @@ class Desk:
     def secret(self, name: str, **values: str) -> dict[str, Any]:
         return {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": values}
 
-    def declare(self, state: dict[str, Any] | None = None, *more: dict[str, Any]) -> None:
-        policy = {**POLICY, "spec": {**POLICY["spec"], "state": state or {}}}
+    def declare(self, state: dict[str, Any] | None = None, *more: dict[str, Any], **spec: Any) -> None:
+        policy = {**POLICY, "spec": {**POLICY["spec"], "state": state or {}, **spec}}
         text = yaml.safe_dump_all([*self.documents, policy, *more])
         (self.folder / "policy.yaml").write_text(text)
 

@@ -168,7 +168,7 @@ class Town:
         policy = msgspec.convert({"metadata": {"name": "customers", "uid": "u1"}, "spec": self.policy}, SyncPolicy)
         store = SQLiteStore(self._path)
         await store.open(layout_of(policy, compile_rules(policy.spec)))
-        await store.erase(system, key)
+        await store.erase([(system, key)])
         await store.close()
 
     async def failed(self) -> list[Undelivered]:

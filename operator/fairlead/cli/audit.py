@@ -17,6 +17,7 @@ from fairlead.model.problem import near
 from fairlead.model.record import Value
 from fairlead.state.audit import NEW, OLD, Audited, AuditEntry, AuditQuery, created_records
 from fairlead.state.base import Store
+from fairlead.state.place import reservation
 from fairlead.worker.exit import OK
 from fairlead.worker.report import moment
 
@@ -79,10 +80,25 @@ async def record_of(place: Place, store: Store, name: str) -> int:
 
 
 async def _query(place: Place, store: Store, wanted: Wanted) -> AuditQuery:
-    records = (await record_of(place, store, wanted.record),) if wanted.record else ()
+    records = await _numbers_of(place, store, wanted.record) if wanted.record else ()
     _known("--system", wanted.system, place.layout.systems)
     _known("--field", wanted.field, place.layout.fields)
     return AuditQuery(wanted.run, records, wanted.field, wanted.system, wanted.kind, _since(wanted.since))
+
+
+async def _numbers_of(place: Place, store: Store, name: str) -> tuple[int, ...]:
+    """Under which the audit tells of a record, also as the dead letter that it is or was.
+
+    Raises:
+        Refused: it tells nothing of it.
+    """
+    letter = reservation(*name.partition("/")[::2])
+    try:
+        return (await record_of(place, store, name), letter)
+    except Refused:
+        if not await store.audit(AuditQuery(records=(letter,)), limit=1):
+            raise
+    return (letter,)
 
 
 def _known(option: str, name: str, names: Mapping[str, object] | Sequence[str]) -> None:

@@ -88,14 +88,19 @@ def forget(
     paths: OwnPaths = None,
     *,
     policy: PolicyOption = "",
-    record: Annotated[str, typer.Option("--record", help="SYSTEM/KEY: a native key of the person in one system.")],
+    record: Annotated[
+        list[str], typer.Option("--record", help="SYSTEM/KEY: a native key of the person in one system. Repeatable.")
+    ],
+    keep: Annotated[
+        list[str] | None, typer.Option("--keep", help="SYSTEM/KEY: a dead letter that is somebody else. Repeatable.")
+    ] = None,
     state: StateOption = Path(".fairlead"),
 ) -> None:
     """Erase a person from a policy's state, in every system; stop its worker first."""
     from fairlead.cli import state as commands  # noqa: PLC0415
     from fairlead.cli.place import Target  # noqa: PLC0415
 
-    raise typer.Exit(commands.forget(Target(paths or [], policy, state), record))
+    raise typer.Exit(commands.forget(Target(paths or [], policy, state), record, keep or []))
 
 
 @audit_app.command("list")

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import BinaryIO
 
 import msgspec
 
-from fairlead.cli.place import Place, Target, at_place, closing, tell
+from fairlead.cli.place import Place, Refused, Target, at_place, closing, tell
 from fairlead.model.problem import near
-from fairlead.state.base import StateError
+from fairlead.state.base import DeadLetter, StateError
+from fairlead.state.erasure import Erasure
+from fairlead.state.requests import kind_of
 from fairlead.worker.exit import OK
+from fairlead.worker.report import moment
 
 _CHUNK = 1 << 20
 """Bytes of lines that are read at once."""
+
+_MOST = 20
+"""Dead letters that are named."""
 
 
 def export_state(target: Target, output: BinaryIO) -> int:
@@ -49,25 +55,55 @@ def import_state(target: Target, source: BinaryIO) -> int:
     return at_place(target, restore)
 
 
-def forget(target: Target, record: str) -> int:
-    """Erases the record `SYSTEM/KEY` from the policy's state for good."""
-    system, _, key = record.partition("/")
+def forget(target: Target, records: Sequence[str], keep: Sequence[str]) -> int:
+    """Erases records `SYSTEM/KEY` from the policy's state for good. Those of `keep` are somebody else."""
 
     async def erase(place: Place) -> int:
-        layout, policy = place.layout, place.policy.id
-        if not key:
-            raise StateError(f"--record takes SYSTEM/KEY, for example {min(layout.systems)}/17")
-        if system not in layout.systems:
-            raise StateError(f"--record: {system!r} is no system of {policy}{near(system, layout.systems)}")
+        named, others = _places(place, "--record", records), _places(place, "--keep", keep)
+        async with place.beside():
+            pass  # a state that is not there is not made
         store = place.stores.of(place.policy)
         async with closing(store):
-            await store.open(layout)
+            await store.open(place.layout)
             await store.unlock(place.keys())
-            keys = [f"{name}/{key}" for name, key in sorted(await store.erase(system, key))]
-        tell(f"forgot {', '.join(keys)} of {policy}: what the systems hold is theirs, and is not taken in again")
+            erasure = await store.erase(named, others)
+        if erasure.doubtful:
+            raise Refused(_in_doubt(erasure.doubtful))
+        _tell_forgotten(place.policy.id, erasure)
         return OK
 
     return at_place(target, erase)
+
+
+def _places(place: Place, option: str, names: Sequence[str]) -> list[tuple[str, str]]:
+    layout, found = place.layout, []
+    for name in names:
+        system, _, key = name.partition("/")
+        if not key:
+            raise Refused(f"{option} takes SYSTEM/KEY, for example {min(layout.systems)}/17")
+        if system not in layout.systems:
+            raise Refused(f"{option}: {system!r} is no system of {place.policy.id}{near(system, layout.systems)}")
+        found.append((system, key))
+    return found
+
+
+def _in_doubt(letters: Sequence[DeadLetter]) -> str:
+    lines = [f"{each.system}/{each.key} ({each.reason}) may be the same person" for each in letters[:_MOST]]
+    more = [f"and {len(letters) - _MOST} more"] if len(letters) > _MOST else []
+    say = (
+        "nothing was forgotten: forget each of them too, with a further --record SYSTEM/KEY, or say that it is "
+        "somebody else, with --keep SYSTEM/KEY"
+    )
+    return "\n".join([*lines, *more, say])
+
+
+def _tell_forgotten(policy: str, erasure: Erasure) -> None:
+    names = ["/".join(place) for place in sorted(erasure.places)]
+    tell(f"forgot {', '.join(names)} of {policy}: what the systems hold is theirs, and is not taken in again")
+    for place in erasure.unknown:
+        tell(f"nothing was known of {'/'.join(place)}: is the key right?")
+    for asked in erasure.ended:
+        tell(f"dropped an open request of {asked.by} ({kind_of(asked)}, {moment(asked.at)}): it was about nothing else")
 
 
 async def _lines(source: BinaryIO) -> AsyncIterator[bytes]:

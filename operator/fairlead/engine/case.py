@@ -115,6 +115,7 @@ class FindingKind(StrEnum):
     CLOCK_SKEW = "ClockSkew"
     LINKED = "Linked"
     SPLIT = "Split"
+    REPLACED = "Replaced"
 
 
 class Finding(msgspec.Struct, frozen=True):

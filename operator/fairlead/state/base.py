@@ -14,6 +14,7 @@ from fairlead.engine.case import Side, Write
 from fairlead.model.health import STATE_LOCKED
 from fairlead.model.record import Value
 from fairlead.state.audit import Audited, AuditEntry, AuditQuery
+from fairlead.state.erasure import Erasure
 from fairlead.state.history import Counts, RunRecord
 from fairlead.state.layout import Layout
 from fairlead.state.marks import Marks
@@ -79,6 +80,10 @@ class Known(msgspec.Struct, frozen=True):
 
 DISCARDED = "Discarded"
 """Stands for the error, or the reason, of a dead letter that a person gave up: only a change brings it back."""
+
+
+UNLINKABLE = "it may be there already"
+"""How it begins what is said of a create that was given up for what is there."""
 
 
 class Undelivered(msgspec.Struct, frozen=True, gc=False):
@@ -285,14 +290,17 @@ class Store(Matched, Referring, Protocol):
         ...
 
     async def expire(self, before: float) -> None:
-        """Drops audit entries and runs of before a time (epoch seconds), and nothing else."""
+        """Drops audit entries, runs and answers of before a time (epoch seconds), and nothing else."""
         ...
 
-    async def erase(self, system: str, key: str) -> frozenset[tuple[str, str]]:
-        """Forgets the record that has, or had, this key, in every system, and every value of it, the audit's too.
+    async def erase(self, places: Sequence[Place], keep: Collection[Place] = ()) -> Erasure:
+        """Forgets the records that have, or had, these keys, in every system, and every value of them, the audit's too.
 
-        Returns:
-            (system, key) of all that was forgotten: from now on these are `erased`.
+        From now on their keys are `erased`. Where a dead letter may be one of them, nothing is done, unless it is among
+        `places`, or is somebody else (`keep`).
+
+        Raises:
+            StateError: they may be forgotten, and not everything overwritten: the same call does what is left.
         """
         ...
 

@@ -41,6 +41,10 @@ class CrossReferences(Protocol):
         """See `Store.places`."""
         ...
 
+    async def erased(self, system: str, keys: Sequence[str]) -> frozenset[str]:
+        """See `Store.erased`."""
+        ...
+
 
 class Own:
     """A policy's own cross-references, for records that refer to others of their kind."""
@@ -51,6 +55,7 @@ class Own:
         self.lookup = store.lookup
         self.tombstones = store.tombstones
         self.places = store.places
+        self.erased = store.erased
 
     async def look(self) -> Layout:
         """See `CrossReferences.look`."""
@@ -69,6 +74,10 @@ class Directory:
         A record that was deleted keeps its identity as long as its tombstone.
         """
         return await self._asked(connection, lambda source, system: _identities(source, system, keys), {})
+
+    async def erased(self, connection: str, keys: Sequence[str]) -> frozenset[str]:
+        """Those native keys whose record was forgotten: it will never be known."""
+        return frozenset(await self._asked(connection, lambda source, system: _erased(source, system, keys), {}))
 
     async def keys(self, connection: str, identities: Sequence[str]) -> dict[str, str | None]:
         """Identity → native key in the system behind a Connection; None where the record is not there.
@@ -104,6 +113,10 @@ async def _identities(source: CrossReferences, system: str, keys: Sequence[str])
     if len(found) < len(keys):
         found = {**await source.tombstones(system, [key for key in keys if key not in found]), **found}
     return {key: f"{record}@{mark}" for key, record in found.items()}
+
+
+async def _erased(source: CrossReferences, system: str, keys: Sequence[str]) -> dict[str, bool]:
+    return dict.fromkeys(await source.erased(system, keys), True)
 
 
 async def _keys(source: CrossReferences, system: str, identities: Sequence[str]) -> dict[str, str | None]:

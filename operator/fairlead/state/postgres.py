@@ -22,6 +22,7 @@ from fairlead.state.postgres_schema import (
     prepare,
     quoted,
     return_to,
+    sweep,
     take_over,
 )
 from fairlead.state.postgres_succession import oust, outlast
@@ -29,9 +30,6 @@ from fairlead.state.postgres_text import ELEMENTS, Array
 from fairlead.state.sql import SQLStore
 from fairlead.state.sql_base import finished
 from fairlead.state.tables import (
-    SEALED,
-    TOMBSTONE,
-    WAITING,
     Drop,
     Put,
     Query,
@@ -48,6 +46,9 @@ Cursor: TypeAlias = "psycopg.AsyncCursor[Row]"
 
 PATIENCE = 180.0
 """Seconds after which a call that the server should have ended long ago is given up."""
+
+SWEEPING = 3600.0
+"""The same, of writing every table anew."""
 
 
 class PostgresStore(SQLStore):
@@ -120,18 +121,15 @@ class PostgresStore(SQLStore):
             await self._connection.close()
             self._connection = None
 
-    async def erase(self, system: str, key: str) -> frozenset[tuple[str, str]]:
-        """See `Store.erase`."""
-        keys = await super().erase(system, key)
-        if not self._scratch:  # what was deleted stays in a table's pages until they are swept
-            await self._apply_alone(Query(f"VACUUM {', '.join(table.name for table in (*SEALED, TOMBSTONE, WAITING))}"))
-        return keys
+    async def _sweep(self) -> None:
+        if not self._scratch:
+            await self._call(lambda connection: sweep(connection, self._schema), again=False, patience=SWEEPING)
 
     # --- a connection that may break ---
 
-    async def _guarded(self, work: Awaitable[T]) -> T:
+    async def _guarded(self, work: Awaitable[T], patience: float = PATIENCE) -> T:
         try:
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(patience):
                 return await work
         except psycopg.Error as error:
             raise state_error(error, self._name) from None
@@ -140,20 +138,22 @@ class PostgresStore(SQLStore):
         except TimeoutError:
             raise StateError(f"state {self._name} does not answer in time; the next run tries again") from None
 
-    async def _call(self, work: Callable[[AsyncConnection], Awaitable[T]], *, again: bool) -> T:
+    async def _call(
+        self, work: Callable[[AsyncConnection], Awaitable[T]], *, again: bool, patience: float = PATIENCE
+    ) -> T:
         """What `work` returns; `again` says that it may be begun anew where the connection breaks in it."""
-        return await finished(self._in_turn(work, again=again))
+        return await finished(self._in_turn(work, again, patience))
 
-    async def _in_turn(self, work: Callable[[AsyncConnection], Awaitable[T]], *, again: bool) -> T:
+    async def _in_turn(self, work: Callable[[AsyncConnection], Awaitable[T]], again: bool, patience: float) -> T:
         async with self._turn:
-            return await self._tried(work, again=again)
+            return await self._tried(work, again, patience)
 
-    async def _tried(self, work: Callable[[AsyncConnection], Awaitable[T]], *, again: bool) -> T:
+    async def _tried(self, work: Callable[[AsyncConnection], Awaitable[T]], again: bool, patience: float) -> T:
         if self._connection is None:
             raise StateError(f"state {self._name} is not open")
         connection = self._connection if not self._connection.closed else await self._resumed()
         try:
-            return await self._guarded(work(connection))
+            return await self._guarded(work(connection), patience)
         except StateError:
             if connection.pgconn.transaction_status == TransactionStatus.ACTIVE:
                 await connection.close()  # given up in the middle: nothing can follow on it
@@ -162,7 +162,7 @@ class PostgresStore(SQLStore):
             connection = await self._resumed()  # or another worker took over, which is the better thing to say
             if not again:
                 raise
-        return await self._guarded(work(connection))
+        return await self._guarded(work(connection), patience)
 
     async def _resumed(self) -> AsyncConnection:
         """A new connection to go on over, if nobody took over; an open transaction is lost with the old one."""
@@ -188,10 +188,6 @@ class PostgresStore(SQLStore):
             await self._call(lambda connection: _do(connection, steps), again=False)
         elif steps:
             await self._call(lambda connection: self._commit(connection, steps), again=False)
-
-    async def _apply_alone(self, query: Query) -> None:
-        """A statement that no transaction may hold."""
-        await self._call(lambda connection: _execute(connection, query), again=False)
 
     async def _commit(self, connection: AsyncConnection, steps: Sequence[Step]) -> None:
         try:

@@ -227,6 +227,23 @@ async def copy(connection: AsyncConnection, schema: str, name: str) -> None:
         await connection.execute(f"SELECT setval(pg_get_serial_sequence('{AUDIT.name}', 'id'), ({following}), false)")
 
 
+async def sweep(connection: AsyncConnection, schema: str) -> None:
+    """Writes every table of the schema anew: a plain VACUUM leaves deleted rows in the free space of their pages.
+
+    What other workers brought in the name of an earlier epoch, and nobody waits for any more, is deleted before.
+    """
+    cursor = await connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = %s", (schema,))
+    names = [row[0] for row in await cursor.fetchall()]
+    if "share" in names:
+        await connection.execute("DELETE FROM share WHERE epoch <> (SELECT value FROM meta WHERE name = 'epoch')")
+    await connection.execute("SET statement_timeout = 0")  # the caller's patience bounds it
+    try:
+        for name in names:
+            await connection.execute(f"VACUUM (FULL) {quoted(schema)}.{quoted(name)}")
+    finally:
+        await connection.execute("RESET statement_timeout")
+
+
 async def _slots(connection: AsyncConnection, schema: str) -> dict[str, int]:
     cursor = await connection.execute(f"SELECT value FROM {quoted(schema)}.{META.name} WHERE name = 'slots'")
     row = await cursor.fetchone()

@@ -19,7 +19,7 @@ class Orphan(msgspec.Struct, frozen=True):
 
     Attributes:
         system, key: where it was read.
-        parent: the native key that it refers to, in the same system.
+        parent: the native key that it refers to, in the same system; empty where that record was forgotten.
     """
 
     system: str

@@ -7,9 +7,11 @@ once: its effect and its answer are one transaction. A new kind is one struct he
 
 from __future__ import annotations
 
+import re
 import secrets
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from hashlib import blake2b
 from typing import Any, TypeAlias
 
@@ -17,6 +19,7 @@ import msgspec
 
 from fairlead.model.record import Value
 from fairlead.state import codec
+from fairlead.state.place import Place
 
 
 class RetryDeadLetters(msgspec.Struct, frozen=True, tag=True, tag_field="kind"):
@@ -129,6 +132,10 @@ class Answer(msgspec.Struct, frozen=True):
     refused: tuple[str, ...] = ()
 
 
+FORGOTTEN = "what this was about is forgotten"
+"""Refusal of what a person asked of a record that was erased meanwhile."""
+
+
 def request(by: str, demand: Demand) -> Request:
     """A new request."""
     now = time.time()
@@ -140,20 +147,38 @@ def mark_of(values: Mapping[str, Value]) -> str:
     return blake2b(codec.dump(sorted(values.items())), digest_size=8).hexdigest()
 
 
-def mentions(asked: Request, record: int | None, keys: Iterable[tuple[str, str]]) -> bool:
-    """Whether a request says something about a record, by its number or by one of its native keys."""
-    names = {key for _, key in keys}
-    return any(leaf == record or leaf in names for leaf in _leaves(msgspec.to_builtins(asked.demand)))
+def without(asked: Request, records: AbstractSet[int], places: AbstractSet[Place]) -> Request | None:
+    """A request without what it says of some records, known by their numbers or native keys; None when that is all.
+
+    What is not understood is taken to be about them.
+    """
+    demand: Demand | None
+    match asked.demand:
+        case RetryDeadLetters() | DiscardDeadLetters() as letters:
+            writes = tuple(each for each in letters.writes if each[0] not in records)
+            rest = tuple(place for place in letters.records if place not in places)
+            demand = msgspec.structs.replace(letters, writes=writes, records=rest) if writes or rest else None
+        case ResolveConflicts() as resolving:
+            conflicts = tuple(each for each in resolving.conflicts if each[0] not in records)
+            demand = msgspec.structs.replace(resolving, conflicts=conflicts) if conflicts else None
+        case Undo() as undo:
+            numbers = tuple(record for record in undo.records if record not in records)
+            demand = msgspec.structs.replace(undo, records=numbers) if numbers else None
+        case Link(one, other):
+            demand = None if places & {one, other} else asked.demand
+        case Split(place):
+            demand = None if place in places else asked.demand
+        case Unknown():
+            demand = None
+    return msgspec.structs.replace(asked, demand=demand) if demand is not None else None
 
 
-def _leaves(value: Any) -> Iterator[Any]:
-    if isinstance(value, dict):
-        value = value.values()
-    elif not isinstance(value, list | tuple):
-        yield value
-        return
-    for item in value:
-        yield from _leaves(item)
+def without_names(answer: Answer, places: Iterable[Place]) -> Answer:
+    """An answer that names none of these records; how many things were refused it tells as before."""
+    names = "|".join(re.escape("/".join(place)) for place in places)
+    named = re.compile(rf"(?<!\w)(?:{names})(?!\w)")
+    refused = tuple(FORGOTTEN if named.search(line) else line for line in answer.refused)
+    return msgspec.structs.replace(answer, refused=refused)
 
 
 # --- as a store holds them ---

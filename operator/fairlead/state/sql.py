@@ -1,35 +1,24 @@
-"""A store in SQL: what runs remember, and its upkeep: keys, retention, erasing a person, moving to another store."""
+"""A store in SQL: what runs remember, and its upkeep: keys, retention, moving to another store."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import AsyncIterator, Sequence
-from hashlib import blake2b
 
 from fairlead.state import portable
 from fairlead.state.base import STALE, Commit, Recollection, StateError
-from fairlead.state.place import Place, reservation
-from fairlead.state.requests import mentions
 from fairlead.state.rows import place_of
 from fairlead.state.seal import MARK, OPEN, Seal, wrong_key
 from fairlead.state.sql_audit import SQLAudit
 from fairlead.state.sql_base import PAGE, SEALED_WITH
-from fairlead.state.sql_memory import NUMBERED, SQLMemory
-from fairlead.state.tables import ERASED, META, PORTABLE, SEALED, Put, Query, Row, Step, Table
+from fairlead.state.sql_erasing import SQLErasing
+from fairlead.state.tables import META, PORTABLE, SEALED, Query, Step, Table
 
 _BATCH = 1000
 """Lines of a file that are stored in one step."""
 
-_NO_VALUES = b"{}"
 
-
-class SQLStore(SQLMemory, SQLAudit):
+class SQLStore(SQLErasing, SQLAudit):
     """See `state.base.Store`."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._anybody_erased: bool | None = None
-        """None before it was looked up."""
 
     # --- keys and retention ---
 
@@ -82,77 +71,12 @@ class SQLStore(SQLMemory, SQLAudit):
         old = f"SELECT id FROM audit WHERE at < ? ORDER BY at LIMIT {PAGE}"
         while await self._one("SELECT 1 FROM audit WHERE at < ? LIMIT 1", before):
             await self._apply([Query(f"DELETE FROM audit WHERE id IN ({old})", (before,))])
+        if await self._one("SELECT 1 FROM answer LIMIT 1"):
+            await self._apply([Query("DELETE FROM answer WHERE at < ?", (before,))])
         if await self._one("SELECT 1 FROM former LIMIT 1"):
             await self._apply([Query("DELETE FROM former WHERE until < ?", (before,))])
         if await self._one("SELECT 1 FROM run WHERE started < ? LIMIT 1", before):
             await self._apply([Query("DELETE FROM run WHERE started < ?", (before,))])
-
-    # --- erasing a person ---
-
-    async def erase(self, system: str, key: str) -> frozenset[tuple[str, str]]:
-        """See `Store.erase`."""
-        (record,) = (await self.lookup(system, [key])).records
-        if record is None:
-            record = (await self.tombstones(system, [key])).get(key)
-        keys = {(system, key)}
-        commit = Commit(meta={NUMBERED: str(await self.next_record() - 1)})
-        if record is not None:
-            memories = await self.recall([record])
-            keys |= {(name, side.key) for item in memories.values() for name, side in item.sides.items()}
-            keys |= {(row[0], row[1]) for row in await self._all(_BURIED, record)}
-            commit.forget = [record]
-        commit.forget += [reservation(*each) for each in keys]
-        commit.revived = commit.alive = commit.arrived = commit.adopted = list(keys)
-        marks: list[Row] = [(self._mark(*each),) for each in keys]
-        requests = [asked.id for asked in await self.requests(_BATCH) if mentions(asked, record, keys)]
-        self._record_count = None
-        async with self._transaction():
-            await self._apply([*self._rows.steps(commit, 0.0), Put(ERASED, ("mark",), marks, ())])
-            await self._apply([query for each in keys for query in _nothing_apart(each)])
-            await self._apply([Query("DELETE FROM request WHERE id = ?", (each,)) for each in requests])
-            await self._apply([Query("DELETE FROM answer")])
-            if record is not None:
-                await self._erase_audit(record)
-                await self._erase_intents(record)
-            for each in keys:  # what was said of it as a dead letter
-                await self._erase_audit(reservation(*each))
-        self._anybody_erased = True
-        return frozenset(keys)
-
-    async def _erase_audit(self, record: int) -> None:
-        """Drops the values of a record's audit, and of those that it was, as long as it was."""
-        left, known = [(record, math.inf)], {record}
-        while left:
-            number, until = left.pop()
-            old = "UPDATE audit SET body = ? WHERE record = ? AND lowest IS NULL AND at <= ?"
-            await self._apply([Query(old, (_NO_VALUES, number, until))])
-            for other, ended in await self._all("SELECT other, until FROM former WHERE record = ?", number):
-                if other not in known:
-                    known.add(other)
-                    left.append((other, ended))
-
-    async def _erase_intents(self, record: int) -> None:
-        for number, batch in (await self.journal()).items():
-            rest = [intent for intent in batch if intent.record != record]
-            if len(rest) < len(batch):
-                await self._apply(self._rows.steps(Commit(settled=[number]), 0.0))
-                await self._apply(self._rows.steps(Commit(journal={number: rest}), 0.0))
-
-    async def erased(self, system: str, keys: Sequence[str]) -> frozenset[str]:
-        """See `Store.erased`."""
-        if self._anybody_erased is None:
-            self._anybody_erased = await self._one("SELECT 1 FROM erased LIMIT 1") is not None
-        if not self._anybody_erased or not keys:
-            return frozenset()
-        by_mark = {self._mark(system, key): key for key in keys}
-        query = f"SELECT e.mark FROM {self.NUMBERS} erased e ON e.mark = j.value"
-        return frozenset(by_mark[row[0]] for row in await self._all(query, list(by_mark)))
-
-    def _mark(self, system: str, key: str) -> int:
-        """What is left of an erased key: a fingerprint."""
-        text = f"{system}\x00{key}".encode()
-        digest = blake2b(text, key=self._key, person=b"fairlead/erased", digest_size=8).digest()
-        return int.from_bytes(digest, "big", signed=True)
 
     # --- moving ---
 
@@ -205,13 +129,3 @@ class SQLStore(SQLMemory, SQLAudit):
                 await self._apply(batch.steps(self._rows))
                 batch = portable.Batch()
         raise StateError(f"the file ends after line {number}, without its last line: it was cut off; export it again")
-
-
-def _nothing_apart(place: Place) -> list[Query]:
-    return [
-        Query("DELETE FROM apart WHERE key = ? AND system = ?", (place[1], place[0])),
-        Query("DELETE FROM apart WHERE other_key = ? AND other_system = ?", (place[1], place[0])),
-    ]
-
-
-_BURIED = "SELECT system, key FROM tombstone WHERE record = ?"

@@ -16,7 +16,7 @@ from fairlead.state.base import Known, StateError
 from fairlead.state.history import RunRecord
 from fairlead.state.sql import SQLStore
 from fairlead.state.sql_base import finished
-from fairlead.state.sqlite_file import TYPES, attached, connected, copied, locked, state_error
+from fairlead.state.sqlite_file import TYPES, attached, connected, copied, locked, rewritten, state_error
 from fairlead.state.tables import Drop, Put, Query, Row, Step, on_conflict
 
 P = ParamSpec("P")
@@ -98,15 +98,24 @@ class SQLiteStore(SQLStore):
         await super().record_run(run)
         await self._run(self._empty_log)
 
-    async def erase(self, system: str, key: str) -> frozenset[tuple[str, str]]:
-        """See `Store.erase`."""
-        keys = await super().erase(system, key)
-        await self._run(self._empty_log)
-        return keys
+    async def _sweep(self) -> None:
+        await self._run(self._rewrite)
 
-    def _empty_log(self) -> None:
-        """The log holds pages as they were before values in them were overwritten."""
-        self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    def _rewrite(self) -> None:
+        """`secure_delete` overwrites what is deleted, but not what was left where a page was split or merged."""
+        if not self._scratch:
+            rewritten(self._db, self._path.parent)
+            if self._empty_log():
+                raise StateError(f"state {self._path} is being read: end other commands and copies of it")
+
+    def _empty_log(self) -> bool:
+        """The log holds pages as they were before values in them were overwritten.
+
+        Returns:
+            Whether that has to wait for somebody who reads them.
+        """
+        ((busy, _, _),) = self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        return bool(busy)
 
     # --- queries and transactions ---
 

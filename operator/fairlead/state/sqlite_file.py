@@ -91,6 +91,17 @@ def copied(path: Path) -> sqlite3.Connection:
     return copy
 
 
+def rewritten(database: sqlite3.Connection, folder: Path) -> None:
+    """Writes the whole file anew, by way of a nameless one in `folder`: it takes as much room as the state again."""
+    where = str(folder.absolute()).replace("'", "''")
+    database.execute(f"PRAGMA temp_store_directory = '{where}'")
+    database.execute("PRAGMA temp_store = FILE")
+    try:
+        database.execute("VACUUM")
+    finally:
+        database.execute("PRAGMA temp_store = MEMORY")
+
+
 def _prepared(database: sqlite3.Connection, path: Path) -> sqlite3.Connection:
     _set_up(database)
     if _version(database, path) == 0:

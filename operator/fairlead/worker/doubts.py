@@ -8,10 +8,10 @@ from enum import StrEnum
 import msgspec
 
 from fairlead.engine.case import Operation
-from fairlead.state.base import DeadLetter, Recollection, Store, Undelivered
+from fairlead.state.base import UNLINKABLE, DeadLetter, Recollection, Store, Undelivered
 from fairlead.state.place import Place, reservation
 from fairlead.worker.matching import in_doubt, places_of
-from fairlead.worker.settlement import HELD, UNCERTAIN, UNLINKABLE
+from fairlead.worker.settlement import HELD, UNCERTAIN
 
 
 class Why(StrEnum):

@@ -16,7 +16,7 @@ from fairlead.engine.fingerprint import UNSEEN, WIDTH, replaced
 from fairlead.engine.writes import only
 from fairlead.state.audit import AuditEntry
 from fairlead.state.base import Commit, Conflict, DeadLetter, Recollection, Undelivered
-from fairlead.state.place import Place
+from fairlead.state.place import Place, reservation
 from fairlead.state.requests import Link, Request, Split
 from fairlead.transport.failure import Failure
 from fairlead.worker.handling import Handled, Scope
@@ -167,8 +167,19 @@ class Identity:
         twins = await self._store.recall(sorted(numbers - {subject.memory.record for subject in subjects}))
         for twin in twins.values():
             if len(twin.sides) == 1 and systems.issuperset(twin.sides):
-                self._commit.forget.append(twin.record)
-                self._demote(places_of(twin)[0], subjects[0].memory)
+                self._retire(twin, subjects[0].memory)
+
+    def _retire(self, twin: Recollection, instead: Recollection) -> None:
+        """A record is a dead letter from now on, to which what was said of it, and deleted of it, belongs."""
+        (place,), commit = places_of(twin), self._commit
+        letter = reservation(*place)
+        commit.forget.append(twin.record)
+        commit.merged.append((twin.record, letter, self._now))
+        rule = f"asked for by {self._by}: another key of {place[0]} was linked"
+        commit.audit.append(
+            AuditEntry(self._now, self._scope.run, letter, "", FindingKind.REPLACED.value, rule, "", dict([place]))
+        )
+        self._demote(place, instead)
 
     def _demote(self, place: Place, record: Recollection) -> None:
         message = f"a person linked another key of {place[0]}: merge the two there"

@@ -18,13 +18,7 @@ from fairlead.engine.fingerprint import UNSEEN, WIDTH
 from fairlead.model.record import Value
 from fairlead.model.syncpolicy import OnLeave
 from fairlead.state.audit import AuditEntry
-from fairlead.state.base import (
-    Commit,
-    Conflict,
-    Intent,
-    Recollection,
-    Undelivered,
-)
+from fairlead.state.base import Commit, Conflict, Intent, Recollection, Undelivered
 from fairlead.transport.failure import Failure
 from fairlead.worker.matching import Candidates, Matching, first_match
 from fairlead.worker.session import Session
@@ -69,6 +63,8 @@ class Intake:
         self._learnt: set[int] = set()
         self.approved = False
         """What is decided now goes out although the guard counts it: a person said so."""
+        self.passed_over: set[str] = set()
+        """Systems with records that are there, and not known, because a person was erased."""
         self.returning = False
         """Some of `unlinked` can be linked as soon as they are read again."""
 
@@ -135,7 +131,10 @@ class Intake:
     ) -> Mapping[int, int | None]:
         """A person who was erased is not taken in again."""
         erased = await self._store.erased(system, [keys[i] for i, record in found.items() if record is None])
-        return {i: record for i, record in found.items() if keys[i] not in erased} if erased else found
+        if not erased:
+            return found
+        self.passed_over.add(system)
+        return {i: record for i, record in found.items() if keys[i] not in erased}
 
     def _note_skew(self, system: str, observed: Iterable[Observation]) -> None:
         """Tells of a clock that is ahead: its times decide nothing (`LatestWins`)."""

@@ -26,8 +26,8 @@ from fairlead.state.directory import Directory
 from fairlead.state.referring import Orphan
 from fairlead.worker.reading import Reading
 
-Translation = dict[tuple[str, str], str]
-"""(field, native id) → identity, in one system; unknown ones are left out."""
+Translation = dict[tuple[str, str], str | None]
+"""(field, native id) → identity, in one system, None of a record that was forgotten; unknown ones are left out."""
 
 
 class Outgoing(msgspec.Struct):
@@ -93,6 +93,9 @@ class References:
             keys = sorted({str(values[name]) for values in records if values.get(name)})
             identities = await self._directory(name).identities(connection, keys) if keys else {}
             found.update({(name, key): identity for key, identity in identities.items()})
+            unknown = [key for key in keys if key not in identities]
+            forgotten = await self._directory(name).erased(connection, unknown) if unknown else frozenset[str]()
+            found.update({(name, key): None for key in forgotten})
         return found
 
     def resolved(self, system: str, observation: Observation, found: Translation) -> Observation:
@@ -114,19 +117,21 @@ class References:
         """Puts identities in the place of native ids; an empty id is no value, and what is not known is left out."""
         for name in self.of(system):
             native = values.pop(name, None)
+            identity = found.get((name, str(native)))
             if not native:
                 values[name] = None
-            elif (name, str(native)) in found:
-                values[name] = found[name, str(native)]
+            elif identity is not None:
+                values[name] = identity
 
     def noted(self, system: str, native: Observation, found: Translation) -> Observation:
-        """The same, and what is not known is remembered for `take`."""
+        """The same, and what is not known is remembered for `take`; without the id of who was forgotten."""
         resolved = self.resolved(system, native, found)
         key = native.record.key
         if self.watching:
             self._settled.append((system, key))
         for name in self._lacking(system, resolved):
-            self._orphans.append(Orphan(system, key, name, str(native.record.values[name])))
+            parent = str(native.record.values[name])
+            self._orphans.append(Orphan(system, key, name, "" if (name, parent) in found else parent))
             self.watching = True
         return resolved
 

@@ -14,19 +14,23 @@ import msgspec
 
 from fairlead.engine.case import Operation
 from fairlead.model.connector import ErrorClass
-from fairlead.state.base import Commit, Intent, Recollection, Undelivered
+from fairlead.state.base import UNLINKABLE, Commit, Intent, Recollection, Undelivered
 from fairlead.state.marks import Marks
 from fairlead.transport.failure import Failure
 from fairlead.worker.adoption import Adoption
 from fairlead.worker.delivery import BATCH, Delivery
 from fairlead.worker.intake import Batch, Intake
 from fairlead.worker.session import Session
-from fairlead.worker.settlement import UNLINKABLE, LossyFields, Settlement
+from fairlead.worker.settlement import LossyFields, Settlement
 from fairlead.worker.tally import Note, Tally
+from fairlead.worker.twins import FORGOTTEN
 from fairlead.worker.written import Written
 
 ROUNDS = 3
 """How often a record that changes under our hands is decided again in one run; then it waits for the next."""
+
+
+_ANOTHER = "matches, but is another record; mend one of the two, then resync"
 
 
 class Stopped(Exception):
@@ -153,7 +157,7 @@ class Sending:
                     batch.memories,
                     self._intake.matching,
                     written,
-                    scanned=self._scans.known(intents),
+                    scanned=self._scans.known(intents) - self._intake.passed_over,
                     down=self._down,
                     recovering=recovering,
                     journal=number,
@@ -278,20 +282,21 @@ class Sending:
                 if system not in memory.sides:
                     met.setdefault(system, []).append((there.record.key, record))
         for system, pairs in met.items():
-            known, linked = await self._store.lookup(system, [key for key, _ in pairs]), set[str]()
+            keys, linked = [key for key, _ in pairs], set[str]()
+            known, erased = await self._store.lookup(system, keys), await self._store.erased(system, keys)
             for (key, record), owner in zip(pairs, known.records, strict=True):
-                if owner is None and key not in linked:
+                if owner is None and key not in linked and key not in erased:
                     linked.add(key)
                     continue
                 del settlement.reread[record][system]
-                batch.commit.pending.append(self._refused(memories[record].pending[system], key))
+                why = FORGOTTEN if key in erased else f"{UNLINKABLE}: {key} {_ANOTHER}"
+                batch.commit.pending.append(self._refused(memories[record].pending[system], why))
                 if not settlement.reread[record] and record not in settlement.missing:
                     del memories[record]
 
-    def _refused(self, item: Undelivered, key: str) -> Undelivered:
+    def _refused(self, item: Undelivered, message: str) -> Undelivered:
         self._tally.of(item.system).failed += 1
         error = ErrorClass.INVALID.value
-        message = f"{UNLINKABLE}: {key} matches, but is another record; mend one of the two, then resync"
         self._tally.note(Note("NotDelivered", f"{item.system}/(new)", "", f"{error}: {message}", ""))
         return msgspec.structs.replace(item, attempts=item.attempts + 1, dead=True, error=error, message=message)
 

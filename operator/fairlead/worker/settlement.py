@@ -30,9 +30,6 @@ UNCERTAIN = (
 
 HELD = "a record that is a dead letter has the same match values, and may be this one: mend that first"
 
-UNLINKABLE = "it may be there already"
-"""How it begins what is said of a create that was given up for what is there."""
-
 
 class Lossy(msgspec.Struct, frozen=True):
     """One system stored one field otherwise than it was written."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 
 from fairlead.engine.canonical import ContractError
 from fairlead.engine.case import Observation
@@ -10,11 +11,10 @@ from fairlead.engine.mapping import Mapping as FieldMapping
 from fairlead.engine.match import normalized
 from fairlead.model.record import MISSING, Value
 from fairlead.model.syncpolicy import Match
-from fairlead.state.base import Intent, Recollection
+from fairlead.state.base import UNLINKABLE, Intent, Recollection
 from fairlead.worker.crossing import Crossing
 from fairlead.worker.matching import places_of
 from fairlead.worker.session import Session
-from fairlead.worker.settlement import UNLINKABLE
 
 
 class Twins:
@@ -28,7 +28,8 @@ class Twins:
     async def find(self, system: str, batch: Sequence[Intent]) -> dict[int, dict[str, Observation | None]]:
         """Record → native key → what the system already has under one of the record's match keys.
 
-        None stands for a record that breaks the contract or is excluded by the filter: it is there, not to be linked.
+        None stands for a record that is there, not to be linked: it breaks the contract, is excluded by the filter, or
+        was forgotten; then its key is `NAMELESS`.
         """
         rules, mapping = self._session.rules, self._session.rules.systems[system].mapping
         keys = rules.match.keys([intent.write.values for intent in batch], self._session.prints)
@@ -49,7 +50,9 @@ class Twins:
         taken = {k for k, record in zip(natives, known.records, strict=True) if record is not None}
         apart, memories = await store.apart([(system, k) for k in natives]), self._memories
         barred = {r: {k for (_, k), its in apart.items() if its.intersection(places_of(memories[r]))} for r in found}
-        return {r: {k: o for k, o in its.items() if k not in taken | barred[r]} for r, its in found.items()}
+        found = {r: {k: o for k, o in its.items() if k not in taken | barred[r]} for r, its in found.items()}
+        erased = await store.erased(system, natives)
+        return {r: _without(its, erased) for r, its in found.items()} if erased else found
 
     async def _search(
         self, system: str, path: str, values: Sequence[object]
@@ -63,6 +66,17 @@ class Twins:
         broken = [(page.keys[i], refused, None) for i, refused in reading.refused.items()]
         excluded = await self._session.excluded(system, page, reading.left)
         return [*sound, *broken, *((key, values, None) for key, values in excluded)]
+
+
+NAMELESS = ""
+"""Stands for the key of a record that was forgotten."""
+
+FORGOTTEN = f"{UNLINKABLE}: a record that was forgotten matches; delete it there, or change what it is matched by"
+
+
+def _without(found: Mapping[str, Observation | None], erased: AbstractSet[str]) -> dict[str, Observation | None]:
+    rest = {key: observation for key, observation in found.items() if key not in erased}
+    return rest if len(rest) == len(found) else {**rest, NAMELESS: None}
 
 
 def _spellings(values: Sequence[object], rule: Match) -> list[object]:
@@ -80,6 +94,8 @@ def _attribute(mapping: FieldMapping, values: Mapping[str, Value], path: str) ->
 
 def unlinkable(found: Mapping[str, Observation | None]) -> str:
     """Why what was found is nothing to be linked."""
+    if NAMELESS in found:
+        return FORGOTTEN
     keys = ", ".join(sorted(found)[:5])
     if len(found) == 1:
         return (

@@ -23,6 +23,7 @@ import pytest
 
 from fairlead.state.base import Store
 from fairlead.testing.store.audit import AuditTests
+from fairlead.testing.store.erasing import ErasingTests
 from fairlead.testing.store.identities import IdentityTests
 from fairlead.testing.store.layouts import LayoutTests
 from fairlead.testing.store.memory import MemoryTests
@@ -36,7 +37,15 @@ __all__ = ["KEY", "LAYOUT", "OTHER_KEY", "StoreSuite", "prints", "recollection"]
 
 
 class StoreSuite(
-    MemoryTests, PrivacyTests, MovingTests, LayoutTests, IdentityTests, ReferringTests, RequestTests, AuditTests
+    MemoryTests,
+    PrivacyTests,
+    ErasingTests,
+    MovingTests,
+    LayoutTests,
+    IdentityTests,
+    ReferringTests,
+    RequestTests,
+    AuditTests,
 ):
     """The tests."""
 

@@ -109,7 +109,7 @@ class AuditTests:
         deleted = AuditEntry(2.0, "r2", 7, "", "Deleted", "", "crm", {"name": "mine"}, "erp")
         other = AuditEntry(2.0, "r2", 3, "name", "Updated", "", "crm", {OLD: "a", NEW: "b"}, "erp")
         await store.commit(Commit(audit=[CREATED, deleted, other], tombstones=[("erp", "t", 7)]))
-        await store.erase("erp", "t")
+        await store.erase([("erp", "t")])
         found = [each.entry for each in await store.audit(AuditQuery())]
         assert [entry.values for entry in found] == [other.values, {}, CREATED.values]
 

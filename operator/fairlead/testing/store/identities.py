@@ -74,7 +74,7 @@ class IdentityTests:
                 apart=[(A, B)],
             )
         )
-        await store.erase(*A)
+        await store.erase([A])
         found = await exported(store)
         assert [word for word in (b"one", b"two", b"three", b"nobody") if word in found] == [b"nobody"]
         assert await store.apart([A, B]) == {}
@@ -88,7 +88,7 @@ class IdentityTests:
                 parted=[(2, 1, 5.0)],
             )
         )
-        await store.erase(*B)
+        await store.erase([B])
         found = await exported(store)
         assert [word for word in (b"common", b"the other's", b"own") if word in found] == [b"the other's"]
 

@@ -63,7 +63,7 @@ class MovingTests:
         await second.restore(streamed(exported))
         await second.unlock([OTHER_KEY, KEY])
         assert await second.recall([1]) == {1: record}
-        await second.erase("crm", "a")
+        await second.erase([("crm", "a")])
         assert await second.recall([1]) == {}
         await second.close()
 

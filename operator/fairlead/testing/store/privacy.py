@@ -5,11 +5,24 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import orjson
 import pytest
 
 from fairlead.engine.case import Side
-from fairlead.state.base import Commit, Conflict, Intent, Recollection, StateKeyWrong, Store
+from fairlead.state.audit import AuditEntry, AuditQuery
+from fairlead.state.base import (
+    DISCARDED,
+    Commit,
+    Conflict,
+    DeadLetter,
+    Intent,
+    Recollection,
+    StateKeyWrong,
+    Store,
+)
 from fairlead.state.history import Counts, RunRecord
+from fairlead.state.referring import Orphan
+from fairlead.state.requests import Answer, Request, RetryDeadLetters
 from fairlead.testing.store.sample import (
     KEY,
     LAYOUT,
@@ -20,6 +33,11 @@ from fairlead.testing.store.sample import (
     update,
     values_of,
 )
+
+
+async def exported(store: Store) -> bytes:
+    """All that a store holds."""
+    return b"".join([lines async for lines in store.export()])
 
 
 class PrivacyTests:
@@ -96,6 +114,35 @@ class PrivacyTests:
         assert [run.started for run in await store.history(9)] == [15.0]
         assert (await store.known("crm"), await store.counts()) == (1, Counts(1, 1, 0, 1, 1))
 
+    async def test_the_retention_ends_exactly_when_it_is_over(self, store: Store) -> None:
+        entries = [AuditEntry(at, "r1", 1, "name", "Conflict", "", "", {}) for at in (9.999, 10.0, 10.001)]
+        await store.commit(Commit(audit=entries, answers=[Answer(f"{at}", at) for at in (9.999, 10.0, 10.001)]))
+        await store.commit(Commit(merged=[(7, 1, 9.999), (8, 1, 10.0)]))
+        await store.expire(10.0)
+        assert [each.entry.at for each in await store.audit(AuditQuery())] == [10.001, 10.0]
+        assert [await store.answer(at) is not None for at in ("9.999", "10.0", "10.001")] == [False, True, True]
+        former = [line for line in (await exported(store)).splitlines() if b'"former"' in line]
+        assert [orjson.loads(line)["other"] for line in former] == [8]
+
+    async def test_nothing_that_is_open_is_ever_dropped_however_old_it_is(self, store: Store) -> None:
+        request = Request("0001", 1.0, "ada", RetryDeadLetters(((1, "erp"),)))
+        await store.commit(WITH_VALUES)
+        await store.commit(
+            Commit(
+                records=[recollection(1, crm=Side("a", 1, prints(1, 2)))],
+                waiting=[("crm", "w")],
+                orphans=[Orphan("crm", "a", "name", "9")],
+                apart=[(("crm", "a"), ("erp", "1"))],
+                dead=[DeadLetter("crm", "given up", DISCARDED, "", 1.0)],
+            )
+        )
+        await store.ask(request)
+        before = await exported(store)
+        await store.expire(9e15)
+        await store.record_run(RunRecord("r", "Changes", 9e15, 9e15, "Succeeded", "", {}))
+        gone = set(before.splitlines()) - set((await exported(store)).splitlines())
+        assert {orjson.loads(line)["type"] for line in gone} == {"audit"}
+
     # --- erasing a person ---
 
     async def test_an_erased_person_leaves_no_value_and_nobody_else_is_touched(self, store: Store) -> None:
@@ -112,9 +159,9 @@ class PrivacyTests:
                 waiting=[("crm", "a"), ("crm", "b")],
             )
         )
-        keys = await store.erase("erp", "1")
+        keys = (await store.erase([("erp", "1")])).places
         assert keys == {("crm", "a"), ("crm", "earlier"), ("erp", "1")}
-        assert await values_of(store) == ({1: [], 2: [kept]}, [], [], [])
+        assert await values_of(store) == ({2: [kept]}, [], [], [])
         assert await store.recall([1, 2]) == {2: other}
         assert await store.candidates([5, 6]) == {6: [2]}
         assert await store.waiting("crm") == ["b"]
@@ -124,7 +171,7 @@ class PrivacyTests:
         store = again()
         await store.open(LAYOUT)
         assert await store.erased("crm", ["a", "b"]) == frozenset()
-        await store.erase("crm", "a")
+        await store.erase([("crm", "a")])
         assert await store.erased("crm", ["a", "b"]) == {"a"}
         assert await store.erased("erp", ["a"]) == frozenset()
         await store.close()
@@ -135,15 +182,15 @@ class PrivacyTests:
 
     async def test_no_other_record_gets_the_number_of_an_erased_one(self, store: Store) -> None:
         await store.commit(Commit(records=[recollection(n, crm=Side(f"{n}", 1, prints(1, 2))) for n in (1, 2, 3)]))
-        await store.erase("crm", "3")
-        await store.erase("crm", "2")
+        await store.erase([("crm", "3")])
+        await store.erase([("crm", "2")])
         assert await store.next_record() == 4
 
     async def test_a_person_who_is_deleted_or_a_dead_letter_can_be_erased(self, store: Store) -> None:
         await store.commit(WITH_VALUES)
         await store.commit(Commit(tombstones=[("crm", "gone", 1)]))
-        assert await store.erase("crm", "gone") == {("crm", "gone")}
+        assert (await store.erase([("crm", "gone")])).places == {("crm", "gone")}
         assert await store.tombstones("crm", ["gone"]) == {}
         assert await store.conflicts() == []
-        assert await store.erase("crm", "a") == {("crm", "a")}
+        assert (await store.erase([("crm", "a")])).places == {("crm", "a")}
         assert await store.dead_letters() == []

@@ -64,5 +64,5 @@ class ReferringTests:
 
     async def test_who_is_erased_waits_for_nobody(self, store: Store) -> None:
         await store.commit(Commit(orphans=[Orphan("crm", "a", "boss", "9")]))
-        await store.erase("crm", "a")
+        await store.erase([("crm", "a")])
         assert await store.orphaned() == {}
