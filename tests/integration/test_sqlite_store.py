@@ -60,8 +60,9 @@ async def test_a_file_of_a_newer_version_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "state.db"
     with sqlite3.connect(path) as database:
         database.execute("PRAGMA user_version = 99")
-    with pytest.raises(StateNewer, match="newer version"):
-        await SQLiteStore(path).open(LAYOUT)
+    for scratch in (False, True):
+        with pytest.raises(StateNewer, match="newer version"):
+            await SQLiteStore(path, scratch=scratch).open(LAYOUT)
 
 
 async def test_a_full_disk_changes_nothing_and_says_so(tmp_path: Path) -> None:
@@ -77,7 +78,7 @@ async def test_a_full_disk_changes_nothing_and_says_so(tmp_path: Path) -> None:
 
 
 async def test_a_scratch_store_is_a_copy_that_leaves_the_file_alone(tmp_path: Path) -> None:
-    path = tmp_path / "state.db"
+    path = tmp_path / "state?50%.db"
     store = SQLiteStore(path)
     await store.open(LAYOUT)
     await store.commit(Commit(records=[recollection(1, crm=Side("a", 1, prints(1, 2)))]))

@@ -2,6 +2,7 @@
 
 import json
 import sqlite3
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -162,3 +163,58 @@ def test_forgetting_makes_no_state(desk: Desk) -> None:
     _, told = desk.command("forget", *POLICY_OPTION, *elsewhere, check=3)
     assert "there is no state" in told
     assert not (desk.folder / "elsewhere").exists()
+
+
+# --- keys, versions and workers ---
+
+SEALING = {"encryptionKey": {"secretKeyRef": {"name": "sealing", "key": "keys"}}}
+ABOUT = (("run", "policy.yaml", "--once"), ("forget", *POLICY_OPTION, "--record", "crm/1"), ("conflicts", "list"))
+
+
+def refusal(desk: Desk, *command: str) -> str:
+    """All that a command tells that cannot use the state, on one line."""
+    out, told = desk.command(*command, check=3)
+    return " ".join((out.decode() + told).split())
+
+
+@pytest.mark.parametrize(
+    ("keys", "expected"),
+    [
+        ("another key of thirty-two characters", "add that key as a further line of its Secret; nothing was lost"),
+        ("", "Secret 'sealing' has no key 'keys', or does not exist: put it back into the policy's namespace"),
+        ("short", "line 1 of the Secret of spec.state.encryptionKey is a key of 5 bytes: write at least 32 random"),
+    ],
+    ids=["wrong", "lost", "short"],
+)
+def test_a_wrong_or_lost_key_is_told_by_every_command_and_changes_nothing(desk: Desk, keys: str, expected: str) -> None:
+    desk.declare(SEALING, desk.secret("sealing", keys=KEY))
+    desk.run()
+    before, _ = desk.command("state", "export", *POLICY_OPTION)
+    desk.declare(SEALING, *([desk.secret("sealing", keys=keys)] if keys else []))
+    desk.crm.add("new@example.com")
+    for command in (*ABOUT[:2], (*ABOUT[2], *POLICY_OPTION)):
+        assert expected in refusal(desk, *command)
+    assert desk.command("state", "export", *POLICY_OPTION)[0] == before
+    assert sorted(desk.erp.all()) == sorted(PEOPLE)
+    desk.declare(SEALING, desk.secret("sealing", keys=KEY))
+    assert desk.run()["created"] == 1
+
+
+def test_a_state_of_a_newer_version_is_refused_by_every_command(desk: Desk) -> None:
+    with sqlite3.connect(desk.folder / ".fairlead" / "default.customers.db") as state:
+        state.execute("PRAGMA user_version = 99")
+    planning = ("run", "policy.yaml", "--plan")
+    for command in (*ABOUT[:2], (*ABOUT[2], *POLICY_OPTION), planning, ("state", "export", *POLICY_OPTION)):
+        told = refusal(desk, *command)
+        assert "was written by a newer version of Fairlead: run that version, or newer" in told
+
+
+def test_a_state_that_a_worker_holds_is_not_written_by_another_or_by_a_command(desk: Desk) -> None:
+    with desk.worker() as worker:
+        lock = desk.folder / ".fairlead" / "default.customers.db.lock"
+        deadline = time.monotonic() + 30
+        while lock.read_text() != str(worker.pid) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        for command in ABOUT[:2]:
+            told = refusal(desk, *command)
+            assert f"is in use by another worker (process {worker.pid}): stop that one first" in told

@@ -141,7 +141,8 @@ def wrong_key(name: str) -> StateKeyWrong:
     """Values are sealed with a key that was not given."""
     return StateKeyWrong(
         f"the state holds values sealed with a key (id {name[:8]}) that spec.state.encryptionKey does not give: add "
-        "that key as a further line of its Secret; nothing was lost, and nothing is written until it is back"
+        "that key as a further line of its Secret; nothing was lost, and nothing is written until it is back. If it is "
+        "lost for good, move the state away: every record is first met again, as spec.firstSync says"
     )
 
 

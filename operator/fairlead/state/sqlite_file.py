@@ -81,14 +81,14 @@ def attached(path: Path) -> sqlite3.Connection:
 
 def copied(path: Path) -> sqlite3.Connection:
     """A private copy, on disk but without a name (SQLite's temporary database)."""
-    copy = _prepared(sqlite3.connect("", isolation_level=None, check_same_thread=False), path)
+    copy = sqlite3.connect("", isolation_level=None, check_same_thread=False)
     if path.exists():
-        source = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=10)
+        source = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=10)
         try:
             source.backup(copy)
         finally:
             source.close()
-    return copy
+    return _prepared(copy, path)
 
 
 def rewritten(database: sqlite3.Connection, folder: Path) -> None:

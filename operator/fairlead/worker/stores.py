@@ -90,10 +90,14 @@ def encryption_keys(policy: SyncPolicy, secrets: Secrets) -> tuple[bytes, ...]:
     declared = policy.spec.state.encryption_key
     if declared is None:
         return ()
+    reference = declared.secret_key_ref
     try:
-        return keys_of(secrets.get(declared.secret_key_ref))
-    except AuthRejected as missing:
-        raise StateKeyWrong(f"spec.state.encryptionKey: {missing.message}") from None
+        return keys_of(secrets.get(reference))
+    except AuthRejected:
+        raise StateKeyWrong(
+            f"spec.state.encryptionKey: Secret {reference.name!r} has no key {reference.key!r}, or does not exist: put "
+            "it back into the policy's namespace, with the keys that it had"
+        ) from None
 
 
 def _connecting(sessions: Sessions) -> Callable[[], Awaitable[AsyncConnection]]:
