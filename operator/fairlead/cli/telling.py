@@ -36,6 +36,7 @@ _WORDS = {
     "NotDelivered": "{record} could not be written: {rule}",
     "Linked": "{record} is one record now, {rule}",
     "Split": "{record} is a record of its own now, {rule}",
+    "Replaced": "{record} is no record any more, {rule}",
     "WaitingForParent": "{field} of {record} refers to a record that is not there yet: it waits ({rule})",
     "LossyField": "field {field}: {rule}",
     "ClockSkew": "{record}: {rule}",
