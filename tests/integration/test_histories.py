@@ -283,3 +283,13 @@ async def test_a_create_whose_answer_was_lost_after_the_reading_is_not_done_agai
     acts = [("add", "c", "t0", ("x",)), ("run", Doing(kind, faults={("b", 2): Fault.LOST}))]
     replay = await played(tmp_path, *acts, systems=("a", "b", "c"), traits={"b": Traits(find=find)})
     assert shown(replay, "x") == {"a": ["x1-abc"], "b": ["x1-abc"], "c": ["x1-abc"]}
+
+
+async def test_what_was_on_its_way_when_a_record_was_to_end_is_met_anew_when_it_lives_on(tmp_path: Path) -> None:
+    met = [("add", "c", "t0", ("x",)), ("run", Doing(meanwhile={1: (("add", "a", "t0", ("x", "y")),)}))]
+    edited = Doing(meanwhile={1: (("edit", "b", "t0", "y", "new"), ("remove", "a", "t0"))})
+    acts = [*met, ("run", edited), ("edit", "b", "t0", "x", "new")]
+    held = {"guard": {"maxRecords": 0, "maxPercent": 100}}
+    replay = await played(tmp_path, *acts, systems=("a", "b", "c"), deletes=held)
+    assert shown(replay, "x") == {"a": ["x5-abc"], "b": ["x5-abc"], "c": ["x5-abc"]}
+    assert shown(replay, "y") == {"a": ["y4-abc"], "b": ["y4-abc"], "c": ["y4-abc"]}

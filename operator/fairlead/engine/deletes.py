@@ -206,12 +206,19 @@ class Deletes:
         """The sides of a record that was to end and lives on.
 
         What was edited meanwhile counts as seen, and went nowhere: when the record came back, everything is met as if
-        for the first time, else what only its owner may edit.
+        for the first time, else what only its owner may edit, and what was on its way when the record was to end. But
+        an edit of this very moment is one: it spreads.
         """
-        owned = [n for n, judges in self._judges.items() if judges[0].rule.edits is Edits.SYSTEM_OF_RECORD_ONLY]
-        unseen = {self._slots[name]: UNSEEN for name in (self._slots if returned else owned)}
+        unseen = {self._slots[name]: UNSEEN for name in (self._slots if returned else self._unsettled(case))}
         width = len(self._slots)
         return {s: msgspec.structs.replace(i, prints=replaced(i.prints, unseen, width)) for s, i in case.sides.items()}
+
+    def _unsettled(self, case: Case) -> set[str]:
+        """The fields in which systems may differ for good since the record was to end."""
+        owned = {n for n, judges in self._judges.items() if judges[0].rule.edits is Edits.SYSTEM_OF_RECORD_ONLY}
+        dropped = {name for write in case.pending.values() if write.ends for name in write.earlier}
+        edited = {name for name, view in self._living(case) if view.changed}
+        return owned | ((dropped & self._slots.keys()) - edited)
 
 
 def _returned(case: Case) -> bool:
