@@ -311,6 +311,16 @@ def test_dead_letters_are_given_up_and_counted_no_more(refused: Desk) -> None:
     assert refused.command("dead-letters", "list") == ("", "default/customers has no dead letter\n")
 
 
+def test_what_was_given_up_is_told_by_the_audit_and_explained(refused: Desk) -> None:
+    with refused.site.worker():
+        refused.command("dead-letters", "discard", "--all", "--yes", "--by", "ada")
+    out, _ = refused.command("explain", "erp/1")
+    assert "erp: what was to be written there was discarded by ada: Invalid" in out
+    out, _ = refused.command("audit", "list", "--kind", "Discarded", "--output", "json")
+    told = sorted((each["rule"], each["field"]) for each in map(json.loads, out.splitlines()))
+    assert told == [("ada: ContractBroken", ""), ("ada: Invalid", "note")]
+
+
 def test_what_the_page_tells_people_to_type_works(refused: Desk) -> None:
     refused.quarrel("a@x", "b@x")
     blocks = re.findall(r"^```bash\n(.*?)^```", PAGE.read_text(), re.DOTALL | re.MULTILINE)

@@ -24,6 +24,7 @@ from fairlead.state.base import LONGEST_OUTAGE, StateError, Store
 from fairlead.state.sqlite import SQLiteStore
 from fairlead.testing.http_faults import Fault, FaultKind
 from fairlead.testing.http_system import HTTPSystem
+from fairlead.testing.store.sample import all_conflicts, all_letters
 from fairlead.transport.failure import Transient
 from fairlead.worker.late import UnusableClient
 from fairlead.worker.run import Kind, Outcome, Run, RunReport
@@ -159,7 +160,7 @@ class Firm:
         finally:
             rows = store._db.execute("SELECT kind, field, rule, winner FROM audit WHERE system = '' ORDER BY id")
             self.audit = rows.fetchall()
-            self.letters, self.conflicts = await store.dead_letters(), await store.conflicts()
+            self.letters, self.conflicts = await all_letters(store), await all_conflicts(store)
             self.dead = [item.message for item in await store.undelivered(due=1e12, dead=True) if item.dead]
             await store.close()
 

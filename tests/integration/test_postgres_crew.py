@@ -1,17 +1,21 @@
 """Workers that meet in a PostgreSQL state: who counts, who leads, and who may deliver what. Its clock decides."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack
-from typing import Any
+from typing import Any, cast
 
 import psycopg
 import pytest
 
-from fairlead.state.base import StateLocked
+from fairlead.engine.case import Operation, Write
+from fairlead.state.base import Intent, StateLocked
 from fairlead.state.postgres import PostgresStore
 from fairlead.state.postgres_crew import PostgresCrew, Standing
 from fairlead.testing.store import LAYOUT
+from fairlead.worker.delivery import Delivery
+from fairlead.worker.parcel import Share
+from fairlead.worker.sharing import FIRST, Sharing
 
 SCHEMA = "fairlead_default_customers"
 
@@ -241,3 +245,40 @@ async def test_taking_over_waits_for_those_who_deliver_for_the_one_before(meetin
     assert not opening.done()
     await helper.release(claim.id)
     await asyncio.wait_for(opening, 10)
+
+
+# --- a leader that shares out a batch ---
+
+
+class Slow:
+    """Delivers as `Delivery` does, slowly; `last` is called when the last write of the batch is done."""
+
+    def __init__(self, writes: int, last: Callable[[], None]) -> None:
+        self._left, self._last = writes, last
+
+    async def deliver(self, _system: str, _operation: Operation, batch: Sequence[Intent]) -> None:
+        await asyncio.sleep(0.04 * len(batch))
+        self._left -= len(batch)
+        if not self._left:
+            self._last()
+
+
+@pytest.mark.parametrize("how", ["closed", "taken"])
+async def test_a_leader_whose_time_is_over_at_the_last_write_of_a_batch_does_not_go_on_with_it(
+    meeting: Meeting, how: str
+) -> None:
+    leader, store = await meeting.leader()
+    await meeting.helper()
+    update = Write(Operation.UPDATE, {"name": "x"}, {"name": "crm"})
+    intents = [Intent(n, "erp", update) for n in range(FIRST + 20)]
+
+    def over() -> None:
+        if how == "closed" and leader.fence is not None:
+            leader.fence.close()
+        elif how == "taken":  # the fence is another one by then
+            meeting.admin.execute(f"UPDATE {SCHEMA}.share SET member = -1 WHERE result IS NULL")
+
+    sharing = Sharing(leader, store)
+    share = Share("run", 1, "erp", Operation.UPDATE, [], scanned=False, recovering=False)
+    with pytest.raises(StateLocked, match="away for too long"):
+        await sharing.send(cast("Delivery", Slow(len(intents), over)), share, intents)

@@ -13,8 +13,13 @@ import yaml
 
 from fairlead.model.health import PolicyReason, conclude
 from fairlead.model.syncpolicy import Mode
+from fairlead.state.base import Commit, Conflict
 from fairlead.state.requests import ResolveConflicts, Undo, mark_of, request
+from fairlead.state.sqlite import SQLiteStore
+from fairlead.testing.store import LAYOUT
+from fairlead.testing.store.sample import all_conflicts
 from fairlead.worker.loop import PolicyLoop, parents_first, work_all
+from fairlead.worker.meaning import renew
 from fairlead.worker.run import Kind, RunReport
 from support.specpage import page
 from support.trade import Trade, run_of
@@ -107,7 +112,7 @@ async def test_a_person_decides_by_a_system_not_by_an_id(
     trade.erp.edit("sale", "number = '1'", customer=trade.erp.customer("c@x"))
     await trade.run(manual)
     async with trade.host.session(manual) as session:
-        conflicts = tuple((c.record, c.field, mark_of(c.values)) for c in await session.store.conflicts())
+        conflicts = tuple((c.record, c.field, mark_of(c.values)) for c in await all_conflicts(session.store))
         asked = request("ada", ResolveConflicts(conflicts, **choice))
         await session.store.ask(asked)
     await trade.run(manual)
@@ -544,3 +549,15 @@ async def test_a_page_of_children_costs_one_look_up_however_many_they_are(
     await trade.run(trade.sales())
     assert (len(trade.erp.sales()), asked[0]) == (50, 1)
     assert len(asked) <= 3
+
+
+async def test_a_conflict_of_a_reference_that_means_something_else_now_ends_however_many_others_there_are(
+    tmp_path: Path,
+) -> None:
+    store = SQLiteStore(tmp_path / "state.db")
+    await store.open(LAYOUT)
+    kept = [Conflict(n, "name", {"crm": "x", "erp": "y"}, 0.0) for n in range(1, 10_001)]
+    await store.commit(Commit(frozen=[*kept, Conflict(1, "customer", {"crm": "r1", "erp": "r2"}, 1.0)]))
+    await renew(store, {"customer": "default/customers"})
+    assert await all_conflicts(store) == kept
+    await store.close()

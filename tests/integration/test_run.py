@@ -7,6 +7,7 @@ import pytest
 
 from fairlead.connectors.sqlite import SQLiteDatabase
 from fairlead.state.base import Store
+from fairlead.testing.store.sample import all_conflicts, all_letters
 from fairlead.worker.planning import Plan
 from fairlead.worker.run import Kind, Outcome, Run, RunReport
 from support.policies import Book, connection_of, open_session, policy_of
@@ -35,8 +36,8 @@ class World:
             return await Run(session, kind, approved=approved).run()
         finally:
             self.counts = await self.store.counts()
-            self.conflicts = await self.store.conflicts()
-            self.letters = await self.store.dead_letters()
+            self.conflicts = await all_conflicts(self.store)
+            self.letters = await all_letters(self.store)
             await self.store.close()
 
 

@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 
+from fairlead.state.base import DISCARDED, Commit, DeadLetter
 from fairlead.state.place import reservation
 from fairlead.state.requests import DiscardDeadLetters, RetryDeadLetters
 from fairlead.testing.memory_system import Fault, Traits
 from fairlead.transport.failure import Transient
+from fairlead.worker import revival
 from fairlead.worker.run import Kind
 from support.town import Town
 
@@ -193,6 +195,23 @@ async def test_what_failed_alike_is_tried_again_when_the_system_answers_otherwis
     assert (await dead(town), len(town.values("erp"))) == (0, 6)
 
 
+async def test_creates_that_wait_for_a_person_hold_up_no_probe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(revival, "_CANDIDATES", 1)  # so one that waits is all that is looked at at once
+    town = await town_of(tmp_path)
+    town["erp"].traits, town["erp"].lagging = Traits(find=False), True
+    for name in ("a@x", "b@x"):
+        town.add("crm", name)
+    town["erp"].faults = {town["erp"].calls + n: Fault.LOST for n in range(1, 9)}
+    await town.run()
+    town["erp"].faults = {}
+    town.edit("crm", "z@x", name=LONG)
+    await town.run()
+    assert sorted(item.attempts for item in await town.failed()) == [1, 1, 1]
+    async with town.working() as run:
+        await run()
+    assert sorted(item.attempts for item in await town.failed()) == [1, 1, 2]
+
+
 async def test_the_same_policy_tries_nothing_again(updated: Town) -> None:
     await updated.run()
     assert [item.attempts for item in await updated.failed()] == [1]
@@ -257,6 +276,22 @@ async def test_a_record_that_is_given_up_is_passed_over_until_it_changes(broken:
     broken.edit("crm", "a@x", note="short")
     await broken.run()
     assert broken.values("erp")["a@x"] == "Ada"
+
+
+async def test_what_was_given_up_does_not_come_back_however_many_dead_letters_there_are(broken: Town) -> None:
+    await broken.asked(DiscardDeadLetters((), (("crm", broken.key("crm", "a@x")),)))
+    others = [DeadLetter("crm", f"other {n}", "ContractBroken", "m", 0.0) for n in range(10_000)]
+    await broken.remember(Commit(dead=others))
+    await broken.run(Kind.RESYNC)
+    assert [letter.reason for letter in broken.letters if letter.since] == [DISCARDED]
+
+
+async def test_what_waits_is_read_again_however_much_it_is(tmp_path: Path) -> None:
+    town = await town_of(tmp_path)
+    await town.remember(Commit(waiting=[("crm", f"gone {n}") for n in range(10_500)]))
+    await town.run()
+    async with town.beside() as store:
+        assert await store.waiting("crm") == []
 
 
 async def test_what_was_given_up_is_not_made_again_from_its_twin(broken: Town) -> None:

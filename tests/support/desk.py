@@ -15,6 +15,7 @@ from fairlead.model.syncpolicy import SyncPolicy
 from fairlead.state.base import STALE, Commit
 from fairlead.state.sqlite import SQLiteStore
 from fairlead.testing.memory_system import MemorySystem, Traits
+from fairlead.testing.store.sample import all_conflicts
 from fairlead.worker.late import LateSystem
 from fairlead.worker.run import MET, Kind, Run, RunReport
 from fairlead.worker.session import Session, layout_of
@@ -160,7 +161,7 @@ class OneRecord:
     async def frozen(self) -> list[str]:
         """The fields that wait for a person."""
         store = await self._store()
-        found = [conflict.field for conflict in await store.conflicts()]
+        found = [conflict.field for conflict in await all_conflicts(store)]
         await self.stop()
         return found
 

@@ -24,6 +24,7 @@ from fairlead.state.base import Commit, Recollection, Store
 from fairlead.state.history import RunRecord
 from fairlead.state.sqlite import SQLiteStore
 from fairlead.testing.memory_system import Fault, MemorySystem, Traits
+from fairlead.testing.store.sample import all_conflicts
 from fairlead.transport.failure import Transient
 from fairlead.worker.guard import limit_of
 from fairlead.worker.late import LateSystem
@@ -407,7 +408,7 @@ class Replay:
         found: set[object] = set()
         for values in await audited(store):
             found |= set(values["values"].values())
-        for conflict in await store.conflicts():
+        for conflict in await all_conflicts(store):
             found |= set(conflict.values.values())
         for item in [*await store.undelivered(due=self.now, dead=True), *await store.undelivered(held=True)]:
             found |= set(item.write.values.values())

@@ -7,6 +7,7 @@ from typing import Any
 from fairlead.connectors.base import Operation
 from fairlead.model.syncpolicy import ConflictRule, Edits, FirstSync, WhenEmpty
 from fairlead.state.base import Recollection
+from fairlead.testing.store.sample import all_letters
 from fairlead.worker.reading import StoredPage
 from support.histories import OUT, InlineStore, Replay, audited, core
 
@@ -23,7 +24,7 @@ async def check(replay: Replay) -> None:
     store = session.store
     assert isinstance(store, InlineStore)
     assert await store.journal() == {}, "the journal is not empty at rest"
-    letters = {(letter.system, letter.key) for letter in await store.dead_letters()}
+    letters = {(letter.system, letter.key) for letter in await all_letters(store)}
     memories = await replay.memories()
     nothing_is_created_twice(replay, letters)
     every_record_is_known(replay, memories, letters)

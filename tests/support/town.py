@@ -14,11 +14,12 @@ import orjson
 
 from fairlead.engine.rules import compile_rules
 from fairlead.model.syncpolicy import SyncPolicy
-from fairlead.state.base import Conflict, DeadLetter, Store, Undelivered
+from fairlead.state.base import Commit, Conflict, DeadLetter, Store, Undelivered
 from fairlead.state.history import Counts
 from fairlead.state.requests import Answer, Demand, request
 from fairlead.state.sqlite import SQLiteStore
 from fairlead.testing.memory_system import MemorySystem, Traits
+from fairlead.testing.store.sample import all_conflicts, all_letters
 from fairlead.worker.run import Kind, Run, RunReport
 from fairlead.worker.session import layout_of
 from support.policies import open_session
@@ -113,7 +114,7 @@ class Town:
         try:
             return await Run(session, kind, approved=approved, stopping=stopping, enforce=enforce).run()
         finally:
-            self.conflicts, self.letters = await store.conflicts(), await store.dead_letters()
+            self.conflicts, self.letters = await all_conflicts(store), await all_letters(store)
             self.pending = (await store.counts()).pending
             await store.close()
             with sqlite3.connect(self._path) as database:
@@ -161,6 +162,14 @@ class Town:
         store = SQLiteStore(self._path)
         await store.join([])
         yield store
+        await store.close()
+
+    async def remember(self, commit: Commit) -> None:
+        """The state is told something, as a run would."""
+        policy = msgspec.convert({"metadata": {"name": "customers", "uid": "u1"}, "spec": self.policy}, SyncPolicy)
+        store = SQLiteStore(self._path)
+        await store.open(layout_of(policy, compile_rules(policy.spec)))
+        await store.commit(commit)
         await store.close()
 
     async def forget(self, system: str, key: str) -> None:

@@ -20,7 +20,7 @@ from fairlead.engine.rules import FieldRule, Rules
 from fairlead.model.record import Value
 from fairlead.model.syncpolicy import Edits, WhenEmpty
 from fairlead.state.audit import AuditEntry, AuditQuery, WriteKind
-from fairlead.state.base import Recollection, Store
+from fairlead.state.base import DISCARDED, Recollection, Store
 from fairlead.worker.exit import OK
 from fairlead.worker.report import moment
 
@@ -89,7 +89,7 @@ async def explained(rules: Rules, store: Store, record: int) -> Explained:
     stories = [
         Story(
             field_name,
-            _standings(rules, memory, field_name),
+            _standings(rules, memory, field_name, last.get(field_name)),
             rule_of(rule),
             sentence(last[field_name]) if field_name in last else "",
         )
@@ -106,6 +106,8 @@ def _absent(rules: Rules, memory: Recollection) -> dict[str, str]:
             found[system] = (
                 "it was deleted there, is archived, has left the filter or was split off: nothing flows there"
             )
+        elif system not in memory.sides and pending is not None and pending.discarded:
+            found[system] = "its create was discarded by a person: only a change of the record brings it back"
         elif system not in memory.sides and pending is not None:
             found[system] = f"it is to be created there, and was not yet{_why(pending.error, pending.message)}"
         elif system not in memory.sides:
@@ -120,12 +122,17 @@ def _why(error: str, message: str) -> str:
     return f": {error}: {message}" if error else ""
 
 
-def _standings(rules: Rules, memory: Recollection, name: str) -> dict[str, Standing]:
+def _standings(rules: Rules, memory: Recollection, name: str, last: AuditEntry | None) -> dict[str, Standing]:
     slot = rules.fields[name].field.slot
     holders = [s for s in memory.sides if s in rules.systems and rules.systems[s].maps(name) and s not in memory.away]
     prints = {system: field(memory.sides[system].prints, slot) for system in holders}
     several = len(set(prints.values()) - {UNSEEN}) > 1
-    return {system: _standing(memory, name, system, prints[system], differs=several) for system in sorted(holders)}
+    found = {system: _standing(memory, name, system, prints[system], differs=several) for system in sorted(holders)}
+    if last is not None and last.kind == DISCARDED:  # an older one is no reason any more
+        for system in last.values.keys() & found.keys():
+            if found[system].state == "Differs":
+                found[system] = Standing("Differs", f"what was to be written there was discarded by {last.rule}")
+    return found
 
 
 def _standing(memory: Recollection, name: str, system: str, seen: bytes, *, differs: bool) -> Standing:
@@ -164,6 +171,7 @@ _FOUND: dict[str, str] = {
     FindingKind.KEPT: "it was emptied, and stays filled elsewhere ({rule})",
     FindingKind.DELETED: "it was deleted in {winner}, and so everywhere (deletes.propagate: {rule})",
     FindingKind.DELETE_NOT_SPREAD: "it was deleted in {winner}, and kept elsewhere (deletes.propagate: {rule})",
+    DISCARDED: "a write that had failed was discarded by {rule}",
     FindingKind.RECREATED: "it was edited while {winner} deleted it, and came back ({rule})",
 }
 

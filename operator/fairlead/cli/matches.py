@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -19,7 +19,7 @@ from fairlead.model.record import Value
 from fairlead.state.base import Store
 from fairlead.state.place import Place as Where
 from fairlead.state.requests import Demand, Link, Split
-from fairlead.worker.doubts import Doubt, Why, doubts
+from fairlead.worker.doubts import Doubt, Why, doubts, ordered
 from fairlead.worker.exit import OK
 
 Said = Mapping[Where, Mapping[str, Value]]
@@ -43,15 +43,17 @@ class Choice(msgspec.Struct, frozen=True):
     after: str = ""
     values: bool = True
 
-    def of(self, found: Sequence[Doubt]) -> tuple[list[Doubt], str]:
-        """The chosen ones, and after which record there are more; a record is not torn apart."""
+    async def of(self, pages: AsyncIterator[list[Doubt]]) -> tuple[list[Doubt], str]:
+        """The chosen ones in order, and after which record there are more; a record is not torn apart."""
         start = where(self.after) if self.after else ("", "")
-        chosen = [doubt for doubt in found if doubt.place > start and self._takes(doubt)]
-        if len(chosen) <= self.limit:
-            return chosen, ""
-        last = chosen[self.limit - 1].place
-        shown = [doubt for doubt in chosen if doubt.place <= last]
-        return shown, "/".join(last) if len(shown) < len(chosen) else ""
+        chosen: list[Doubt] = []
+        more = False
+        async for page in pages:
+            found = ordered([*chosen, *(doubt for doubt in page if doubt.place > start and self._takes(doubt))])
+            last = found[: self.limit][-1].place if found else start
+            chosen = [doubt for doubt in found if doubt.place <= last]
+            more = more or len(chosen) < len(found)
+        return chosen, "/".join(chosen[-1].place) if more else ""
 
     def _takes(self, doubt: Doubt) -> bool:
         return (not self.reasons or doubt.why.value in self.reasons) and self.system in (
@@ -81,7 +83,7 @@ def list_matches(target: Target, choice: Choice, output: Output) -> int:
         for reason in choice.reasons:
             _check("--reason", reason, [why.value for why in Why])
         async with place.beside() as store:
-            shown, following = choice.of(await doubts(store))
+            shown, following = await choice.of(doubts(store))
             said = await _said(place, store, shown) if choice.values else {}
         _print(shown, said, following, output)
         return OK
@@ -100,7 +102,7 @@ def show_match(target: Target, record: str, output: Output) -> int:
     async def shown(place: Place) -> int:
         wanted = where(record)
         async with place.beside() as store:
-            found = [d for d in await doubts(store) if d.place == wanted or any(wanted in c for c in d.candidates)]
+            found = ordered([doubt async for page in doubts(store) for doubt in page if doubt.concerns(wanted)])
             if not found:
                 raise Refused(f"{record} is in no doubt: `fairlead matches list` names what is")
             said = await _said(place, store, found)

@@ -43,7 +43,7 @@ class Page(Protocol):
 
     @property
     def deleted(self) -> Sequence[str]:
-        """Keys that the feed says were deleted."""
+        """Keys that the feed says were deleted. One that is in `keys` too is as reading it by id says."""
         ...
 
     @property

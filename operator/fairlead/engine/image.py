@@ -6,7 +6,7 @@ Only used where a value was just written: there, an image of it is what the syst
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from decimal import ROUND_DOWN, ROUND_HALF_EVEN, ROUND_HALF_UP, Context, Decimal
 
@@ -32,6 +32,11 @@ def is_image(kind: Kind, written: Value, stored: Value) -> bool:
     if isinstance(written, str) and isinstance(stored, str):
         return _is_coarser(written, stored) if kind.name == "date-time" else _is_shortened(written, stored)
     return False
+
+
+def is_image_of(kinds: Mapping[str, Kind], written: Mapping[str, Value], stored: Mapping[str, Value]) -> bool:
+    """Whether a system may have made a record of values that were written; fields that it does not tell say nothing."""
+    return all(name not in stored or is_image(kinds[name], value, stored[name]) for name, value in written.items())
 
 
 def _is_shortened(written: str, stored: str) -> bool:

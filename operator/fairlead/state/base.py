@@ -381,24 +381,20 @@ class Store(Matched, Referring, Protocol):
         """(record, key) of the system's records that are not in `marks`, in pages."""
         ...
 
-    async def waiting(self, system: str) -> list[str]:
-        """Keys to be read again by id."""
+    async def waiting(self, system: str, after: str = "") -> list[str]:
+        """Keys to be read again by id, in order: a page of those that follow `after`, empty when there are none."""
         ...
 
-    async def dead_letters(self) -> list[DeadLetter]:
-        """All dead letters of records that could not be taken in, oldest first (at most 10,000)."""
-        ...
-
-    async def conflicts(self) -> list[Conflict]:
-        """All conflicts that wait for a person, oldest first (at most 10,000)."""
+    async def dead_letters(self, places: Sequence[Place]) -> list[DeadLetter]:
+        """The dead letters of records that could not be taken in at some places, discarded ones among them."""
         ...
 
     def walk_conflicts(self) -> AsyncIterator[list[Conflict]]:
-        """All conflicts, in pages."""
+        """All conflicts that wait for a person, in pages."""
         ...
 
-    def walk_letters(self) -> AsyncIterator[list[DeadLetter]]:
-        """All dead letters of records that could not be taken in, in pages; not those that were discarded."""
+    def walk_letters(self, *, discarded: bool = False) -> AsyncIterator[list[DeadLetter]]:
+        """All dead letters of records that could not be taken in, in pages; those that were discarded where asked."""
         ...
 
     def walk_failed(self) -> AsyncIterator[list[Undelivered]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Protocol
 
 from fairlead.state.place import Place
@@ -23,12 +23,12 @@ class Matched(Protocol):
         """Those of `places` that are not the same record as some others, and which; quick where there are none."""
         ...
 
-    async def divided(self) -> list[tuple[Place, Place]]:
-        """All pairs of places that are apart, each once (at most 10,000)."""
+    def divided(self) -> AsyncIterator[list[tuple[Place, Place]]]:
+        """All pairs of places that are apart, each once, in pages."""
         ...
 
-    async def sharing(self) -> list[int]:
-        """Records of whose match keys another record, or a dead letter, has one (at most 10,000); takes long."""
+    def sharing(self) -> AsyncIterator[list[int]]:
+        """Records of whose match keys another record, or a dead letter, has one, in pages; takes long."""
         ...
 
     async def tombstones(self, system: str, keys: Sequence[str]) -> dict[str, int]:

@@ -27,14 +27,13 @@ from fairlead.state.referring import Orphan
 from fairlead.state.requests import Answer, Request
 from fairlead.state.rows import run_of, run_row
 from fairlead.state.sql_base import PAGE, SQLBase
-from fairlead.state.tables import CONFLICT, DEAD, MATCH, ORPHAN, PENDING, RUN, Drop, Query, Row, Step, whole
+from fairlead.state.tables import APART, CONFLICT, DEAD, MATCH, ORPHAN, PENDING, RUN, Drop, Query, Row, Step, whole
 
 NUMBERED = "numbered"
 """Fact in the store: the greatest number of a record when a person was erased: whoever referred to that one by it does
 not refer to a new one."""
 
 _MARKED_PAGE = 20_000
-_MANY = 10_000
 _RUNS = 100
 _TICK = 0.001
 _ANSWER_SECONDS = 86400.0
@@ -120,21 +119,19 @@ class SQLMemory(SQLBase):
             found.setdefault((system, key), set()).add((other_system, other_key))
         return {place: frozenset(found[place]) for place in places if place in found}
 
-    async def divided(self) -> list[tuple[Place, Place]]:
+    async def divided(self) -> AsyncIterator[list[tuple[Place, Place]]]:
         """See `Store.divided`."""
-        once = "(system, key) < (other_system, other_key)"
-        rows = await self._all(
-            f"SELECT system, key, other_system, other_key FROM apart WHERE {once} ORDER BY key LIMIT {_MANY}"
-        )
-        return [((row[0], row[1]), (row[2], row[3])) for row in rows]
+        async for rows in self._walk(APART, (), "(system, key) < (other_system, other_key)"):
+            yield [((system, key), (other_system, other_key)) for key, system, other_key, other_system in rows]
 
-    async def sharing(self) -> list[int]:
+    async def sharing(self) -> AsyncIterator[list[int]]:
         """See `Store.sharing`."""
         shared = "SELECT key FROM match GROUP BY key HAVING count(*) > 1"
-        rows = await self._all(
-            f"SELECT DISTINCT record FROM match WHERE record > 0 AND key IN ({shared}) ORDER BY record LIMIT {_MANY}"
+        owners = (
+            f"SELECT DISTINCT record FROM match WHERE record > ? AND key IN ({shared}) ORDER BY record LIMIT {PAGE}"
         )
-        return [row[0] for row in rows]
+        async for rows in self._pages(owners):
+            yield [row[0] for row in rows]
 
     async def checkpoint(self, system: str) -> str | None:
         """See `Store.checkpoint`."""
@@ -214,10 +211,10 @@ class SQLMemory(SQLBase):
             if page:
                 yield page
 
-    async def waiting(self, system: str) -> list[str]:
+    async def waiting(self, system: str, after: str = "") -> list[str]:
         """See `Store.waiting`."""
-        rows = await self._all(f"SELECT key FROM waiting WHERE system = ? ORDER BY key LIMIT {_MANY}", system)
-        return [row[0] for row in rows]
+        query = f"SELECT key FROM waiting WHERE system = ? AND key > ? ORDER BY key LIMIT {PAGE}"
+        return [row[0] for row in await self._all(query, system, after)]
 
     async def orphans(self, system: str) -> AsyncIterator[list[Orphan]]:
         """See `Store.orphans`."""
@@ -237,25 +234,21 @@ class SQLMemory(SQLBase):
         query = f"SELECT {_PENDING} FROM pending p WHERE {where} ORDER BY p.record, p.system LIMIT {PAGE}"
         return list(map(self._rows.undelivered, await self._all(query, *values, *after)))
 
-    async def dead_letters(self) -> list[DeadLetter]:
+    async def dead_letters(self, places: Sequence[Place]) -> list[DeadLetter]:
         """See `Store.dead_letters`."""
-        columns = "system, key, reason, body, since"
-        rows = await self._all(f"SELECT {columns} FROM dead ORDER BY since, key LIMIT {_MANY}")
-        return list(map(self._rows.dead_letter, rows))
-
-    async def conflicts(self) -> list[Conflict]:
-        """See `Store.conflicts`."""
-        rows = await self._all(f"SELECT {_CONFLICT} FROM conflict c ORDER BY c.since, c.record LIMIT {_MANY}")
-        return list(map(self._rows.conflict, rows))
+        query = f"SELECT d.system, d.key, d.reason, d.body, d.since FROM {self.TEXTS} dead d ON d.key = j.value"
+        found = map(self._rows.dead_letter, await self._all(query, list({key for _, key in places})))
+        return [letter for letter in found if (letter.system, letter.key) in set(places)]
 
     async def walk_conflicts(self) -> AsyncIterator[list[Conflict]]:
         """See `Store.walk_conflicts`."""
         async for rows in self._walk(CONFLICT, ("body", "since")):
             yield list(map(self._rows.conflict, rows))
 
-    async def walk_letters(self) -> AsyncIterator[list[DeadLetter]]:
+    async def walk_letters(self, *, discarded: bool = False) -> AsyncIterator[list[DeadLetter]]:
         """See `Store.walk_letters`."""
-        async for rows in self._walk(DEAD, ("reason", "body", "since"), "reason <> ?", DISCARDED):
+        which = () if discarded else ("reason <> ?", DISCARDED)
+        async for rows in self._walk(DEAD, ("reason", "body", "since"), *which):
             yield list(map(self._rows.dead_letter, rows))
 
     async def walk_failed(self) -> AsyncIterator[list[Undelivered]]:

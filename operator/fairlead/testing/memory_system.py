@@ -53,6 +53,7 @@ class Traits(msgspec.Struct, frozen=True, repr_omit_defaults=True):
         backwards: lists begin with the newest record, and feeds with the last entry of a page.
         unique: attributes of which no two records have the same value; a create of such a one meets the record.
         skew: how far its clock is ahead.
+        reuses: its greatest key is given again once the record that had it is gone, as SQLite does.
     """
 
     changes: bool = True
@@ -65,6 +66,7 @@ class Traits(msgspec.Struct, frozen=True, repr_omit_defaults=True):
     backwards: bool = False
     unique: tuple[str, ...] = ()
     skew: timedelta = timedelta()
+    reuses: bool = False
 
 
 class Row(msgspec.Struct, frozen=True):
@@ -142,6 +144,8 @@ class MemorySystem:
 
     def add(self, values: Mapping[str, object], key: str | None = None) -> str:
         """Adds a record; its key."""
+        if self.traits.reuses:
+            self._last = max((row.number for row in self._rows.values()), default=0)
         self._last += 1
         key = key or str(self._last)
         self._store(key, self._last, values, 1)

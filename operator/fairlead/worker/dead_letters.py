@@ -83,11 +83,6 @@ class _Found(msgspec.Struct):
             self.writes.append((memory, item))
 
     async def add_letters(self, scope: Scope, places: Sequence[tuple[str, str]]) -> None:
-        wanted = dict.fromkeys(places)
-        if not wanted:
-            return
-        there: dict[tuple[str, str], DeadLetter] = {}
-        async for page in scope.store.walk_letters():
-            there |= {(letter.system, letter.key): letter for letter in page if (letter.system, letter.key) in wanted}
-        self.letters += there.values()
-        self.handled.refused += [f"{'/'.join(place)} {_NONE}" for place in wanted if place not in there]
+        self.letters = [letter for letter in await scope.store.dead_letters(places) if not letter.discarded]
+        there = {(letter.system, letter.key) for letter in self.letters}
+        self.handled.refused += [f"{'/'.join(place)} {_NONE}" for place in dict.fromkeys(places) if place not in there]

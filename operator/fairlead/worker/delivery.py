@@ -18,7 +18,7 @@ from fairlead.connectors.base import Operation as NativeOperation
 from fairlead.engine.canonical import ContractError
 from fairlead.engine.case import Observation, Operation, Side
 from fairlead.engine.fingerprint import field, replaced
-from fairlead.engine.image import is_image
+from fairlead.engine.image import is_image_of
 from fairlead.engine.mapping import Mapping as FieldMapping
 from fairlead.model.connector import ErrorClass
 from fairlead.model.record import Native, Value
@@ -31,7 +31,7 @@ from fairlead.worker.matching import Matching
 from fairlead.worker.parcel import Parcel, Share
 from fairlead.worker.reading import StoredPage
 from fairlead.worker.session import Session
-from fairlead.worker.settlement import HELD, UNCERTAIN, Settlement, is_uncertain
+from fairlead.worker.settlement import HELD, UNCERTAIN, Settlement
 from fairlead.worker.tally import Note, Tally
 from fairlead.worker.twins import Twins, unlinkable
 from fairlead.worker.written import Before, Written
@@ -123,7 +123,9 @@ class Delivery:
             await self._send_batch(system, operation, batch)
         except Failure as failure:
             self._down[system] = failure
-            self._fail(batch, failure.error, failure.message, failure.retry_after)
+            for intent in self.settlement.left_of(batch):
+                message = UNCERTAIN if self._may_be_done(intent) else failure.message
+                self._fail([intent], failure.error, message, failure.retry_after)
 
     def again(self) -> Delivery:
         """The same, for writes of the batch that may have been sent before."""
@@ -231,7 +233,7 @@ class Delivery:
         whole = not self._session.rules.systems[system].mapping.selective
         known = system in self._scanned and not self.recovering and whole
         doubtful = [intent for intent in batch if intent.record in held] if known else batch
-        there = await self._twins.find(system, doubtful) if doubtful else {}
+        there = await self._twins.find(system, doubtful, again=self.recovering) if doubtful else {}
         fresh = []
         for intent in batch:
             found = there.get(intent.record, {})
@@ -253,15 +255,20 @@ class Delivery:
         """
         sure = []
         for intent in batch:
-            before = self._memories[intent.record].pending.get(intent.system)
-            doubtful = before is not None and is_uncertain(before) and intent.system not in self._scanned
-            if self.recovering or doubtful:
+            if self._may_be_done(intent) and (self.recovering or intent.system not in self._scanned):
                 self._fail([intent], ErrorClass.INVALID, UNCERTAIN)
             elif intent.record in held:
                 self._fail([intent], ErrorClass.INVALID, HELD)
             else:
                 sure.append(intent)
         return sure
+
+    def _may_be_done(self, intent: Intent) -> bool:
+        """Whether a create may have arrived before: that is not forgotten because its system is down now."""
+        before = self._memories[intent.record].pending.get(intent.system)
+        told = before is not None and before.message == UNCERTAIN
+        searched = self._session.capabilities(intent.system).find
+        return intent.write.operation is Operation.CREATE and (self.recovering or told) and not searched
 
     # --- after the write ---
 
@@ -280,11 +287,9 @@ class Delivery:
             page = await self._session.systems[system].fetch(keys)
         except Failure:
             return  # it is read with the next changes
-        kinds = self._session.kinds
         for observation in (await self._session.read(system, page)).observed.values():
             position = silent[observation.record.key]
-            written, there = intents[position].write.values, observation.record.values
-            if all(name not in there or is_image(kinds[name], value, there[name]) for name, value in written.items()):
+            if is_image_of(self._session.kinds, intents[position].write.values, observation.record.values):
                 stored[position] = observation
 
     def _settle(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from enum import StrEnum
 
 import msgspec
@@ -48,29 +48,53 @@ class Doubt(msgspec.Struct, frozen=True):
         """In which doubts are listed."""
         return (self.place, self.why.value, self.lacks)
 
+    def concerns(self, place: Place) -> bool:
+        """Whether it is of this place, or this place may be the record."""
+        return place == self.place or any(place in candidate for candidate in self.candidates)
 
-async def doubts(store: Store) -> list[Doubt]:
-    """All that is in doubt now, in the order of system and key."""
-    letters = await store.dead_letters()
-    creates = [item async for page in store.walk_failed() for item in page if item.write.operation is Operation.CREATE]
-    sharing = await in_doubt(store, await store.sharing())
-    numbers = {n for letter in letters for n in letter.candidates} | {item.record for item in creates}
-    numbers |= sharing.keys() | {n for its in sharing.values() for n in its}
-    memories = await store.recall(sorted(n for n in numbers if n > 0))
-    known = _Known(letters, memories)
-    told = [known.letter(letter) for letter in letters if letter.reason in _OF_MATCHING]
-    told += [found for item in creates if (found := known.create(item)) is not None]
-    told += [doubt for record, others in sharing.items() for doubt in known.shared(record, others)]
-    told += await _split(store)
-    return sorted(told, key=lambda doubt: doubt.order)
+
+async def doubts(store: Store) -> AsyncIterator[list[Doubt]]:
+    """All that is in doubt now, in pages, in no order. A doubt may come twice.
+
+    Only the places of dead letters are held throughout, about 300 bytes of each: others name them by number.
+    """
+    letters: dict[int, Place] = {}
+    async for page in store.walk_letters(discarded=True):
+        letters |= {reservation(letter.system, letter.key): (letter.system, letter.key) for letter in page}
+    async for page in store.walk_letters():
+        known = await _Known.of(store, letters, {n for letter in page for n in letter.candidates})
+        yield [known.letter(letter) for letter in page if letter.reason in _OF_MATCHING]
+    async for items in store.walk_failed():
+        creates = [item for item in items if item.write.operation is Operation.CREATE]
+        known = await _Known.of(store, letters, {item.record for item in creates})
+        yield [found for item in creates if (found := known.create(item)) is not None]
+    async for records in store.sharing():
+        sharing = await in_doubt(store, records)
+        numbers = sharing.keys() | {n for its in sharing.values() for n in its}
+        known = await _Known.of(store, letters, numbers)
+        yield [doubt for record, others in sharing.items() for doubt in known.shared(record, others)]
+    async for pairs in store.divided():
+        yield await _split(store, pairs)
+
+
+def ordered(found: Iterable[Doubt]) -> list[Doubt]:
+    """Each doubt once, in the order of system and key."""
+    once = {doubt.order: doubt for doubt in found}
+    return [once[order] for order in sorted(once)]
 
 
 class _Known:
     """Records and dead letters by their numbers."""
 
-    def __init__(self, letters: Iterable[DeadLetter], memories: Mapping[int, Recollection]) -> None:
+    def __init__(self, letters: Mapping[int, Place], memories: Mapping[int, Recollection]) -> None:
         self._memories = memories
-        self._letters = {reservation(letter.system, letter.key): (letter.system, letter.key) for letter in letters}
+        self._letters = letters
+
+    @classmethod
+    async def of(cls, store: Store, letters: Mapping[int, Place], numbers: Iterable[int]) -> _Known:
+        """Knows the records among some numbers."""
+        records = sorted(n for n in numbers if n > 0)
+        return cls(letters, await store.recall(records) if records else {})
 
     def _places(self, number: int) -> tuple[Place, ...]:
         if number < 0:
@@ -112,14 +136,14 @@ def _why(message: str) -> Why | None:
     return Why.UNLINKABLE if message.startswith(UNLINKABLE) else None
 
 
-async def _split(store: Store) -> list[Doubt]:
+async def _split(store: Store, pairs: Iterable[tuple[Place, Place]]) -> list[Doubt]:
     """Halves of a split that are lacking where the other half is."""
     told: list[Doubt] = []
-    for one, other in await store.divided():
+    for one, other in pairs:
         first, second = await _record_at(store, one), await _record_at(store, other)
         if first is not None and second is not None:
             told += [*_halves(one, first, second), *_halves(other, second, first)]
-    return list({doubt.order: doubt for doubt in told}.values())
+    return told
 
 
 def _halves(place: Place, mine: Recollection, its: Recollection) -> Iterable[Doubt]:

@@ -339,8 +339,7 @@ class Identity:
     async def _letter(self, place: Place) -> DeadLetter | None:
         if place not in self._matching.letters:
             return None
-        letters = await self._store.dead_letters()
-        return next((letter for letter in letters if (letter.system, letter.key) == place), None)
+        return next(iter(await self._store.dead_letters([place])), None)
 
     def _unseen(self, side: Side) -> Side:
         unseen = bytes(WIDTH * len(self._session.rules.fields)) or UNSEEN

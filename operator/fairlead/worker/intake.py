@@ -20,9 +20,10 @@ from fairlead.model.syncpolicy import OnLeave
 from fairlead.state.audit import AuditEntry
 from fairlead.state.base import Commit, Conflict, Intent, Recollection, Undelivered
 from fairlead.transport.failure import Failure
-from fairlead.worker.matching import Candidates, Matching, first_match
+from fairlead.worker.matching import Candidates, Matching, first_match, in_the_way
+from fairlead.worker.reuse import Reuse
 from fairlead.worker.session import Session
-from fairlead.worker.settlement import is_uncertain
+from fairlead.worker.settlement import is_uncertain, may_be_done
 from fairlead.worker.tally import Note, Tally, skewed
 
 
@@ -51,6 +52,7 @@ class Intake:
         self._down = down
         self._next_record = 0
         self.matching = Matching(session, tally)
+        self.reuse = Reuse(session, self.matching)
         self.met: set[str] = set()
         """Systems whose every record was met at least once: only there may records be created."""
         self.read: set[str] = set()
@@ -152,13 +154,17 @@ class Intake:
         if not known:
             return
         memories = await self._recall(known, batch)
+        moved = self.matching.moved(system, [(memory, known[r]) for r, memory in memories.items()])
+        if moved:
+            taken = await self.reuse.among(system, moved, lambda records: self._recall(records, batch), batch.commit)
+            self.matching.follow([each for each in moved if each.memory.record not in taken], batch.commit)
+            memories = {record: memory for record, memory in memories.items() if record not in taken}
         back = self._targets(system)  # where a record that takes part again is to be created, too
         cases = {
             r: self._session.case(m, {system: known[r]}, create_in=back if system in m.away else frozenset())
             for r, m in memories.items()
         }
-        self.matching.alive(system, [observation.record.key for observation in known.values()], batch.commit)
-        self.matching.follow([(memories[r], system, o) for r, o in known.items() if r in memories], batch.commit)
+        self.matching.alive(system, [known[record].record.key for record in memories], batch.commit)
         await self.decide(cases, memories, batch)
 
     async def _recall(self, records: Iterable[int], batch: Batch) -> dict[int, Recollection]:
@@ -280,6 +286,9 @@ class Intake:
             after.pending[system] = Undelivered(memory.record, system, write, now, held=held)
             batch.commit.pending.append(after.pending[system])
         else:
+            if before is not None and write.operation is Operation.CREATE and may_be_done(before):
+                after.pending[system] = msgspec.structs.replace(before, write=write)  # which is not forgotten
+                batch.commit.pending.append(after.pending[system])
             batch.intents.append(Intent(memory.record, system, write, prints))
 
     def waits(self, record: int, system: str, write: Write) -> bool:
@@ -327,7 +336,7 @@ class Intake:
         candidates = await self.matching.candidates((key for its in keys for key in its), batch.commit)
         memories = await self._recall({r for rs in candidates.values() for r in rs if r > 0}, batch)
         gone = await self.matching.drop_stale(
-            _in_the_way(system, keys, candidates, memories), system, candidates, batch.commit
+            in_the_way(system, keys, candidates, memories), system, candidates, batch.commit
         )
         barred = await self.matching.barred(system, [o.record.key for o in unknown], memories)
         cases: dict[int, Case] = {}
@@ -482,16 +491,3 @@ def _forget(record: int, commit: Commit) -> None:
     commit.records = [memory for memory in commit.records if memory.record != record]
     commit.matches = [(key, owner) for key, owner in commit.matches if owner != record]
     commit.forget.append(record)
-
-
-def _in_the_way(
-    system: str, keys: Sequence[Sequence[int]], candidates: Candidates, memories: Mapping[int, Recollection]
-) -> dict[int, Recollection]:
-    """Records that would make a new one a dead letter: of the same system already, or one of several that match."""
-    found = {}
-    for its in keys if memories else ():
-        matching = [record for key in its for record in candidates.get(key, ()) if record in memories]
-        for record in matching:
-            if system in memories[record].sides or len(set(matching)) > 1:
-                found[record] = memories[record]
-    return found

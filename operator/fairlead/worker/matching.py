@@ -27,6 +27,14 @@ Candidates = dict[int, list[int]]
 _WAITS_FOR_OTHERS = ("Ambiguous", "Duplicate")
 
 
+class Moved(msgspec.Struct, frozen=True):
+    """A known record whose match fields are others than they were, and its match keys now."""
+
+    memory: Recollection
+    observation: Observation
+    keys: list[int]
+
+
 class Matching:
     """The match keys of one run."""
 
@@ -44,12 +52,15 @@ class Matching:
         self._slots = sorted(field.slot for field in fields)
 
     async def prepare(self) -> None:
-        """Learns which dead letters there are."""
-        letters = await self._store.dead_letters()
-        self._letters = {(x.system, x.key): (x.reason, x.message) for x in letters}
-        self._discarded = {(x.system, x.key): x.row for x in letters if x.discarded}
-        for letter in letters:
-            self._claim((letter.system, letter.key), letter.candidates)
+        """Learns which dead letters there are. A run holds all: 300 bytes of each, 1,000 of one with candidates."""
+        said: dict[tuple[str, str], tuple[str, str]] = {}  # most of them say the same
+        async for letters in self._store.walk_letters(discarded=True):
+            for x in letters:
+                why = x.reason, x.message
+                self._letters[x.system, x.key] = said.setdefault(why, why)
+                if x.discarded:
+                    self._discarded[x.system, x.key] = x.row
+                self._claim((x.system, x.key), x.candidates)
 
     def keys(self, values: Sequence[Mapping[str, Value]]) -> list[list[int]]:
         """The match keys of each record, in the order of the policy's rules."""
@@ -188,15 +199,19 @@ class Matching:
 
     # --- candidates ---
 
-    def follow(self, known: Sequence[tuple[Recollection, str, Observation]], commit: Commit) -> None:
+    def moved(self, system: str, known: Sequence[tuple[Recollection, Observation]]) -> list[Moved]:
+        """Known records whose match fields changed."""
+        changed = [(memory, there) for memory, there in known if self._differs(memory, system, there)]
+        keys = self.keys([there.record.values for _, there in changed])
+        return [Moved(memory, there, its) for (memory, there), its in zip(changed, keys, strict=True)]
+
+    def follow(self, moved: Sequence[Moved], commit: Commit) -> None:
         """Adds the match keys of known records whose match fields changed.
 
         Old keys stay until someone else has them: a system that is met later may still hold the old value.
         """
-        changed = [(m.record, o.record.values) for m, system, o in known if self._differs(m, system, o)]
-        for (record, _), keys in zip(changed, self.keys([values for _, values in changed]), strict=True):
-            commit.matches += [(key, record) for key in keys]
-        if changed:
+        commit.matches += [(key, each.memory.record) for each in moved for key in each.keys]
+        if moved:
             self.look_again(commit)
 
     def _differs(self, memory: Recollection, system: str, observation: Observation) -> bool:
@@ -305,3 +320,16 @@ def first_match(keys: Sequence[int], candidates: Candidates, without: AbstractSe
     """The candidates of the first match rule that has any, but for some."""
     found = ([r for r in candidates.get(key, ()) if r not in without] for key in keys)
     return next((sorted(set(records)) for records in found if records), [])
+
+
+def in_the_way(
+    system: str, keys: Sequence[Sequence[int]], candidates: Candidates, memories: Mapping[int, Recollection]
+) -> dict[int, Recollection]:
+    """Records that would make a new one a dead letter: of the same system already, or one of several that match."""
+    found = {}
+    for its in keys if memories else ():
+        matching = [record for key in its for record in candidates.get(key, ()) if record in memories]
+        for record in matching:
+            if system in memories[record].sides or len(set(matching)) > 1:
+                found[record] = memories[record]
+    return found

@@ -34,8 +34,8 @@ async def renew(store: Store, references: Mapping[str, str]) -> None:
     while items := await store.undelivered_after(after):
         after = (items[-1].record, items[-1].system)
         await store.commit(_without(items, changed))
-    while thawed := [(c.record, c.field) for c in await store.conflicts() if c.field in changed]:
-        await store.commit(Commit(thawed=thawed))
+    async for conflicts in store.walk_conflicts():
+        await store.commit(Commit(thawed=[(c.record, c.field) for c in conflicts if c.field in changed]))
     await store.commit(Commit(meta={MEANINGS: now}))
 
 

@@ -23,7 +23,7 @@ PROBE_INTERVAL = 600.0
 _POLICY = "policy"
 """Fact in the store: a fingerprint of the spec by which every dead letter is tried."""
 
-_CANDIDATES = 100
+_CANDIDATES = 500
 
 Send = Callable[[Sequence[Undelivered]], Awaitable[None]]
 
@@ -62,8 +62,7 @@ class Revival:
         if 0.0 <= now - self._session.probed < PROBE_INTERVAL:
             return
         self._session.probed = now
-        found = await self._store.undelivered(due=now, dead=True, without=down, limit=_CANDIDATES)
-        item = next((each for each in found if each.dead and self._sendable(each)), None)
+        item = await self._candidate(now, down)
         if item is None:
             return
         await self._send([item])
@@ -72,6 +71,16 @@ class Revival:
         if left is not None and (not left.dead or _answer(left) == _answer(item)):
             return  # it could not be reached, or says the same
         await self._revive(lambda other: _answer(other) == _answer(item))
+
+    async def _candidate(self, now: float, down: Collection[str]) -> Undelivered | None:
+        """The dead letter that was tried least; those that wait for a person are passed over, however many they are."""
+        after = None
+        while found := await self._store.undelivered(due=now, dead=True, without=down, after=after, limit=_CANDIDATES):
+            item = next((each for each in found if each.dead and self._sendable(each)), None)
+            if item is not None:
+                return item
+            after = found[-1]
+        return None
 
     def _sendable(self, item: Undelivered) -> bool:
         return not is_uncertain(item) and not self._waits(item.record, item.system, item.write)

@@ -204,8 +204,9 @@ class Run:
     async def _read_waiting(self) -> None:
         """Reads again what could not be decided, now that what it waited for may be there."""
         for system in self._session.systems:
-            keys = await self._store.waiting(system)
-            if keys:
+            last = ""
+            while system not in self._down and (keys := await self._store.waiting(system, last)):
+                last = keys[-1]
                 await self._read_again(system, keys)
 
     async def _send_again(self, items: Sequence[Undelivered]) -> None:
@@ -281,6 +282,9 @@ class Run:
         self.tally.of(system).read += len(page.keys)
         changed = differing(known, rows)
         stale = {i: page.keys[i] for i, record in changed.items() if record in later}
+        if page.deleted:  # what is told to be there as well is as reading it by id says
+            gone = set(page.deleted)
+            stale |= {i: key for i, key in enumerate(page.keys) if key in gone}
         changed = {i: record for i, record in changed.items() if i not in stale}
         batch = Batch()
         batch.commit.waiting += [(system, key) for key in stale.values()]
@@ -300,15 +304,23 @@ class Run:
     async def _take(
         self, system: str, page: Page, found: dict[int, int | None], rows: list[int], batch: Batch
     ) -> list[int]:
-        if page.deleted:  # first, and apart: what was deleted and created again must not meet itself
-            gone = Batch()
-            await self._intake.gone(system, page.deleted, gone)
-            await self._sending.send(gone)
+        there = set(page.keys) if page.deleted else ()
+        if deleted := [key for key in page.deleted if key not in there]:
+            await self._end(system, deleted)
         if found:
             self.tally.of(system).last_change = self._session.clock()
             await self._intake.take(system, page, found, rows, batch)
         await self._sending.send(batch)
+        if given := self._intake.reuse.take():
+            await self._end(system, given)
+            await self._read_again(system, given)
         return list(batch.memories)
+
+    async def _end(self, system: str, keys: Sequence[str]) -> None:
+        """Records are gone from a system: an own batch, as what was deleted and created again must not meet itself."""
+        gone = Batch()
+        await self._intake.gone(system, keys, gone)
+        await self._sending.send(gone)
 
     async def _delete_missing(self) -> None:
         """What a scan did not find is confirmed by id, then gone: pages may shift while a list is read."""

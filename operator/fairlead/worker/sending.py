@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from fairlead.engine.case import Operation
+from fairlead.engine.image import is_image_of
 from fairlead.model.connector import ErrorClass
 from fairlead.state.base import UNLINKABLE, Commit, Intent, Recollection, Undelivered
 from fairlead.state.marks import Marks
@@ -21,7 +22,7 @@ from fairlead.worker.adoption import Adoption
 from fairlead.worker.delivery import BATCH, Delivery
 from fairlead.worker.intake import Batch, Intake
 from fairlead.worker.session import Session
-from fairlead.worker.settlement import LossyFields, Settlement
+from fairlead.worker.settlement import LossyFields, Settlement, may_be_done
 from fairlead.worker.tally import Note, Tally
 from fairlead.worker.twins import FORGOTTEN
 from fairlead.worker.written import Written
@@ -165,7 +166,7 @@ class Sending:
                 part = await delivery.send(intents)
                 creates = [item for item in part.undelivered if item.write.operation is Operation.CREATE]
                 self._scans.failed.update((item.record, item.system) for item in creates)
-                reused = await self._reused(batch.memories, part)
+                reused = await self._reused(batch.memories, part, intents, again=recovering)
                 commit = self._settled(batch.memories, intents, part, number, recovering=recovering)
                 commit.audit += written.entries
                 commit.revived += reused
@@ -179,12 +180,14 @@ class Sending:
                 await storing
         return await self._decide_again(settlement)
 
-    async def _reused(self, memories: dict[int, Recollection], settlement: Settlement) -> list[tuple[str, str]]:
+    async def _reused(
+        self, memories: dict[int, Recollection], settlement: Settlement, intents: Sequence[Intent], *, again: bool
+    ) -> list[tuple[str, str]]:
         """(system, native id) of created records whose id another record had: it was deleted there, so that goes first.
 
         What that changes is changed in `memories` too; of a record that is nowhere any more nothing is settled.
         """
-        created: dict[str, dict[str, int]] = {}
+        created = self._created_before(memories, settlement, intents, again=again) if settlement.reread else {}
         for record, sides in settlement.sides.items():
             for system, side in sides.items():
                 if side is not None and system not in memories[record].sides:
@@ -199,6 +202,21 @@ class Sending:
                 reused += [(system, key) for key in former]
         return reused
 
+    def _created_before(
+        self, memories: dict[int, Recollection], settlement: Settlement, intents: Sequence[Intent], *, again: bool
+    ) -> dict[str, dict[str, int]]:
+        """System → native id → record, of creates that were met again just as they may have been done before."""
+        found: dict[str, dict[str, int]] = {}
+        for intent in intents:
+            there = settlement.reread.get(intent.record, {}).get(intent.system)
+            if there is None or intent.write.operation is not Operation.CREATE:
+                continue
+            before = memories[intent.record].pending.get(intent.system)
+            doubtful = again or (before is not None and may_be_done(before))
+            if doubtful and is_image_of(self._session.kinds, intent.write.values, there.record.values):
+                found.setdefault(intent.system, {})[there.record.key] = intent.record
+        return found
+
     async def _end(
         self, system: str, keys: Sequence[str], memories: dict[int, Recollection], settlement: Settlement
     ) -> None:
@@ -211,7 +229,7 @@ class Sending:
         memories.update(now)
         for record in set(ended).difference(now):
             del memories[record]
-            settlement.sides.pop(record, None)
+            settlement.forget(record)
 
     def _settled(
         self,

@@ -10,7 +10,7 @@ from fairlead.engine.canonical import Kind
 from fairlead.engine.case import FindingKind, Observation, Side
 from fairlead.model.record import Value
 from fairlead.state.audit import AuditEntry
-from fairlead.state.base import Commit, Intent, Recollection, Store, Undelivered
+from fairlead.state.base import UNLINKABLE, Commit, Intent, Recollection, Store, Undelivered
 from fairlead.worker.tally import Note, Tally
 
 WRITTEN = "(written)"
@@ -63,6 +63,19 @@ class Settlement(msgspec.Struct):
     reread: dict[int, dict[str, Observation]] = {}
     missing: dict[int, set[str]] = {}
     lossy: dict[tuple[str, str], Lossy] = {}
+
+    def left_of(self, intents: Iterable[Intent]) -> list[Intent]:
+        """Those of which nothing came yet."""
+        told = {(item.record, item.system) for item in self.undelivered}
+        for found in (self.sides, self.reread, self.missing):
+            told |= {(record, system) for record, its in found.items() for system in its}
+        return [intent for intent in intents if (intent.record, intent.system) not in told]
+
+    def forget(self, record: int) -> None:
+        """The record is nowhere any more."""
+        for found in (self.sides, self.reread, self.missing):
+            found.pop(record, None)
+        self.undelivered = [item for item in self.undelivered if item.record != record]
 
     def add_changed(self, other: Settlement) -> None:
         """Adds what another batch found changed, and so must be decided again."""
@@ -138,6 +151,13 @@ class LossyFields:
             commit.audit.append(AuditEntry(now, run, item.record, item.field, kind, rule, item.system, values))
 
 
+def may_be_done(item: Undelivered) -> bool:
+    """Whether a write that is open may have arrived: it was tried, and its system did not refuse it."""
+    found = item.message.startswith(UNLINKABLE)  # at the first try: it was never sent
+    refused = item.dead and item.message != UNCERTAIN and not (found and item.attempts > 1)
+    return item.attempts > 0 and not refused and not item.discarded
+
+
 def is_uncertain(item: Undelivered) -> bool:
     """Whether a create may have happened, in a system that cannot be searched: only a scan can tell."""
-    return item.dead and item.message == UNCERTAIN
+    return item.message == UNCERTAIN

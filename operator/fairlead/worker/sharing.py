@@ -34,6 +34,7 @@ EACH = 2
 """Shares per worker, so that a slow one holds up little."""
 
 _PATIENCE = 0.5
+_AWAY = "this worker was away for too long, and another one may lead: it sends nothing more"
 
 
 class Sharing:
@@ -80,6 +81,7 @@ class Sharing:
         open_ = dict(zip(ids, parts, strict=True))
         while open_:
             await self._one(delivery, head, open_)
+        self._check()
         await self._crew.forget(ids)
 
     async def _count(self, head: Share, writes: int) -> int:
@@ -92,14 +94,14 @@ class Sharing:
 
     async def _one(self, delivery: Delivery, head: Share, open_: dict[int, Sequence[Intent]]) -> None:
         """Delivers a share that nobody has, or else waits for those of others."""
-        if self._crew.fence is None or not self._crew.fence.open:
-            raise StateLocked("this worker was away for too long, and another one may lead: it sends nothing more")
+        self._check()
         claim = await self._crew.claim(list(open_))
         if claim is not None:
             again = claim.attempts > 1
             self.retaken += again
             await self._alone(delivery.again() if again else delivery, head, open_.pop(claim.id))
-            await self._crew.settle(claim.id, b"")
+            if not await self._crew.settle(claim.id, b""):
+                raise StateLocked(_AWAY)  # another worker delivers it again, and says what came of it
             return
         for number, result in await self._crew.results(list(open_)):
             parcel = Parcel.load(self._store.unsealed(result, place(number)))
@@ -108,6 +110,15 @@ class Sharing:
             self.shared += 1
         if open_:
             await self._crew.heard(_PATIENCE)
+
+    def _check(self) -> None:
+        """What comes of shares is stored by a leader that was one all the time.
+
+        Raises:
+            StateLocked: this worker is none any more; the batch is still in the journal.
+        """
+        if self._crew.fence is None or not self._crew.fence.open:
+            raise StateLocked(_AWAY)
 
     async def _alone(self, delivery: Delivery, head: Share, batch: Sequence[Intent]) -> None:
         began = self._clock()

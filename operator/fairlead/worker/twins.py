@@ -15,6 +15,7 @@ from fairlead.state.base import UNLINKABLE, Intent, Recollection
 from fairlead.worker.crossing import Crossing
 from fairlead.worker.matching import places_of
 from fairlead.worker.session import Session
+from fairlead.worker.settlement import may_be_done
 
 
 class Twins:
@@ -25,11 +26,14 @@ class Twins:
         self._memories = memories
         self._crossing = crossing
 
-    async def find(self, system: str, batch: Sequence[Intent]) -> dict[int, dict[str, Observation | None]]:
+    async def find(
+        self, system: str, batch: Sequence[Intent], *, again: bool
+    ) -> dict[int, dict[str, Observation | None]]:
         """Record → native key → what the system already has under one of the record's match keys.
 
         None stands for a record that is there, not to be linked: it breaks the contract, is excluded by the filter, or
-        was forgotten; then its key is `NAMELESS`.
+        was forgotten; then its key is `NAMELESS`. A key of another record counts only where the create may be done, as
+        all are `again`, nothing else is found, and what is there is not as it was last seen: it may be the create's.
         """
         rules, mapping = self._session.rules, self._session.rules.systems[system].mapping
         keys = rules.match.keys([intent.write.values for intent in batch], self._session.prints)
@@ -47,12 +51,23 @@ class Twins:
                         found.setdefault(owners[key], {})[native_key] = observation
         store, natives = self._session.store, [k for group in found.values() for k in group]
         known = await store.lookup(system, natives)
-        taken = {k for k, record in zip(natives, known.records, strict=True) if record is not None}
+        taken = {
+            k: row for k, record, row in zip(natives, known.records, known.rows, strict=True) if record is not None
+        }
         apart, memories = await store.apart([(system, k) for k in natives]), self._memories
         barred = {r: {k for (_, k), its in apart.items() if its.intersection(places_of(memories[r]))} for r in found}
-        found = {r: {k: o for k, o in its.items() if k not in taken | barred[r]} for r, its in found.items()}
+        free = {r: {k: o for k, o in its.items() if k not in taken and k not in barred[r]} for r, its in found.items()}
+        for record, its in found.items() if taken else ():
+            if not free[record] and (again or self._may_be_done(record, system)):
+                free[record] = {
+                    k: o for k, o in its.items() if k not in barred[record] and o is not None and o.row != taken.get(k)
+                }
         erased = await store.erased(system, natives)
-        return {r: _without(its, erased) for r, its in found.items()} if erased else found
+        return {r: _without(its, erased) for r, its in free.items()} if erased else free
+
+    def _may_be_done(self, record: int, system: str) -> bool:
+        before = self._memories[record].pending.get(system)
+        return before is not None and may_be_done(before)
 
     async def _search(
         self, system: str, path: str, values: Sequence[object]

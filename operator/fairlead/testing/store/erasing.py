@@ -25,7 +25,7 @@ from fairlead.state.requests import (
     Undo,
 )
 from fairlead.state.tables import tables
-from fairlead.testing.store.sample import KEY, prints, recollection, update
+from fairlead.testing.store.sample import KEY, all_letters, prints, recollection, update
 
 CRM, ERP, BURIED, DOUBLE = ("crm", "PERSON-a"), ("erp", "PERSON-1"), ("erp", "PERSON-0"), ("crm", "PERSON-b")
 OTHER, CHILD, SOMEBODY = ("crm", "other"), ("crm", "child"), ("erp", "somebody")
@@ -213,12 +213,12 @@ class ErasingTests:
         await store.commit(Commit(dead=[one, other], matches=[(5, reservation("crm", key)) for key in "ab"]))
         assert [(await store.erase([("crm", key)])).doubtful for key in "ab"] == [(other,), (one,)]
         assert (await store.erase([("crm", "a"), ("crm", "b")])).places == {("crm", "a"), ("crm", "b")}
-        assert await store.dead_letters() == []
+        assert await all_letters(store) == []
 
     async def test_a_dead_letter_that_is_somebody_else_stays_and_names_the_person_no_more(self, store: Store) -> None:
         await fill_with_a_person(store)
         await store.erase([CRM], keep=[DOUBLE])
-        letters = {letter.key: letter.message for letter in await store.dead_letters()}
+        letters = {letter.key: letter.message for letter in await all_letters(store)}
         assert letters == {DOUBLE[1]: "matches the same record as (forgotten) of the same system", "broken": "bad"}
         assert await store.erased("crm", [CRM[1], DOUBLE[1]]) == {CRM[1]}
 

@@ -31,6 +31,8 @@ from fairlead.state.place import reservation
 from fairlead.testing.store.sample import (
     ALL,
     LAYOUT,
+    all_conflicts,
+    all_letters,
     prints,
     recollection,
     update,
@@ -136,7 +138,7 @@ class MemoryTests:
         await store.commit(Commit(matches=[(5, reservation("crm", "a")), (5, 1)], dead=letters))
         await store.clear_ambiguity()
         assert await store.candidates([5]) == {5: [1]}
-        assert await store.dead_letters() == letters[1:]
+        assert await all_letters(store) == letters[1:]
 
     async def test_a_tombstone_lasts_until_it_is_revived(self, store: Store) -> None:
         await store.commit(Commit(tombstones=[("crm", "a", 3)]))
@@ -222,7 +224,7 @@ class MemoryTests:
         found = (await store.recall([1]))[1]
         assert (found.pending, found.frozen) == ({"erp": pending}, {"name": conflict})
         await store.commit(Commit(thawed=[(1, "name")]))
-        assert await store.conflicts() == []
+        assert await all_conflicts(store) == []
 
     async def test_records_that_a_system_lacks_are_walked_without_those_that_left_it(self, store: Store) -> None:
         both = recollection(1, crm=Side("a", 1, prints(1, 2)), erp=Side("1", 1, prints(1, 0)))
@@ -248,9 +250,9 @@ class MemoryTests:
     async def test_a_dead_letter_keeps_the_time_since_when_it_is_one(self, store: Store) -> None:
         await store.commit(Commit(dead=[DeadLetter("crm", "a", "ContractBroken", "first", 1.0)]))
         await store.commit(Commit(dead=[DeadLetter("crm", "a", "ContractBroken", "second", 9.0)]))
-        assert await store.dead_letters() == [DeadLetter("crm", "a", "ContractBroken", "second", 1.0)]
+        assert await all_letters(store) == [DeadLetter("crm", "a", "ContractBroken", "second", 1.0)]
         await store.commit(Commit(alive=[("crm", "a")]))
-        assert await store.dead_letters() == []
+        assert await all_letters(store) == []
 
     async def test_what_was_discarded_is_no_dead_letter_and_is_not_given_as_one(self, store: Store) -> None:
         dead = Undelivered(1, "erp", update(name="x"), 1.0, error="Invalid", dead=True)
@@ -261,7 +263,7 @@ class MemoryTests:
         assert await store.undelivered(due=9.0, dead=True) == [dead]
         assert [page async for page in store.walk_failed()] == [[dead]]
         assert [page async for page in store.walk_letters()] == [[letter]]
-        assert await store.dead_letters() == [letter, passed]
+        assert await all_letters(store) == [letter, passed]
         assert await store.counts() == Counts(records=0, pending=0, held=0, dead=2, conflicts=0)
 
     async def test_what_was_discarded_holds_its_match_keys_when_ambiguity_is_cleared(self, store: Store) -> None:
@@ -270,13 +272,27 @@ class MemoryTests:
         await store.commit(Commit(matches=[(5, gone), (5, kept), (5, 1)], dead=letters))
         await store.clear_ambiguity()
         assert {key: sorted(its) for key, its in (await store.candidates([5])).items()} == {5: sorted([kept, 1])}
-        assert await store.dead_letters() == letters[1:]
+        assert await all_letters(store) == letters[1:]
 
     async def test_conflicts_are_walked_in_pages(self, store: Store) -> None:
         many = [Conflict(n, "name", {"crm": f"v{n}"}, float(-n)) for n in range(1, 1200)]
         await store.commit(Commit(frozen=many))
         pages = [page async for page in store.walk_conflicts()]
         assert ([conflict for page in pages for conflict in page], len(pages) > 1) == (many, True)
+
+    async def test_however_many_dead_letters_there_are_all_are_walked_and_each_is_found(self, store: Store) -> None:
+        many = [DeadLetter("crm", f"{n:05}", "ContractBroken", "m", float(-n)) for n in range(10_500)]
+        await store.commit(Commit(dead=many))
+        assert await all_letters(store) == many
+        assert await store.dead_letters([("crm", "10400"), ("erp", "10400"), ("crm", "x")]) == [many[10_400]]
+
+    async def test_keys_that_wait_are_told_in_pages(self, store: Store) -> None:
+        keys = [f"{n:05}" for n in range(10_500)]
+        await store.commit(Commit(waiting=[("crm", key) for key in reversed(keys)]))
+        found: list[str] = []
+        while page := await store.waiting("crm", found[-1] if found else ""):
+            found += page
+        assert found == keys
 
     async def test_counts_are_of_what_is_there(self, store: Store) -> None:
         await store.commit(

@@ -18,6 +18,7 @@ from fairlead.testing.store.sample import (
     KEY,
     LAYOUT,
     OTHER_KEY,
+    all_conflicts,
     fill,
     prints,
     streamed,
@@ -45,7 +46,7 @@ class MovingTests:
         assert await reopened.open(LAYOUT) == frozenset()
         assert await reopened.known("crm") == 3
         await reopened.unlock([KEY])
-        assert len(await reopened.conflicts()) == 1
+        assert len(await all_conflicts(reopened)) == 1
         assert (await reopened.requests(), (await reopened.answer("an earlier request")) is None) == ([ASKED], False)
         await reopened.close()
 

@@ -28,6 +28,8 @@ from fairlead.testing.store.sample import (
     LAYOUT,
     OTHER_KEY,
     WITH_VALUES,
+    all_conflicts,
+    all_letters,
     prints,
     recollection,
     update,
@@ -101,7 +103,7 @@ class PrivacyTests:
         await store.unlock([])
         await store.commit(WITH_VALUES)
         await store.unlock([OTHER_KEY])
-        assert len(await store.conflicts()) == 1
+        assert len(await all_conflicts(store)) == 1
 
     async def test_what_is_older_than_the_retention_goes_and_what_is_open_stays(self, store: Store) -> None:
         await store.commit(WITH_VALUES)
@@ -191,6 +193,6 @@ class PrivacyTests:
         await store.commit(Commit(tombstones=[("crm", "gone", 1)]))
         assert (await store.erase([("crm", "gone")])).places == {("crm", "gone")}
         assert await store.tombstones("crm", ["gone"]) == {}
-        assert await store.conflicts() == []
+        assert await all_conflicts(store) == []
         assert (await store.erase([("crm", "a")])).places == {("crm", "a")}
-        assert await store.dead_letters() == []
+        assert await all_letters(store) == []

@@ -10,7 +10,7 @@ import pytest
 from fairlead.state.base import Commit, StateError, StateKeyWrong, StateMissing, Store
 from fairlead.state.history import RunRecord
 from fairlead.state.requests import Answer, RetryDeadLetters, request
-from fairlead.testing.store.sample import KEY, LAYOUT, OTHER_KEY, WITH_VALUES, values_of
+from fairlead.testing.store.sample import KEY, LAYOUT, OTHER_KEY, WITH_VALUES, all_conflicts, values_of
 
 FIRST, SECOND = (request("ada", RetryDeadLetters(writes=((number, "erp"),))) for number in (1, 2))
 ABOUT_A_KEY = request("ada", RetryDeadLetters(records=(("crm", "a secret key"),)))
@@ -53,7 +53,7 @@ class RequestTests:
         with pytest.raises(StateError, match="only the worker changes it"):
             await beside.commit(Commit(thawed=[(1, "name")]))
         await beside.close()
-        assert len(await store.conflicts()) == 1
+        assert len(await all_conflicts(store)) == 1
 
     async def test_a_store_that_is_not_there_is_not_made(self, again: Callable[[], Store]) -> None:
         for _ in range(2):

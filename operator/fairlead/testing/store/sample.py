@@ -63,10 +63,20 @@ WITH_VALUES = Commit(
 """One of everything that holds values."""
 
 
+async def all_letters(store: Store) -> list[DeadLetter]:
+    """Every dead letter of a record that could not be taken in, discarded ones among them."""
+    return [letter async for page in store.walk_letters(discarded=True) for letter in page]
+
+
+async def all_conflicts(store: Store) -> list[Conflict]:
+    """Every conflict."""
+    return [conflict async for page in store.walk_conflicts() for conflict in page]
+
+
 async def values_of(store: Store) -> tuple[object, ...]:
     """What a store says of them."""
     pending = await store.undelivered(due=1e12, dead=True)
-    return (await store.journal(), pending, await store.conflicts(), await store.dead_letters())
+    return (await store.journal(), pending, await all_conflicts(store), await all_letters(store))
 
 
 ASKED = Request("0001", 1.25, "ada", RetryDeadLetters(((1, "erp"),), (("crm", "a"),)))
