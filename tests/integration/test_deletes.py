@@ -276,6 +276,21 @@ async def test_a_plan_is_another_one_when_any_of_many_writes_is(town_of) -> None
     assert (report.outcome, len(town["erp"].records)) == (Outcome.HALTED, len(MANY) + 2)
 
 
+async def test_an_overwrite_goes_out_with_the_value_that_was_approved_only(town_of) -> None:
+    town = town_of(deletes={"guard": {"maxRecords": 1, "maxPercent": 100}})
+    for email in MANY[:3]:
+        town.add("crm", email, name="approved")
+        town.add("erp", email, name="of the ERP")
+    shown = await town.run()
+    town.edit("crm", MANY[0], name="another")
+    changed = await town.run(approved=shown.halt.plan)
+    assert set(town.values("erp").values()) == {"of the ERP"}
+    again = await town.run()
+    assert (changed.outcome, again.halt) == (Outcome.HALTED, changed.halt)
+    await town.run(approved=again.halt.plan)
+    assert town.values("erp") == dict(zip(MANY[:3], ("another", "approved", "approved"), strict=True))
+
+
 async def test_an_approval_is_used_once(town_of) -> None:
     town = await agreed(town_of(deletes=GUARDED), *MANY)
     plan = await halted_plan(town, *MANY[:3])

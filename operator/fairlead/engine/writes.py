@@ -35,10 +35,11 @@ def with_field(
             rules=rules,
         )
     write = with_sources(write, {name: winner})
-    guarded = tuple(other for other in write.guarded if other != name)
+    # What the guard counts stays counted: a later edit does not carry the overwriting past it.
+    newly = target in verdict.overwritten and name not in write.guarded
     return msgspec.structs.replace(
         write,
-        guarded=(*guarded, name) if target in verdict.overwritten else guarded,
+        guarded=(*write.guarded, name) if newly else write.guarded,
         earlier={**without(write.earlier, {name}), **({name: earlier} if earlier else {})},
         unsure=(*(other for other in write.unsure if other != name), *((name,) if unsure else ())),
         rules={**without(write.rules, {name}), **rules},

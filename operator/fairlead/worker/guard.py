@@ -8,6 +8,7 @@ import math
 import msgspec
 
 from fairlead.model.syncpolicy import APPROVE, Guard
+from fairlead.state import codec
 from fairlead.state.base import Commit
 from fairlead.worker.session import Session
 
@@ -87,11 +88,13 @@ class Gate:
         return max([await self._store.known(system) for system in self._session.systems], default=0)
 
     async def _plan(self) -> str:
-        """The id of the plan that all held writes are: another one when one of them is."""
+        """The id of the plan that all held writes are: another one when one of them is, or its values are."""
         digest = self._digest(await self._times())
         async for page in self._store.held():
             for item in page:
-                digest.update(f"\n{item.record}/{item.system}/{item.write.operation}/{item.write.guarded}".encode())
+                write = item.write
+                what = (item.record, item.system, write.operation, write.guarded, sorted(write.values.items()))
+                digest.update(b"\n" + codec.dump(what))
         return digest.hexdigest()
 
     # --- a system that reads as empty ---
@@ -122,9 +125,9 @@ class Gate:
         emptied = await self.emptied() - {system}
         await self._store.commit(Commit(meta={EMPTIED: ",".join(sorted(emptied)) or None}))
 
-    @staticmethod
-    def _digest(times: int) -> hashlib.blake2b:
-        return hashlib.blake2b(str(times).encode(), digest_size=6)
+    def _digest(self, times: int) -> hashlib.blake2b:
+        """With the policy's key, since anyone may see the id: without it no guess of a value can be tested."""
+        return hashlib.blake2b(str(times).encode(), key=self._store.key[:64], digest_size=6, person=b"fairlead/plan")
 
     async def _times(self) -> int:
         """How many approvals were used: part of each plan, so that none of them releases the same thing twice."""
