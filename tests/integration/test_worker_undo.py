@@ -12,6 +12,7 @@ from fairlead.state.base import Commit
 from fairlead.state.requests import Answer, Undo, request
 from fairlead.worker.reversal import Reversals
 from fairlead.worker.run import Kind, Run, RunReport
+from fairlead.worker.session import Session
 from support.policies import Book, open_session, policy_of
 from support.stores import Place
 
@@ -26,12 +27,15 @@ class Died(BaseException):
 
 
 class Dying:
-    """A store that dies just before or just after its nth commit."""
+    """A store that dies just before or just after its nth commit, of those alone that journal writes where so asked."""
 
-    def begin(self, nth: int, after: bool) -> None:
-        self._left, self._after = nth, after
+    def begin(self, nth: int, after: bool, journaling: bool = False) -> None:
+        self._left, self._after, self._journaling = nth, after, journaling
 
     async def commit(self, commit: Commit) -> None:
+        if self._journaling and not commit.journal:
+            await super().commit(commit)  # type: ignore[misc]
+            return
         self._left -= 1
         if self._left == 0 and not self._after:
             raise Died
@@ -52,7 +56,7 @@ class Firm:
         self.now = 1_800_000_000.0
         self.answer: Answer | None = None
 
-    async def run(self, *, asked: Undo | None = None, dying: tuple[int, bool] | None = None) -> RunReport | None:
+    async def run(self, *, asked: Undo | None = None, dying: tuple[Any, ...] | None = None) -> RunReport | None:
         """One run; None when the worker died in it."""
         self.now += 60
         store = self.place.store(Dying, *dying) if dying else self.place.store()
@@ -82,6 +86,24 @@ class Firm:
         undoing = f"{int(self.now + 61):x}-undo"
         await self.run(asked=Undo(run, undoing, tuple(range(1, 50))), **how)
         return undoing
+
+    async def open(self) -> Session:
+        """A session beside no worker, to look at the state."""
+        clients: dict[str, Client] = {name: book.client for name, book in self.books.items()}
+        session = await open_session(
+            policy_of(self.systems, **self.spec), clients, self.place.store(), lambda: self.now
+        )
+        await session.store.unlock([KEY] if "encryptionKey" in self.spec["state"] else [])
+        return session
+
+    async def written(self, **query: Any) -> set[tuple[str, str]]:
+        """(run, rule) of all that the audit says was written."""
+        session = await self.open()
+        try:
+            found = await session.store.audit(AuditQuery(**query))
+        finally:
+            await session.store.close()
+        return {(each.entry.run, each.entry.rule) for each in found if each.entry.system}
 
     async def rests(self) -> None:
         """The next run, which compares everything, writes nothing."""
@@ -288,11 +310,12 @@ async def test_an_undo_that_dies_is_done_once_by_the_next_run(firm: Firm, nth: i
     firm.crm.add("c@x.com", name="Cem")
     firm.crm.remove("b@x.com")
     run = await firm.did()
-    await firm.undo(run, dying=(nth, after))
+    undoing = await firm.undo(run, dying=(nth, after))
     await firm.did()
     assert [firm.names(f"{who}@x.com") for who in "abc"] == [["Ada"] * 3, ["Bob"] * 3, ["Cem", None, None]]
     assert [len(book.all()) for book in firm.books.values()] == [3, 2, 2]
     await firm.rests()
+    assert {by for by, rule in await firm.written() if rule == f"undo {run}"} == {undoing}
 
 
 async def test_the_plan_names_each_record_once_and_what_is_not_there_plans_nothing(firm: Firm) -> None:
@@ -323,13 +346,26 @@ async def test_what_cannot_be_written_back_now_is_written_when_it_can(firm: Firm
     for event in ("UPDATE", "DELETE"):
         refusal = f"CREATE TRIGGER closed_{event} BEFORE {event} ON customer BEGIN SELECT raise(ABORT, 'closed'); END"
         firm.erp.database.execute(refusal)
-    await firm.undo(run)
+    undoing = await firm.undo(run)
     assert (firm.names(), firm.names("c@x.com")) == (["Ada", "Wrong", "Ada"], ["Cem", "Cem", None])
     for event in ("UPDATE", "DELETE"):
         firm.erp.database.execute(f"DROP TRIGGER closed_{event}")
     await firm.did()
     assert (firm.names(), firm.names("c@x.com")) == (["Ada"] * 3, ["Cem", None, None])
     await firm.rests()
+    await firm.undo(undoing)
+    assert (firm.names(), firm.names("c@x.com"), firm.refused) == (["Wrong"] * 3, ["Cem"] * 3, [])
+
+
+async def test_what_the_next_worker_sends_is_of_the_run_that_decided_it(firm: Firm) -> None:
+    firm.crm.edit("a@x.com", name="Wrong")
+    assert await firm.run(dying=(1, True, True)) is None
+    assert firm.names() == ["Wrong", "Ada", "Ada"]
+    finishing = await firm.did()
+    ((run, _),) = await firm.written(field="name")
+    assert (run == finishing, firm.names()) == (False, ["Wrong"] * 3)
+    await firm.undo(run)
+    assert (firm.refused, firm.names()) == ([], ["Ada"] * 3)
 
 
 async def test_what_is_on_its_way_to_the_same_record_is_not_lost_with_an_undo_that_fails(firm: Firm) -> None:

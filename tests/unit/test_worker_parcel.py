@@ -21,7 +21,7 @@ WHOLE = Settlement(
     sides={1: {"crm": Side("c1", -5, b"\x00\xff", "v1"), "erp": None}, 2: {"crm": Side("c2", None, b"", None)}},
     said={1: {"crm": VALUES}},
     delivered=[(1, "crm"), (2, "crm")],
-    undelivered=[Undelivered(3, "crm", WRITE, 1.5, 2.5, 2, "Invalid", "too long", dead=True, held=True)],
+    undelivered=[Undelivered(3, "crm", WRITE, 1.5, 2.5, 2, "Invalid", "too long", dead=True, held=True, run="r1")],
     reread={4: {"crm": Observation(Record("c4", VALUES, "v2", NOON, {"name": NOON, "note": None}), b"\x07", 9)}},
     missing={5: {"crm", "erp"}},
     away={6: {"crm"}},
@@ -46,12 +46,12 @@ def test_a_failure_comes_back_as_what_it_is() -> None:
 
 
 def test_a_share_comes_back_as_it_was() -> None:
-    share = Share("r1", 7, "crm", Operation.CREATE, [1, 2], scanned=True, recovering=False)
+    share = Share(7, "crm", Operation.CREATE, [1, 2], scanned=True, recovering=False)
     assert Share.load(share.dump()) == share
 
 
 def test_a_share_holds_no_values() -> None:
-    assert b"Ada" not in Share("r1", 7, "crm", Operation.CREATE, [1, 2], scanned=True, recovering=False).dump()
+    assert b"Ada" not in Share(7, "crm", Operation.CREATE, [1, 2], scanned=True, recovering=False).dump()
 
 
 def test_settlements_of_parts_are_one_settlement() -> None:

@@ -106,7 +106,8 @@ async def _planned(place: Place, store: Store, options: Options) -> _Plan:
 async def _explain_nothing(place: Place, store: Store, run: str) -> None:
     known = [each for each in await store.history(100) if each.id == run]
     if known:
-        raise Refused(f"run {run} wrote nothing: there is nothing to undo")
+        hint = "`fairlead audit list` names the run that decided each write, whichever sent it"
+        raise Refused(f"nothing that run {run} decided was written: there is nothing to undo; {hint}")
     retention = place.policy.spec.state.retention
     began = started(run)
     if began and began < time.time() - seconds(retention):

@@ -95,6 +95,7 @@ class Undelivered(msgspec.Struct, frozen=True, gc=False):
         error: class of the last failure, empty before the first.
         dead: a dead letter: it waits until something changes, a resync or a person (`worker.revival`).
         held: waits for the guard.
+        run: the run that decided it.
     """
 
     record: int
@@ -107,6 +108,7 @@ class Undelivered(msgspec.Struct, frozen=True, gc=False):
     message: str = ""
     dead: bool = False
     held: bool = False
+    run: str = ""
 
     @property
     def discarded(self) -> bool:
@@ -165,12 +167,14 @@ class Intent(msgspec.Struct, frozen=True, gc=False):
 
     Attributes:
         prints: what `Side.prints` will be once a create is done as it is written, where that is known; not stored.
+        run: the run that decided it, under which the audit tells it whoever sends it.
     """
 
     record: int
     system: str
     write: Write
     prints: bytes | None = None
+    run: str = ""
 
 
 class Commit(msgspec.Struct):

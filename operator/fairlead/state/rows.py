@@ -84,15 +84,19 @@ class Rows:
         """The batch of a row of the journal."""
         number, body = row
         batch = codec.load(self._opened(JOURNAL, (number,), body))
-        return [Intent(record, system, codec.to_write(write)) for record, system, write in batch]
+        by_run = batch if isinstance(batch, dict) else {"": batch}  # an older version did not tell the run
+        return [
+            Intent(record, system, codec.to_write(write), run=run)
+            for run, its in by_run.items()
+            for record, system, write in its
+        ]
 
     def undelivered(self, row: Row) -> Undelivered:
         """A row of `pending`."""
         record, system, body, since, not_before, attempts, error, dead, held = row
-        write, message = codec.load(self._opened(PENDING, (record, system), body))
-        return Undelivered(
-            record, system, codec.to_write(write), since, not_before, attempts, error, message, bool(dead), bool(held)
-        )
+        parts, message, *run = codec.load(self._opened(PENDING, (record, system), body))  # an older one tells no run
+        write, marks = codec.to_write(parts), (bool(dead), bool(held), *run)
+        return Undelivered(record, system, write, since, not_before, attempts, error, message, *marks)
 
     def conflict(self, row: Row) -> Conflict:
         """A row of `conflict`."""
@@ -202,10 +206,7 @@ class Rows:
         return tuple(row)
 
     def _writes(self, commit: Commit) -> list[Step]:
-        batches: list[Row] = [
-            (number, codec.dump([(i.record, i.system, codec.parts(i.write)) for i in batch]))
-            for number, batch in commit.journal.items()
-        ]
+        batches: list[Row] = [(number, _journaled(batch)) for number, batch in commit.journal.items()]
         return [
             Put(JOURNAL, tuple(JOURNAL.columns), batches),
             Drop(JOURNAL, JOURNAL.key, [(number,) for number in commit.settled]),
@@ -215,7 +216,7 @@ class Rows:
         ]
 
     def _pending(self, item: Undelivered) -> Row:
-        body = codec.dump((item.write, item.message))
+        body = codec.dump((item.write, item.message, item.run))
         times = (item.since, item.not_before, item.attempts)
         return (item.record, item.system, body, *times, item.error, int(item.dead), int(item.held))
 
@@ -253,6 +254,13 @@ def run_row(run: RunRecord, place: float) -> Row:
 def run_of(body: bytes) -> RunRecord:
     """The run of such a row's body."""
     return msgspec.json.decode(body, type=RunRecord)
+
+
+def _journaled(batch: Iterable[Intent]) -> bytes:
+    by_run: dict[str, list[Row]] = {}
+    for i in batch:
+        by_run.setdefault(i.run, []).append((i.record, i.system, codec.parts(i.write)))
+    return codec.dump(by_run)
 
 
 def _identities(commit: Commit) -> list[Step]:

@@ -124,4 +124,5 @@ class Crossing:
     def _undelivered(self, intent: Intent, write: Write, name: str) -> Undelivered:
         message = f"waits until the record that {name} refers to is in {intent.system}"
         now = self._session.clock()
-        return Undelivered(intent.record, intent.system, write, now, NEVER, error=WAITING_FOR_PARENT, message=message)
+        where, why = (intent.record, intent.system), WAITING_FOR_PARENT
+        return Undelivered(*where, write, now, NEVER, error=why, message=message, run=intent.run)

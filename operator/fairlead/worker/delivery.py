@@ -115,7 +115,7 @@ class Delivery:
                     await self._session.sharing.send(self, self._share(system, operation), batch)
 
     def _share(self, system: str, operation: Operation) -> Share:
-        return Share(self._written.run, self._journal, system, operation, [], system in self._scanned, self.recovering)
+        return Share(self._journal, system, operation, [], system in self._scanned, self.recovering)
 
     async def deliver(self, system: str, operation: Operation, batch: Sequence[Intent]) -> None:
         """Sends writes of one kind to one system from here."""
@@ -456,6 +456,7 @@ class Delivery:
                     error=error.value,
                     message=message,
                     dead=error in _LOST_FOREVER,
+                    run=intent.run,
                 )
             )
 

@@ -135,7 +135,7 @@ class Helper:
     ) -> Parcel:
         keep_within(self._session.fence)
         tally, down = Tally(), dict[str, Failure]()
-        written = Written(share.run, self._session.clock(), keeps_values=self._session.keeps_values)
+        written = Written(self._session.clock(), keeps_values=self._session.keeps_values)
         matching = Matching(self._session, tally)
         if share.operation is Operation.CREATE:
             await matching.prepare()

@@ -33,8 +33,6 @@ class Batch(msgspec.Struct):
     commit: Commit = msgspec.field(default_factory=Commit)
     intents: list[Intent] = []
     memories: dict[int, Recollection] = {}
-    run: str = ""
-    """What the audit names the run that writes it, where that is another one."""
 
 
 _NONE: frozenset[int] = frozenset()
@@ -280,16 +278,17 @@ class Intake:
             after.pending[system] = before  # nothing new: it keeps its place and its back-off
             return
         if before is not None and is_uncertain(before) and write.operation is Operation.CREATE:
-            after.pending[system] = msgspec.structs.replace(before, write=write)
+            after.pending[system] = msgspec.structs.replace(before, write=write, run=self._run)
             batch.commit.pending.append(after.pending[system])
         elif (held := write.halts and not self.approved) or self.waits(memory.record, system, write):
-            after.pending[system] = Undelivered(memory.record, system, write, now, held=held)
+            after.pending[system] = Undelivered(memory.record, system, write, now, held=held, run=self._run)
             batch.commit.pending.append(after.pending[system])
         else:
             if before is not None and write.operation is Operation.CREATE and may_be_done(before):
-                after.pending[system] = msgspec.structs.replace(before, write=write)  # which is not forgotten
+                # which is not forgotten
+                after.pending[system] = msgspec.structs.replace(before, write=write, run=self._run)
                 batch.commit.pending.append(after.pending[system])
-            batch.intents.append(Intent(memory.record, system, write, prints))
+            batch.intents.append(Intent(memory.record, system, write, prints, self._run))
 
     def waits(self, record: int, system: str, write: Write) -> bool:
         """Whether a write is a create that must wait: the same record may be, or is, in that system."""

@@ -22,14 +22,12 @@ class Share(msgspec.Struct, frozen=True):
     """A part of a batch of the journal; it names records and holds no values.
 
     Attributes:
-        run: that writes, for the audit.
         journal: the batch.
         records: whose writes these are.
         scanned: the system was read from end to end in this run.
         recovering: the batch may have been sent before.
     """
 
-    run: str
     journal: int
     system: str
     operation: Operation

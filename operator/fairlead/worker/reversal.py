@@ -140,15 +140,15 @@ class Reversals:
         writes = [each.entry for each in mine if each.entry.system]
         if not writes:
             return
-        last = mine[-1].number
-        later = [each.entry for each in entries if each.entry.run != self._run and each.number > last]
-        again = [entry for entry in later if entry.rule == f"{UNDO} {self._run}"]
+        others = [each for each in entries if each.entry.run != self._run]
+        again = [e.entry for e in others if e.number > mine[-1].number and e.entry.rule == f"{UNDO} {self._run}"]
         if again:
             reversal.undone = again[-1].run
             return
-        copies = {entry.system for entry in writes if entry.kind == WriteKind.CREATED}
+        copies = {each.entry.system: each.number for each in mine if each.entry.kind == WriteKind.CREATED}
         deleted = {e.system: e for e in writes if e.kind == WriteKind.DELETED}
-        for system in sorted(copies - deleted.keys()):
+        for system in sorted(copies.keys() - deleted.keys()):
+            later = [each.entry for each in others if each.number > copies[system]]
             try:
                 self._uncreate(reversal, system, later, memory)
             except _Refused as why:
@@ -161,7 +161,7 @@ class Reversals:
             return
         fields: dict[str, _Field] = {}
         for entry in writes:
-            if entry.kind == WriteKind.UPDATED and entry.system not in copies | deleted.keys():
+            if entry.kind == WriteKind.UPDATED and entry.system not in copies.keys() | deleted.keys():
                 group = fields.setdefault(entry.field, _Field(entry.field))
                 group.entries.setdefault(entry.system, []).append(entry)
         lost = await self._lost(reversal.record) if any(_lacks(f) for f in fields.values()) else []

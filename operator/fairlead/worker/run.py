@@ -212,7 +212,11 @@ class Run:
     async def _send_again(self, items: Sequence[Undelivered]) -> None:
         memories = await self._store.recall([item.record for item in items])
         batch = Batch(memories=memories)
-        batch.intents = [Intent(item.record, item.system, item.write) for item in items if item.record in memories]
+        batch.intents = [
+            Intent(item.record, item.system, item.write, run=item.run or self.id)
+            for item in items
+            if item.record in memories
+        ]
         await self._sending.send(batch)
 
     async def _read_again(self, system: str, keys: Sequence[str]) -> None:

@@ -108,12 +108,16 @@ class Sending:
         memories = await self._store.recall(sorted({i.record for intents in journal.values() for i in intents}))
         systems = self._session.systems  # one may have been taken out of the policy since
         alive = {
-            number: [i for i in intents if i.record in memories and i.system in systems]
+            number: [self._named(i) for i in intents if i.record in memories and i.system in systems]
             for number, intents in journal.items()
         }
         # All parts, before anything is decided anew: a record may have writes in several of them.
         batch = Batch(Commit(journal=alive), memories=memories)
         await self.send(await self._write(batch, recovering=True))
+
+    def _named(self, intent: Intent) -> Intent:
+        """With this run where it is not known which one decided it: an older version did not keep that."""
+        return intent if intent.run else msgspec.structs.replace(intent, run=self._run)
 
     async def send(self, batch: Batch) -> None:
         """First arrow, writes, second arrow; records that changed meanwhile are decided again.
@@ -150,8 +154,7 @@ class Sending:
         try:
             for number, journaled in batch.commit.journal.items():
                 intents = [intent for intent in journaled if intent.record in batch.memories]
-                run, keeps_values = batch.run or self._run, self._session.keeps_values
-                written = Written(run, self._session.clock(), keeps_values=keeps_values)
+                written = Written(self._session.clock(), keeps_values=self._session.keeps_values)
                 delivery = Delivery(
                     self._session,
                     self._tally,
@@ -321,5 +324,5 @@ class Sending:
     async def _park(self, batch: Batch) -> None:
         """Leaves to the next run what changes faster than it can be written."""
         now = self._session.clock()
-        batch.commit.pending += [Undelivered(i.record, i.system, i.write, now) for i in batch.intents]
+        batch.commit.pending += [Undelivered(i.record, i.system, i.write, now, run=i.run) for i in batch.intents]
         await self._store.commit(batch.commit)

@@ -118,7 +118,7 @@ class Settlement(msgspec.Struct):
             if system in self.reread.get(record, ()) or system in self.missing.get(record, ()):
                 before = memories[record].pending.get(system)
                 attempts = max(before.attempts if before else 0, int(recovering))
-                found.append(Undelivered(record, system, intent.write, now, attempts=attempts))
+                found.append(Undelivered(record, system, intent.write, now, attempts=attempts, run=intent.run))
         return found
 
 

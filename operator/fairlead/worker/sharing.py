@@ -128,7 +128,7 @@ class Sharing:
 
 def _of(head: Share, part: Sequence[Intent]) -> Share:
     records = [intent.record for intent in part]
-    return Share(head.run, head.journal, head.system, head.operation, records, head.scanned, head.recovering)
+    return Share(head.journal, head.system, head.operation, records, head.scanned, head.recovering)
 
 
 def place(number: int) -> bytes:

@@ -20,7 +20,6 @@ from fairlead.worker.reversal import Reversal, Reversals
 async def undo(scope: Scope, _: Request, demand: Undo, batch: Batch) -> Handled:
     """Undoes a run in some records; what changed since the person looked is refused."""
     handled = Handled()
-    batch.run = demand.id
     reversals = await Reversals(scope.session.rules, scope.store, demand.run).of(demand.records)
     memories = await scope.store.recall(demand.records)
     for reversal in reversals:
@@ -28,13 +27,13 @@ async def undo(scope: Scope, _: Request, demand: Undo, batch: Batch) -> Handled:
         if reversal.undone:
             handled.refused.append(f"{reversal.name}: undone already, by run {reversal.undone}")
         if reversal.does:
-            _add(reversal, memories.get(reversal.record), f"{UNDO} {demand.run}", batch)
+            _add(reversal, memories.get(reversal.record), demand, batch)
             handled.done += 1
     return handled
 
 
-def _add(reversal: Reversal, memory: Recollection | None, rule: str, batch: Batch) -> None:
-    record = reversal.record
+def _add(reversal: Reversal, memory: Recollection | None, demand: Undo, batch: Batch) -> None:
+    record, rule = reversal.record, f"{UNDO} {demand.run}"
     away = (memory.away if memory else frozenset()) - reversal.creates.keys()
     after = Recollection(record, dict(memory.sides), away, {}, memory.frozen, memory.bases) if memory else None
     after = after or Recollection(record, {})
@@ -46,7 +45,7 @@ def _add(reversal: Reversal, memory: Recollection | None, rule: str, batch: Batc
         *((system, _write(Operation.CREATE, values, rule)) for system, values in reversal.creates.items()),
         *((system, _write(Operation.DELETE, {}, rule)) for system in reversal.deletes),
     ]
-    batch.intents += [Intent(record, system, write) for system, write in writes]
+    batch.intents += [Intent(record, system, write, run=demand.id) for system, write in writes]
 
 
 def _write(operation: Operation, values: Mapping[str, Value], rule: str) -> Write:

@@ -36,13 +36,11 @@ class Written:
     """Takes note of writes.
 
     Args:
-        run: the run that writes.
         now: epoch seconds.
         keeps_values: whether values are sealed where they are kept.
     """
 
-    def __init__(self, run: str, now: float, *, keeps_values: bool) -> None:
-        self.run = run
+    def __init__(self, now: float, *, keeps_values: bool) -> None:
         self._now = now
         self._keeps_values = keeps_values
         self._before: dict[tuple[int, str], Before] = {}
@@ -54,10 +52,10 @@ class Written:
 
     def created(self, system: str, intents: Sequence[Intent]) -> None:
         """Records that were created."""
-        by_rule: dict[str, list[int]] = {}
+        groups: dict[tuple[str, str], list[int]] = {}
         for intent in intents:
-            by_rule.setdefault(intent.write.rules.get("", ""), []).append(intent.record)
-        self.entries += [created(self._now, self.run, system, rule, its) for rule, its in by_rule.items()]
+            groups.setdefault((intent.run, intent.write.rules.get("", "")), []).append(intent.record)
+        self.entries += [created(self._now, run, system, rule, its) for (run, rule), its in groups.items()]
 
     def updated(self, intent: Intent, stored: Observation | None, *, unsure: bool) -> None:
         """An update that is done: `stored` is what became of it, where the system told.
@@ -90,5 +88,5 @@ class Written:
         rule = intent.write.rules.get(field, EDIT if field else "")
         kept = values if self._keeps_values else {}
         self.entries.append(
-            AuditEntry(self._now, self.run, intent.record, field, kind.value, rule, origin, kept, intent.system)
+            AuditEntry(self._now, intent.run, intent.record, field, kind.value, rule, origin, kept, intent.system)
         )

@@ -156,14 +156,15 @@ class MemoryTests:
             {"credit": (prints(1), prints(2))},
             ("credit",),
         )
-        await store.commit(Commit(journal={7: [Intent(1, "erp", write)]}))
-        assert await store.journal() == {7: [Intent(1, "erp", write)]}
+        intents = [Intent(1, "erp", write, run="one"), Intent(2, "erp", update(name="x"), run="other")]
+        await store.commit(Commit(journal={7: intents}))
+        assert await store.journal() == {7: intents}
         await store.commit(Commit(settled=[7]))
         assert await store.journal() == {}
 
     async def test_undelivered_writes_are_given_when_they_are_due(self, store: Store) -> None:
         waiting = Undelivered(
-            1, "erp", update(name="x"), 10.0, not_before=50.0, attempts=2, error="Transient", message="m"
+            1, "erp", update(name="x"), 10.0, not_before=50.0, attempts=2, error="Transient", message="m", run="r"
         )
         dead = Undelivered(2, "erp", update(name="y"), 10.0, dead=True)
         held = Undelivered(3, "erp", Write(Operation.DELETE), 10.0, held=True)
