@@ -146,6 +146,8 @@ def test_many_deletes_of_an_undo_need_their_plan_approved(desk: Desk) -> None:
     (created,) = entries(desk, "--kind", "Created")
     _, told = desk.command("undo", created["run"], *POLICY, "--yes", check=1)
     (plan,) = re.findall(r"3 deletes are more than deletes.guard allows \(1\): approve them with --approve (\w+)", told)
+    _, told = desk.command("undo", created["run"], *POLICY, "--approve", "another", check=1)
+    assert f"approve them with --approve {plan}" in told
     assert len(desk.erp.all()) == 3
     desk.command("undo", created["run"], *POLICY, "--approve", plan, "--timeout", "0", check=4)
     desk.run()

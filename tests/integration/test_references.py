@@ -20,6 +20,7 @@ from fairlead.testing.store import LAYOUT
 from fairlead.testing.store.sample import all_conflicts
 from fairlead.worker.loop import PolicyLoop, parents_first, work_all
 from fairlead.worker.meaning import renew
+from fairlead.worker.reversal import Reversals
 from fairlead.worker.run import Kind, RunReport
 from support.specpage import page
 from support.trade import Trade, run_of
@@ -138,7 +139,8 @@ async def test_a_moved_reference_is_undone_in_every_system(trade: Trade) -> None
     (report,) = await trade.run(trade.sales())
     assert trade.erp.sales() == {"1": "b@x"}
     async with trade.host.session(trade.sales()) as session:
-        await session.store.ask(request("ada", Undo(report.id, "undone", (1,))))
+        (shown,) = await Reversals(session.rules, session.store, report.id).of([1])
+        await session.store.ask(request("ada", Undo(report.id, "undone", ((1, shown.mark),))))
     await trade.run(trade.sales())
     assert trade.crm.sales() == trade.erp.sales() == {"1": "a@x"}
 

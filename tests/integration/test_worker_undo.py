@@ -11,7 +11,7 @@ from fairlead.state.audit import AuditQuery
 from fairlead.state.base import Commit
 from fairlead.state.requests import Answer, Undo, request
 from fairlead.worker.reversal import Reversals
-from fairlead.worker.run import Kind, Run, RunReport
+from fairlead.worker.run import Kind, Outcome, Run, RunReport
 from fairlead.worker.session import Session
 from support.policies import Book, open_session, policy_of
 from support.stores import Place
@@ -55,6 +55,7 @@ class Firm:
         self.spec: dict[str, Any] = {"state": SEALED, "deletes": {"guard": {"maxRecords": 100, "maxPercent": 100}}}
         self.now = 1_800_000_000.0
         self.answer: Answer | None = None
+        self.report: RunReport | None = None
 
     async def run(self, *, asked: Undo | None = None, dying: tuple[Any, ...] | None = None) -> RunReport | None:
         """One run; None when the worker died in it."""
@@ -81,10 +82,20 @@ class Firm:
         assert report is not None
         return report.id
 
-    async def undo(self, run: str, **how: Any) -> str:
-        """Has a run undone, all of it; the id of the run that undoes it."""
+    async def shown(self, run: str) -> tuple[tuple[int, str], ...]:
+        """What a person is shown of undoing a run, and all that is not to be done."""
+        session = await self.open()
+        try:
+            reversals = [each async for page in Reversals(session.rules, session.store, run).pages() for each in page]
+        finally:
+            await session.store.close()
+        return tuple({**dict.fromkeys(range(1, 50), ""), **{each.record: each.mark for each in reversals}}.items())
+
+    async def undo(self, run: str, shown: tuple[tuple[int, str], ...] = (), approved: str = "", **how: Any) -> str:
+        """Has a run undone, all of it or as it was shown before; the id of the run that undoes it."""
+        shown = shown or await self.shown(run)
         undoing = f"{int(self.now + 61):x}-undo"
-        await self.run(asked=Undo(run, undoing, tuple(range(1, 50))), **how)
+        self.report = await self.run(asked=Undo(run, undoing, shown, approved), **how)
         return undoing
 
     async def open(self) -> Session:
@@ -277,6 +288,90 @@ async def test_a_copy_that_was_edited_is_not_deleted(firm: Firm) -> None:
     since = f"it changed since (run {edit})"
     assert firm.refused == [f"the copy in {system} of {name}: {since}" for system in ("erp", "shop")]
     assert firm.names("c@x.com") == ["Cem B."] * 3
+
+
+OTHERWISE = "undoing it takes something else by now than was shown: look at the plan again"
+
+
+async def test_a_field_that_was_shown_as_left_alone_is_left_alone(firm: Firm) -> None:
+    firm.crm.edit("a@x.com", name="Wrong", note="bad")
+    firm.crm.edit("b@x.com", name="Wrong too")
+    run = await firm.did()
+    firm.shop.edit("a@x.com", name="Right")
+    await firm.did()
+    shown = await firm.shown(run)
+    firm.shop.edit("a@x.com", name="Wrong")
+    await firm.did()
+    await firm.undo(run, shown)
+    assert firm.refused == [f"crm/1 = erp/1 = shop/1: {OTHERWISE}"]
+    assert [its["a@x.com"] for its in firm.all()] == [("Wrong", None, "bad")] * 3
+    assert firm.names("b@x.com") == ["Bob"] * 3
+
+
+async def test_a_copy_that_was_shown_as_kept_is_kept(firm: Firm) -> None:
+    firm.crm.add("c@x.com", name="Cem")
+    run = await firm.did()
+    closed = "CREATE TRIGGER closed BEFORE UPDATE ON customer BEGIN SELECT raise(ABORT, 'closed'); END"
+    firm.erp.database.execute(closed)
+    firm.crm.edit("c@x.com", note="on its way")
+    await firm.did()
+    shown = await firm.shown(run)
+    assert dict(shown)[3] == ""
+    firm.erp.database.execute("DROP TRIGGER closed")
+    firm.crm.edit("c@x.com", note=None)
+    await firm.did()
+    later = await firm.shown(run)
+    await firm.undo(run, shown)
+    assert (dict(later)[3] != "", firm.names("c@x.com")) == (True, ["Cem"] * 3)
+    assert firm.refused[-1] == f"crm/3 = erp/3 = shop/3: {OTHERWISE}"
+
+
+async def test_a_request_that_does_not_tell_what_was_shown_does_nothing(firm: Firm) -> None:
+    firm.crm.edit("a@x.com", name="Wrong")
+    run = await firm.did()
+    await firm.run(asked=Undo(run, "undone"))
+    why = "the request does not tell what was shown: let the worker and the command be of one version"
+    assert (firm.refused, firm.names()) == ([why], ["Wrong"] * 3)
+
+
+async def test_deletes_beyond_the_guard_need_an_approval_whoever_asks(firm: Firm) -> None:
+    firm.spec["deletes"] = {"guard": {"maxRecords": 3, "maxPercent": 100}}
+    firm.crm.edit("a@x.com", name="Wrong")
+    for who in "cd":
+        firm.crm.add(f"{who}@x.com", name="New")
+    run = await firm.did()
+    await firm.undo(run)
+    why = (
+        "4 deletes are more than deletes.guard lets this run do: nothing of their records was undone; undo the run "
+        "again, and approve the plan with --approve"
+    )
+    assert (firm.refused, firm.names(), firm.names("c@x.com")) == ([why], ["Ada"] * 3, ["New"] * 3)
+    await firm.undo(run, approved="a plan")
+    assert [firm.names(f"{who}@x.com") for who in "cd"] == [["New", None, None]] * 2
+
+
+async def test_deletes_of_an_undo_and_those_that_spread_are_counted_together(firm: Firm) -> None:
+    firm.spec["deletes"] = {"guard": {"maxRecords": 3, "maxPercent": 100}}
+    firm.crm.add("c@x.com", name="New")
+    run = await firm.did()
+    firm.crm.remove("b@x.com")
+    await firm.undo(run)
+    assert firm.report is not None
+    assert (firm.report.outcome, firm.refused) == (Outcome.HALTED, [])
+    assert (firm.names("c@x.com"), firm.names("b@x.com")) == (["New", None, None], [None, "Bob", "Bob"])
+
+
+async def test_what_the_guard_held_is_of_the_run_that_decided_it(firm: Firm) -> None:
+    firm.spec["deletes"] = {"guard": {"maxRecords": 1, "maxPercent": 100}}
+    firm.crm.remove("a@x.com")
+    halted = await firm.run()
+    assert halted is not None
+    assert (halted.outcome, firm.names()) == (Outcome.HALTED, [None, "Ada", "Ada"])
+    firm.spec["deletes"] = {"guard": {"maxRecords": 2, "maxPercent": 100}}
+    await firm.did()
+    assert (firm.names(), await firm.written(kind="Deleted")) == ([None] * 3, {(halted.id, "FromSystemOfRecord")})
+    await firm.undo(halted.id)
+    assert firm.names() == ["Ada"] * 3
 
 
 async def test_a_record_that_a_run_deleted_comes_back_in_every_system(firm: Firm) -> None:

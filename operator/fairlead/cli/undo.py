@@ -38,9 +38,9 @@ class Options(msgspec.Struct, frozen=True):
 
 
 class _Plan(msgspec.Struct):
-    """What an undo would do. Of a large one, only counts and record numbers are kept."""
+    """What an undo would do. Of a large one, only counts are kept, and a mark of each record."""
 
-    records: list[int] = []
+    records: list[tuple[int, str]] = []
     updates: int = 0
     creates: int = 0
     deletes: int = 0
@@ -56,7 +56,7 @@ class _Plan(msgspec.Struct):
         self.reasons += reversal.refused[: max(0, _SHOWN - len(self.reasons))]
         if not reversal.does:
             return
-        self.records.append(reversal.record)
+        self.records.append((reversal.record, reversal.mark))
         self.updates += len(reversal.updates)
         self.creates += len(reversal.creates)
         self.deletes += len(reversal.deletes)
@@ -83,8 +83,9 @@ def undo(target: Target, options: Options, asker: Asker) -> int:
             _show(plan, options)
             if options.plan:
                 return OK
-            _confirm(plan, options, limit_of(place.policy.spec.deletes.guard, await _known(place, store)))
-            return await _apply(place, store, plan, options.run, asker)
+            limit = limit_of(place.policy.spec.deletes.guard, await _known(place, store))
+            approved = _confirm(plan, options, limit)
+            return await _apply(place, store, plan, options.run, asker, approved)
 
     return at_place(target, work)
 
@@ -170,25 +171,32 @@ async def _known(place: Place, store: Store) -> int:
     return max([await store.known(system) for system in place.layout.systems], default=0)
 
 
-def _confirm(plan: _Plan, options: Options, limit: int) -> None:
-    """Raises `Refused` where nobody confirmed."""
+def _confirm(plan: _Plan, options: Options, limit: int) -> str:
+    """The id of the plan where a person approved more deletes than the guard allows, else nothing.
+
+    Raises:
+        Refused: nobody confirmed.
+    """
     deletes = plan.deletes
     many = f"{counted(deletes, 'delete')} are more than deletes.guard allows ({limit})" if deletes > limit else ""
     if options.yes or options.approve:
         if many and options.approve != plan.id:
             raise Refused(f"{many}: approve them with --approve {plan.id}")
-        return
+        if deletes and options.approve not in ("", plan.id):
+            raise Refused(f"--approve names another plan: look at this one, then approve it with --approve {plan.id}")
+        return options.approve if deletes else ""
     if not sys.stdin.isatty():
         raise Refused("nothing was done: confirm with --yes")
     question = f"{many}. Undo run {options.run} all the same?" if many else f"Undo run {options.run}?"
     if not typer.confirm(question, err=True):
         raise Refused("nothing was done")
+    return plan.id if many else ""
 
 
-async def _apply(place: Place, store: Store, plan: _Plan, run: str, asker: Asker) -> int:
+async def _apply(place: Place, store: Store, plan: _Plan, run: str, asker: Asker, approved: str) -> int:
     undone_by = f"{int(time.time()):x}-{secrets.token_hex(3)}"
     pieces = [tuple(plan.records[n : n + PAGE]) for n in range(0, len(plan.records), PAGE)]
-    answers = await ask(place, store, asker, [Undo(run, undone_by, piece) for piece in pieces])
+    answers = await ask(place, store, asker, [Undo(run, undone_by, piece, approved) for piece in pieces])
     done = counted(answers.done, "record")
     tell(f"run {undone_by} undoes {run} in {done}; `fairlead undo {undone_by}` takes that back")
     return NEEDS_A_PERSON if plan.refused and answers.code == OK else answers.code

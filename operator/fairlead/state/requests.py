@@ -58,17 +58,19 @@ class ResolveConflicts(msgspec.Struct, frozen=True, tag=True, tag_field="kind"):
 
 
 class Undo(msgspec.Struct, frozen=True, tag=True, tag_field="kind"):
-    """Undo a run in some records.
+    """Undo a run in some records, as a person was shown.
 
     Attributes:
         run: the run that is undone.
         id: what the audit names the run that undoes it.
-        records: numbers.
+        shown: (record, `Reversal.mark` of what was shown of it): nothing else is done. An older version did not tell.
+        approved: the plan whose deletes a person approved, be they more than the guard allows; empty where nobody did.
     """
 
     run: str
     id: str
-    records: tuple[int, ...]
+    shown: tuple[tuple[int, str], ...] = ()
+    approved: str = ""
 
 
 class Link(msgspec.Struct, frozen=True, tag=True, tag_field="kind"):

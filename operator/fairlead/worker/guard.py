@@ -54,7 +54,7 @@ def limit_of(guard: Guard, records: int) -> int:
 
 
 class Gate:
-    """What was approved of what one run holds back. An approval is good for one plan, once.
+    """What one run may delete and overwrite, all of it counted together. An approval is good for one plan, once.
 
     Args:
         session: of the policy.
@@ -65,27 +65,42 @@ class Gate:
         self._session = session
         self._store = session.store
         self._approved = approved
+        self._released = 0
+        self._asked_limit: int | None = None
 
-    async def open(self, released: int, held: int) -> Halt | None:
+    async def admits(self, deletes: int) -> bool:
+        """Lets deletes go that a person asked for and did not approve as more than the guard allows, if they are not.
+
+        The limit is that of the first such question of the run: what was deleted since then makes it no smaller.
+        """
+        if self._asked_limit is None:
+            self._asked_limit = await self._limit()
+        if self._released + deletes > self._asked_limit:
+            return False
+        self._released += deletes
+        return True
+
+    async def open(self, held: int) -> Halt | None:
         """Lets every held write go, in one transaction, while they are few enough or approved; else why not.
 
         A planning run lets them go in any case. What the systems have is counted only here: that takes long.
 
         Args:
-            released: what this run has let go before.
-            held: what is held now.
+            held: how many are held now.
         """
-        allowed = limit_of(self._session.policy.spec.deletes.guard, await self._known())
-        plan = await self._plan() if released + held > allowed else ""
+        allowed = await self._limit()
+        plan = await self._plan() if self._released + held > allowed else ""
         approved = plan == self._approved and plan != ""
         halt = Halt.of(plan, held, allowed) if plan and not approved else None
         if halt is None or self._session.planning:
             used: dict[str, str | None] = {APPROVALS: str(await self._times() + 1)} if approved else {}
             await self._store.commit(Commit(released=True, meta=used))
+            self._released += held
         return halt
 
-    async def _known(self) -> int:
-        return max([await self._store.known(system) for system in self._session.systems], default=0)
+    async def _limit(self) -> int:
+        known = max([await self._store.known(system) for system in self._session.systems], default=0)
+        return limit_of(self._session.policy.spec.deletes.guard, known)
 
     async def _plan(self) -> str:
         """The id of the plan that all held writes are: another one when one of them is, or its values are."""

@@ -5,18 +5,20 @@ from __future__ import annotations
 import msgspec
 
 from fairlead.state.base import Recollection, Store
+from fairlead.worker.guard import Gate
 from fairlead.worker.intake import Intake
 from fairlead.worker.session import Session
 from fairlead.worker.tally import Tally
 
 
 class Scope(msgspec.Struct, frozen=True):
-    """The run that takes requests up; `run` is its id."""
+    """The run that takes requests up; `run` is its id, `gate` counts what it may delete."""
 
     session: Session
     intake: Intake
     tally: Tally
     run: str
+    gate: Gate
 
     @property
     def store(self) -> Store:

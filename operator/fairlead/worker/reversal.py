@@ -9,6 +9,7 @@ run created is deleted, a record that it deleted is created again. What changed 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from hashlib import blake2b
 
 import msgspec
 
@@ -17,6 +18,7 @@ from fairlead.engine.fingerprint import UNSEEN, Fingerprints, field
 from fairlead.engine.rules import Rules
 from fairlead.model.record import Value
 from fairlead.model.syncpolicy import Edits
+from fairlead.state import codec
 from fairlead.state.audit import NEW, OLD, Audited, AuditEntry, AuditQuery, WriteKind, created_records
 from fairlead.state.base import Recollection, Store
 
@@ -39,6 +41,7 @@ class Reversal(msgspec.Struct):
         matches: its match keys, where it was gone everywhere.
         refused: what is not undone, and why.
         undone: the run that undid it before.
+        mark: a fingerprint of all that is to be written, with the policy's key; empty where that is nothing.
     """
 
     record: int
@@ -49,6 +52,7 @@ class Reversal(msgspec.Struct):
     matches: list[int] = []
     refused: list[str] = []
     undone: str = ""
+    mark: str = ""
 
     @property
     def does(self) -> bool:
@@ -117,9 +121,17 @@ class Reversals:
             name = " = ".join(f"{s}/{key}" for s, key in sorted(names.get(record, {}).items())) or f"record {record}"
             reversal = Reversal(record, name)
             await self._reverse(reversal, its, mine, memories.get(record))
+            reversal.mark = self._mark(reversal) if reversal.does else ""
             if reversal.does or reversal.refused or reversal.undone:
                 found.append(reversal)
         return found
+
+    def _mark(self, reversal: Reversal) -> str:
+        values = [
+            sorted((s, sorted(its.items())) for s, its in w.items()) for w in (reversal.updates, reversal.creates)
+        ]
+        what = codec.dump((self._run, reversal.record, values, sorted(reversal.deletes)))
+        return blake2b(what, key=self._store.key[:64], digest_size=8, person=b"fairlead/undo").hexdigest()
 
     async def _entries(self, records: Sequence[int]) -> dict[int, list[Audited]]:
         """Record → what the audit holds of it since the run began, oldest first."""

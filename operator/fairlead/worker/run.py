@@ -183,7 +183,7 @@ class Run:
     # --- what the last run left ---
 
     async def _take_up_requests(self) -> None:
-        requests = Requests(Scope(self._session, self._intake, self.tally, self.id))
+        requests = Requests(Scope(self._session, self._intake, self.tally, self.id, self._gate))
         while batch := await requests.next():
             await self._sending.send(batch)
 
@@ -369,12 +369,11 @@ class Run:
 
         What is found deleted while they are sent is held as well: all of a run is counted together.
         """
-        released, held = 0, 0 if self._halt else (await self._store.counts()).held
+        held = 0 if self._halt else (await self._store.counts()).held
         while held:
-            self._halt = await self._gate.open(released, held) or self._halt
+            self._halt = await self._gate.open(held) or self._halt
             if self._halt and not self._session.planning:  # a plan names what is held back, too
                 return
-            released += held
             await self._retry()
             held = (await self._store.counts()).held
 

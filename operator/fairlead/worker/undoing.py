@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from fairlead.engine.case import UNDO, UNDONE, Operation, Write
+from fairlead.model.common import counted
 from fairlead.model.record import Value
 from fairlead.state.base import Intent, Recollection
 from fairlead.state.requests import Request, Undo
@@ -16,16 +17,33 @@ from fairlead.worker.handling import Handled, Scope
 from fairlead.worker.intake import Batch
 from fairlead.worker.reversal import Reversal, Reversals
 
+_OLDER = "the request does not tell what was shown: let the worker and the command be of one version"
+_OTHERWISE = "undoing it takes something else by now than was shown: look at the plan again"
+_BEYOND = (
+    "are more than deletes.guard lets this run do: nothing of their records was undone; undo the run again, and "
+    "approve the plan with --approve"
+)
+
 
 async def undo(scope: Scope, _: Request, demand: Undo, batch: Batch) -> Handled:
-    """Undoes a run in some records; what changed since the person looked is refused."""
-    handled = Handled()
-    reversals = await Reversals(scope.session.rules, scope.store, demand.run).of(demand.records)
-    memories = await scope.store.recall(demand.records)
-    for reversal in reversals:
+    """Undoes a run in some records; what changed since the person looked is refused, and so is what the guard bars."""
+    shown = dict(demand.shown)
+    handled = Handled() if shown else Handled(refused=[_OLDER])
+    wanted = []
+    for reversal in await Reversals(scope.session.rules, scope.store, demand.run).of(list(shown)):
         handled.refused += reversal.refused
         if reversal.undone:
             handled.refused.append(f"{reversal.name}: undone already, by run {reversal.undone}")
+        elif reversal.mark == shown[reversal.record]:
+            wanted.append(reversal)
+        else:
+            handled.refused.append(f"{reversal.name}: {_OTHERWISE}")
+    deletes = sum(len(reversal.deletes) for reversal in wanted)
+    if deletes and not demand.approved and not await scope.gate.admits(deletes):
+        handled.refused.append(f"{counted(deletes, 'delete')} {_BEYOND}")
+        wanted = [reversal for reversal in wanted if not reversal.deletes]
+    memories = await scope.store.recall([reversal.record for reversal in wanted])
+    for reversal in wanted:
         if reversal.does:
             _add(reversal, memories.get(reversal.record), demand, batch)
             handled.done += 1
