@@ -91,6 +91,20 @@ def test_a_record_that_is_gone_is_explained_by_its_old_name(desk: Desk) -> None:
     assert "it was deleted in erp" in out.decode()
 
 
+def test_what_a_record_was_before_a_split_or_a_link_is_told_too(desk: Desk) -> None:
+    edited(desk)
+    desk.command("matches", "split", "erp/1", *POLICY, "--timeout", "0", check=4)
+    desk.run()
+    told = desk.command("explain", "erp/1", *POLICY)[0].decode()
+    assert "erp was given the value of crm (where it was edited)" in told
+    assert [entry["kind"] for entry in entries(desk, "--record", "crm/1")] == ["Updated", "Created"]
+    desk.command("matches", "link", "crm/1", "erp/1", *POLICY, "--timeout", "0", check=4)
+    desk.run()
+    joined = [(entry["kind"], entry.get("keys")) for entry in entries(desk, "--record", "crm/1")]
+    keys = {"crm": "1", "erp": "1"}
+    assert joined == [("Linked", keys), ("Split", keys), ("Updated", keys), ("Created", None)]
+
+
 def test_a_run_is_undone_while_its_worker_runs_and_that_is_undone_too(desk: Desk) -> None:
     run = edited(desk)
     with desk.worker():

@@ -9,7 +9,7 @@ import pytest
 from fairlead.connectors.base import Client
 from fairlead.state.audit import AuditQuery
 from fairlead.state.base import Commit
-from fairlead.state.requests import Answer, Undo, request
+from fairlead.state.requests import Answer, Demand, Link, ResolveConflicts, Split, Undo, mark_of, request
 from fairlead.worker.reversal import Reversals
 from fairlead.worker.run import Kind, Outcome, Run, RunReport
 from fairlead.worker.session import Session
@@ -57,7 +57,7 @@ class Firm:
         self.answer: Answer | None = None
         self.report: RunReport | None = None
 
-    async def run(self, *, asked: Undo | None = None, dying: tuple[Any, ...] | None = None) -> RunReport | None:
+    async def run(self, *, asked: Demand | None = None, dying: tuple[Any, ...] | None = None) -> RunReport | None:
         """One run; None when the worker died in it."""
         self.now += 60
         store = self.place.store(Dying, *dying) if dying else self.place.store()
@@ -513,6 +513,98 @@ async def test_a_field_that_its_owner_alone_may_edit_is_not_given_another_value(
     await firm.undo(reverting)
     why = "only crm may edit it: change spec.fields.name.edits first"
     assert firm.refused == [f"name of crm/1 = erp/1 = shop/1: {why}"]
+    await firm.rests()
+
+
+# --- persons took part ---
+
+
+async def test_what_a_person_resolved_is_undone_and_waits_for_nobody_again(firm: Firm) -> None:
+    firm.spec["fields"] = {"name": {"onConflict": "Manual"}}
+    firm.crm.edit("a@x.com", name="of the CRM")
+    firm.erp.edit("a@x.com", name="of the ERP")
+    await firm.did()
+    mark = mark_of({"crm": "of the CRM", "erp": "of the ERP"})
+    resolved = await firm.run(asked=ResolveConflicts(((1, "name", mark),), keep="erp"))
+    assert (resolved is not None, firm.names()) == (True, ["of the ERP"] * 3)
+    run = resolved.id if resolved else ""
+    await firm.undo(run)
+    assert (firm.names(), firm.refused) == (["of the CRM", "of the ERP", "of the ERP"], [])
+    await firm.rests()
+    firm.shop.edit("a@x.com", name="Settled")
+    await firm.did()
+    assert firm.names() == ["Settled"] * 3
+
+
+async def split(firm: Firm, create: bool = False) -> str:
+    """The run that splits the ERP's side off the first record."""
+    report = await firm.run(asked=Split(("erp", "1"), create))
+    assert (report is not None, firm.refused) == (True, [])
+    return report.id if report else ""
+
+
+async def linked(firm: Firm) -> str:
+    """The run that links it with what is left in the CRM."""
+    report = await firm.run(asked=Link(("crm", "1"), ("erp", "1")))
+    assert (report is not None, firm.refused) == (True, [])
+    return report.id if report else ""
+
+
+async def test_a_split_is_no_write_and_is_told(firm: Firm) -> None:
+    await firm.undo(await split(firm))
+    assert firm.refused == ["the split of erp/1: link the two again with `fairlead matches link`"]
+    await firm.rests()
+
+
+async def test_what_a_link_overwrote_is_undone_and_the_link_is_told(firm: Firm) -> None:
+    await split(firm)
+    firm.erp.edit("a@x.com", name="of the ERP")
+    await firm.did()
+    run = await linked(firm)
+    assert firm.names() == ["Ada"] * 3
+    await firm.undo(run)
+    assert firm.names() == ["Ada", "of the ERP", "Ada"]
+    name = "crm/1 = erp/1 = shop/1"
+    assert firm.refused == [f"the link of {name}: split off what is another one with `fairlead matches split`"]
+    await firm.rests()
+
+
+async def test_copies_that_a_split_made_are_deleted(firm: Firm) -> None:
+    await split(firm)
+    firm.erp.edit("a@x.com", email="z@x.com")
+    await firm.did()
+    run = await split(firm, create=True)
+    assert firm.names("z@x.com") == ["Ada"] * 3
+    await firm.undo(run)
+    assert (firm.names(), firm.names("z@x.com")) == (["Ada", None, "Ada"], [None, "Ada", None])
+    assert firm.refused == ["the split of crm/3 = erp/1 = shop/3: link the two again with `fairlead matches link`"]
+    await firm.rests()
+
+
+async def test_a_record_that_was_split_since_keeps_what_left_it(firm: Firm) -> None:
+    ((run, _),) = await firm.written(kind="Created")
+    await split(firm)
+    await firm.undo(run, approved="a plan")
+    assert firm.names() == ["Ada", "Ada", None]
+    assert firm.refused == ["the copy in erp of crm/1 = shop/1: it is not there any more"]
+    await firm.rests()
+
+
+@pytest.mark.parametrize("match", [[{"fields": ["email"]}], []], ids=["matched", "unmatched"])
+async def test_what_was_written_to_a_record_that_is_another_one_since_stays(
+    firm: Firm, match: list[dict[str, Any]]
+) -> None:
+    firm.spec["match"] = match
+    await split(firm)
+    firm.erp.edit("a@x.com", email="z@x.com")
+    await firm.did()
+    run = await split(firm, create=True)
+    undoing = await firm.undo(run)
+    await linked(firm)
+    before = firm.all()
+    await firm.undo(undoing)
+    why = "it is a part of another record since, or that of it: split them first, or mend it by hand"
+    assert (firm.refused, firm.all()) == ([f"what the run wrote of crm/1 = erp/1 = shop/1: {why}"], before)
     await firm.rests()
 
 

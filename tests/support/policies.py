@@ -85,7 +85,7 @@ class Book:
         key: int = self.database.execute(query, tuple(values.values())).fetchone()[0]
         return key
 
-    def edit(self, email: str, **values: Any) -> None:
+    def edit(self, email: str, /, **values: Any) -> None:
         """Updates a customer."""
         sets = ", ".join(f"{name} = ?" for name in values)
         self.database.execute(f"UPDATE customer SET {sets} WHERE email = ?", (*values.values(), email))

@@ -83,7 +83,9 @@ async def _query(place: Place, store: Store, wanted: Wanted) -> AuditQuery:
     records = await _numbers_of(place, store, wanted.record) if wanted.record else ()
     _known("--system", wanted.system, place.layout.systems)
     _known("--field", wanted.field, place.layout.fields)
-    return AuditQuery(wanted.run, records, wanted.field, wanted.system, wanted.kind, _since(wanted.since))
+    since = _since(wanted.since)
+    former = tuple([pair for record in records for pair in (await store.former(record)).items()])
+    return AuditQuery(wanted.run, records, wanted.field, wanted.system, wanted.kind, since, former)
 
 
 async def _numbers_of(place: Place, store: Store, name: str) -> tuple[int, ...]:
@@ -130,7 +132,7 @@ async def _print_lines(store: Store, query: AuditQuery, wanted: Wanted) -> None:
     left = wanted.limit
     async for page in pages(store, query, before=wanted.before):
         shown = page[:left] if wanted.limit else page
-        names = await names_of(store, shown)
+        names = await names_of(store, shown, query)
         for each in shown:
             console().out(orjson.dumps(document(each, names), default=str).decode(), highlight=False)
         left -= len(shown)
@@ -142,7 +144,7 @@ async def _print_table(store: Store, query: AuditQuery, wanted: Wanted) -> None:
     limit = wanted.limit or 50
     found = await store.audit(query, before=wanted.before, limit=limit + 1)
     shown = found[:limit]
-    names = await names_of(store, shown)
+    names = await names_of(store, shown, query)
     rows = [_row(each.entry, names) for each in shown]
     if rows:
         console().print(table(("TIME", "RUN", "KIND", "RECORD", "FIELD", "SYSTEM", "WHOSE", "RULE", "VALUES"), rows))
@@ -152,9 +154,12 @@ async def _print_table(store: Store, query: AuditQuery, wanted: Wanted) -> None:
         tell(f"older ones: --before {shown[-1].number}")
 
 
-async def names_of(store: Store, entries: Sequence[Audited]) -> Names:
-    """Record → system → native key."""
-    return await store.names(sorted({each.entry.record for each in entries if each.entry.lowest is None}))
+async def names_of(store: Store, entries: Sequence[Audited], query: AuditQuery) -> Names:
+    """Record → system → native key; what the record that is asked for was before has its name."""
+    numbers = {each.entry.record for each in entries if each.entry.lowest is None}
+    names = await store.names(sorted(numbers.union(query.records)))
+    own = names.get(query.records[0], {}) if query.records else {}
+    return {**{number: own for number, _ in query.former}, **names}
 
 
 def name_of(record: int, names: Names) -> str:

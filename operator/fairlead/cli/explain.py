@@ -77,7 +77,8 @@ async def explained(rules: Rules, store: Store, record: int) -> Explained:
     """What is known of a record."""
     memory = (await store.recall([record])).get(record)
     last: dict[str, AuditEntry] = {}
-    async for page in pages(store, AuditQuery(records=(record,))):
+    former = tuple((await store.former(record)).items())
+    async for page in pages(store, AuditQuery(records=(record,), former=former)):
         for each in page:
             last.setdefault(each.entry.field, each.entry)
         if rules.fields.keys() <= last.keys() and "" in last:

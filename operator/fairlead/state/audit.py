@@ -57,6 +57,7 @@ class AuditQuery(msgspec.Struct, frozen=True):
 
     Attributes:
         records: numbers; entries about any of them.
+        former: (number, epoch seconds): entries about that one until then are among them, too; see `Store.former`.
         system: where it was written, or whose value it is.
         since: epoch seconds.
     """
@@ -67,6 +68,7 @@ class AuditQuery(msgspec.Struct, frozen=True):
     system: str = ""
     kind: str = ""
     since: float = 0.0
+    former: tuple[tuple[int, float], ...] = ()
 
 
 class Audited(NamedTuple):

@@ -27,6 +27,17 @@ class Matched(Protocol):
         """All pairs of places that are apart, each once, in pages."""
         ...
 
+    async def former(self, record: int) -> dict[int, float]:
+        """What the record was before: number → until when (epoch seconds) what the audit tells of it is about this one.
+
+        Those that were merged into it, and what it was parted from.
+        """
+        ...
+
+    async def heirs(self, records: Sequence[int]) -> dict[int, tuple[int, float]]:
+        """Those of `records` that are a part of another one since, or of which one was parted: (that one, when)."""
+        ...
+
     def sharing(self) -> AsyncIterator[list[int]]:
         """Records of whose match keys another record, or a dead letter, has one, in pages; takes long."""
         ...

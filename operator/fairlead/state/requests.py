@@ -164,8 +164,8 @@ def without(asked: Request, records: AbstractSet[int], places: AbstractSet[Place
             conflicts = tuple(each for each in resolving.conflicts if each[0] not in records)
             demand = msgspec.structs.replace(resolving, conflicts=conflicts) if conflicts else None
         case Undo() as undo:
-            numbers = tuple(record for record in undo.records if record not in records)
-            demand = msgspec.structs.replace(undo, records=numbers) if numbers else None
+            shown = tuple(each for each in undo.shown if each[0] not in records)
+            demand = msgspec.structs.replace(undo, shown=shown) if shown else None
         case Link(one, other):
             demand = None if places & {one, other} else asked.demand
         case Split(place):

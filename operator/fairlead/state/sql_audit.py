@@ -24,6 +24,10 @@ class SQLAudit(SQLBase):
             queries = [  # entries about one record, and those about many
                 Query(f"SELECT {_COLUMNS} FROM {self.NUMBERS} audit a ON {about} WHERE {end}", numbers)
                 for about in ("a.record = j.value", "a.lowest <= j.value AND a.record > j.value")
+            ] + [
+                Query(f"SELECT {_COLUMNS} FROM audit a WHERE {about} AND a.at <= ? AND {end}", (*which, until, *values))
+                for number, until in query.former
+                for about, which in (("a.record = ?", (number,)), ("a.lowest <= ? AND a.record > ?", (number, number)))
             ]
         for rows in await self._fetch(*queries):
             found |= {row[0]: self._rows.audited(row) for row in rows}

@@ -112,15 +112,9 @@ class SQLErasing(SQLMemory):
 
     async def _erase_audit(self, record: int) -> None:
         """Drops the values of a record's audit, and of those that it was, as long as it was."""
-        left, known = [(record, math.inf)], {record}
-        while left:
-            number, until = left.pop()
-            old = "UPDATE audit SET body = ? WHERE record = ? AND lowest IS NULL AND at <= ?"
-            await self._apply([Query(old, (_NO_VALUES, number, until))])
-            for other, ended in await self._all("SELECT other, until FROM former WHERE record = ?", number):
-                if other not in known:
-                    known.add(other)
-                    left.append((other, ended))
+        old = "UPDATE audit SET body = ? WHERE record = ? AND lowest IS NULL AND at <= ?"
+        numbers = {record: math.inf, **await self.former(record)}
+        await self._apply([Query(old, (_NO_VALUES, number, until)) for number, until in numbers.items()])
 
     async def _erase_intents(self, records: Collection[int]) -> None:
         for number, batch in (await self.journal()).items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import AsyncIterator, Collection, Sequence
 from itertools import islice
@@ -123,6 +124,23 @@ class SQLMemory(SQLBase):
         """See `Store.divided`."""
         async for rows in self._walk(APART, (), "(system, key) < (other_system, other_key)"):
             yield [((system, key), (other_system, other_key)) for key, system, other_key, other_system in rows]
+
+    async def former(self, record: int) -> dict[int, float]:
+        """See `Store.former`. What became a part of another one only after it was parted from this is none of it."""
+        found, left = {record: math.inf}, [record]
+        while left:
+            number = left.pop()
+            query = "SELECT other, until FROM former WHERE record = ? AND until <= ?"
+            rows: dict[int, float] = dict(await self._all(query, number, found[number]))
+            left += rows.keys() - found.keys()
+            found = {**rows, **found}
+        del found[record]
+        return found
+
+    async def heirs(self, records: Sequence[int]) -> dict[int, tuple[int, float]]:
+        """See `Store.heirs`."""
+        query = f"SELECT f.other, f.record, f.until FROM {self.NUMBERS} former f ON f.other = j.value ORDER BY f.until"
+        return {other: (record, until) for other, record, until in await self._all(query, list(records))}
 
     async def sharing(self) -> AsyncIterator[list[int]]:
         """See `Store.sharing`."""

@@ -27,6 +27,11 @@ PAGE = 200
 
 _NO_VALUES = "it was kept without values: give state.encryptionKey to keep them from now on"
 _UNKNOWN = "what was there before is not known: the worker had to write it twice"
+_ANOTHER = "it is a part of another record since, or that of it: split them first, or mend it by hand"
+_PERSONS = {
+    FindingKind.LINKED.value: ("the link", "split off what is another one with `fairlead matches split`"),
+    FindingKind.SPLIT.value: ("the split", "link the two again with `fairlead matches link`"),
+}
 _LATER = 1.0
 
 
@@ -110,7 +115,8 @@ class Reversals:
         """
         entries = await self._entries(records)
         memories = await self._store.recall(records)
-        names = await self._store.names(records)
+        heirs = await self._heirs(records, memories)
+        names = await self._store.names([*records, *(heir for heir, _ in heirs.values())])
         found = []
         for record in records:
             its = entries.get(record, [])
@@ -118,13 +124,19 @@ class Reversals:
             copies = sorted(each.entry.system for each in mine if each.entry.lowest is not None)
             if created and (len(copies) != len(mine) or copies[:1] != [created]):
                 continue
-            name = " = ".join(f"{s}/{key}" for s, key in sorted(names.get(record, {}).items())) or f"record {record}"
-            reversal = Reversal(record, name)
-            await self._reverse(reversal, its, mine, memories.get(record))
+            keys = names.get(record) or names.get(heirs[record][0] if record in heirs else record, {})
+            reversal = Reversal(record, " = ".join(f"{s}/{k}" for s, k in sorted(keys.items())) or f"record {record}")
+            await self._reverse(reversal, its, mine, memories.get(record), heirs.get(record))
             reversal.mark = self._mark(reversal) if reversal.does else ""
             if reversal.does or reversal.refused or reversal.undone:
                 found.append(reversal)
         return found
+
+    async def _heirs(
+        self, records: Sequence[int], memories: Mapping[int, Recollection]
+    ) -> dict[int, tuple[int, float]]:
+        gone = [record for record in records if record not in memories]
+        return await self._store.heirs(gone) if gone else {}
 
     def _mark(self, reversal: Reversal) -> str:
         values = [
@@ -147,16 +159,32 @@ class Reversals:
         return found
 
     async def _reverse(
-        self, reversal: Reversal, entries: Sequence[Audited], mine: Sequence[Audited], memory: Recollection | None
+        self,
+        reversal: Reversal,
+        entries: Sequence[Audited],
+        mine: Sequence[Audited],
+        memory: Recollection | None,
+        heir: tuple[int, float] | None,
     ) -> None:
-        writes = [each.entry for each in mine if each.entry.system]
-        if not writes:
+        if not mine:
             return
         others = [each for each in entries if each.entry.run != self._run]
         again = [e.entry for e in others if e.number > mine[-1].number and e.entry.rule == f"{UNDO} {self._run}"]
         if again:
             reversal.undone = again[-1].run
             return
+        for told in (_PERSONS[each.entry.kind] for each in mine if each.entry.kind in _PERSONS):
+            reversal.refuse(*told)
+        writes = [each for each in mine if each.entry.system]
+        if writes and heir is not None and heir[1] >= writes[-1].entry.at:
+            reversal.refuse("what the run wrote", _ANOTHER)
+        elif writes:
+            await self._reverse_writes(reversal, others, writes, memory)
+
+    async def _reverse_writes(
+        self, reversal: Reversal, others: Sequence[Audited], mine: Sequence[Audited], memory: Recollection | None
+    ) -> None:
+        writes = [each.entry for each in mine]
         copies = {each.entry.system: each.number for each in mine if each.entry.kind == WriteKind.CREATED}
         deleted = {e.system: e for e in writes if e.kind == WriteKind.DELETED}
         for system in sorted(copies.keys() - deleted.keys()):

@@ -27,9 +27,9 @@ _BEYOND = (
 
 async def undo(scope: Scope, _: Request, demand: Undo, batch: Batch) -> Handled:
     """Undoes a run in some records; what changed since the person looked is refused, and so is what the guard bars."""
-    shown = dict(demand.shown)
-    handled = Handled() if shown else Handled(refused=[_OLDER])
-    wanted = []
+    if not demand.shown:
+        return Handled(refused=[_OLDER])
+    handled, shown, wanted = Handled(), dict(demand.shown), list[Reversal]()
     for reversal in await Reversals(scope.session.rules, scope.store, demand.run).of(list(shown)):
         handled.refused += reversal.refused
         if reversal.undone:

@@ -53,7 +53,7 @@ REQUESTS = [
     asked(1, RetryDeadLetters(((PERSON, "erp"), (ELSE, "erp")), (DOUBLE, OTHER))),
     asked(2, DiscardDeadLetters(((PERSON, "erp"),), (DOUBLE,))),
     asked(3, ResolveConflicts(((PERSON, "name", "m"),), value='"PERSON typed"')),
-    asked(4, Undo("r1", "u", (PERSON, ELSE))),
+    asked(4, Undo("r1", "u", ((PERSON, "m"), (ELSE, "m")))),
     asked(5, Link(CRM, SOMEBODY)),
     asked(6, Split(DOUBLE)),
     asked(7, Split(OTHER)),
@@ -178,7 +178,7 @@ class ErasingTests:
         ]
         assert [(row["id"], row["body"]["demand"]) for row in new.pop("request")] == [
             ("0001", {"kind": "RetryDeadLetters", "writes": [[ELSE, "erp"]], "records": [list(OTHER)]}),
-            ("0004", {"kind": "Undo", "run": "r1", "id": "u", "records": [ELSE]}),
+            ("0004", {"kind": "Undo", "run": "r1", "id": "u", "shown": [[ELSE, "m"]], "approved": ""}),
         ]
         audit = [(row["record"], row["kind"], row["rule"], row["body"]) for row in new.pop("audit")]
         assert sorted(audit) == sorted(
@@ -190,7 +190,7 @@ class ErasingTests:
             ]
         )
         assert [row["body"][1] for row in new.pop("pending")] == [MET.format("(forgotten)")]
-        assert [[intent[0] for intent in row["body"]] for row in new.pop("journal")] == [[ELSE]]
+        assert [[intent[0] for intent in row["body"][""]] for row in new.pop("journal")] == [[ELSE]]
         assert new.pop("waiting") == [{"system": "crm", "key": "child"}]
         assert new.pop("meta") == [{"name": "numbered", "value": str(FORMERLY)}]
         assert {name for name, its in new.items() if its} == set()

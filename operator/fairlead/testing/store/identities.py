@@ -8,7 +8,7 @@ from collections.abc import Callable
 import msgspec
 
 from fairlead.engine.case import Side
-from fairlead.state.audit import AuditEntry
+from fairlead.state.audit import AuditEntry, AuditQuery, created
 from fairlead.state.base import Commit, DeadLetter, Store
 from fairlead.state.layout import Layout
 from fairlead.state.place import reservation
@@ -91,6 +91,36 @@ class IdentityTests:
         await store.erase([B])
         found = await exported(store)
         assert [word for word in (b"common", b"the other's", b"own") if word in found] == [b"the other's"]
+
+    async def test_what_a_record_was_is_told_as_long_as_it_was(self, store: Store) -> None:
+        await store.commit(Commit(merged=[(3, 2, 4.0), (2, 1, 5.0)], parted=[(6, 1, 7.0)]))
+        await store.commit(Commit(merged=[(8, 1, 9.0)]))
+        assert [await store.former(record) for record in (1, 6, 8)] == [
+            {2: 5.0, 3: 4.0, 8: 9.0},
+            {1: 7.0, 2: 5.0, 3: 4.0},
+            {},
+        ]
+
+    async def test_who_is_erased_takes_along_nobody_that_came_to_what_it_was_parted_from_later(
+        self, store: Store
+    ) -> None:
+        await store.commit(
+            Commit(
+                records=[recollection(6, erp=Side("1", 1, prints(1, 0)))],
+                audit=[audited(8, "somebody", 6.0)],
+                parted=[(6, 1, 7.0)],
+                merged=[(8, 1, 9.0)],
+            )
+        )
+        await store.erase([B])
+        assert b"somebody" in await exported(store)
+
+    async def test_the_audit_tells_of_what_a_record_was_until_it_was_something_else(self, store: Store) -> None:
+        before, after = audited(2, "before", 4.0), audited(2, "after", 6.0)
+        many = created(3.0, "r", "erp", "", [2, 9])
+        await store.commit(Commit(audit=[audited(1, "own", 7.0), before, after, many]))
+        found = await store.audit(AuditQuery(records=(1,), former=((2, 5.0),)))
+        assert [each.entry for each in found] == [many, before, audited(1, "own", 7.0)]
 
     async def test_what_was_is_forgotten_with_its_audit(self, store: Store) -> None:
         await store.commit(Commit(merged=[(2, 1, 5.0)], audit=[audited(2, "old", 4.0)]))
