@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import groupby
+from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -258,8 +260,8 @@ def run_of(body: bytes) -> RunRecord:
 
 def _journaled(batch: Iterable[Intent]) -> bytes:
     by_run: dict[str, list[Row]] = {}
-    for i in batch:
-        by_run.setdefault(i.run, []).append((i.record, i.system, codec.parts(i.write)))
+    for run, its in groupby(batch, attrgetter("run")):  # nearly always one
+        by_run.setdefault(run, []).extend([(i.record, i.system, codec.parts(i.write)) for i in its])
     return codec.dump(by_run)
 
 
