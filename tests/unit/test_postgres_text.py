@@ -57,6 +57,19 @@ def test_a_page_that_the_database_joined_is_the_page_of_its_rows_or_is_refused(
     assert found is None or told(found[0]) == told(one_by_one)
 
 
+@given(ROWS)
+def test_a_time_among_the_fields_is_the_time_that_stands_apart(rows: list[tuple[str | None, str | None]]) -> None:
+    whole = joined(rows)
+    times = ROW.join(NULL if row[1] is None else row[1] for row in rows).encode()
+    among, apart = (page_of_text(COLUMNS, [*whole[:4], given], COLUMNS[1]) for given in (None, times))
+    told = [
+        (page[0].modified(range(len(rows))), [page[0].time(n) for n in range(len(rows))])
+        for page in (among, apart)
+        if page is not None
+    ]
+    assert told in ([], 2 * [([row[1] for row in rows], [row[1] for row in rows])])
+
+
 @given(st.tuples(FIELDS, FIELDS), st.tuples(FIELDS, FIELDS))
 @example((NULL, "x"), (None, "x"))
 @example((f"a{FIELD}b", "c"), ("a", f"b{FIELD}c"))

@@ -159,7 +159,9 @@ class PostgresTable:
         page, size = found
         if not page.keys:
             return Part(page)
-        return Part(page, size, len(page.keys) >= limit, page.time(-1), key_of(queries.key, page.keys[-1]))
+        return Part(
+            page, size, len(page.keys) >= limit, page.time(len(page.keys) - 1), key_of(queries.key, page.keys[-1])
+        )
 
     def _page(self, rows: Sequence[Row]) -> TextPage:
         return page_of_rows(self._queries.columns, rows, self._queries.modified)

@@ -20,7 +20,8 @@ class TextPage:
         keys: one per row.
         raws: the fields of each row, joined.
         odd: index → fields of a row whose values hold a separator, so that its raw cannot be split.
-        modified: the column of modification times and its texts, where there is one.
+        modified: the column of modification times, where there is one.
+        times: those of the rows, as text; None where that column is one of `columns`, and no row is odd.
         deleted: keys that are not there.
     """
 
@@ -31,13 +32,15 @@ class TextPage:
         raws: Sequence[bytes],
         *,
         odd: dict[int, Sequence[str | None]] | None = None,
-        modified: tuple[Column, Sequence[str]] | None = None,
+        modified: Column | None = None,
+        times: Sequence[str] | None = None,
         deleted: Sequence[str] = (),
     ) -> None:
         self._columns = columns
         self._position = {item.name: n for n, item in enumerate(columns)}
         self._odd = odd or {}
         self._modified = modified
+        self._times = times
         self.keys = keys
         self.raws = raws
         self.deleted = deleted
@@ -82,15 +85,18 @@ class TextPage:
         """The modification time as it goes into a cursor."""
         if self._modified is None:
             return None
-        column, texts = self._modified
-        return key_of(column, texts[index])
+        if self._times is not None:
+            return key_of(self._modified, self._times[index])
+        field = self.raws[index].split(_FIELD)[self._position[self._modified.name]]
+        return key_of(self._modified, field.decode())
 
     def modified(self, indices: Sequence[int]) -> list[object]:
         """See `Page.modified`."""
         if self._modified is None:
             return [None] * len(indices)
-        column, texts = self._modified
-        return decoded(column, [texts[i] for i in indices])
+        if self._times is None:
+            return self.columns(indices, [self._modified.name])[0]
+        return decoded(self._modified, [self._times[i] for i in indices])
 
 
 def key_of(column: Column, text: str | None) -> str | int | None:
@@ -128,7 +134,8 @@ def page_of_text(
 
     Args:
         columns: the mapped columns.
-        whole: count of rows, count of nulls, and as bytes: keys, fields, modification times.
+        whole: count of rows, count of nulls, and as bytes: keys, fields, modification times (None where the rows have
+            none, or have them among the fields).
         modified: the column of the latter.
     """
     count, nulls, keys, fields, times = whole
@@ -136,15 +143,15 @@ def page_of_text(
         return TextPage(columns, [], []), 0
     raws = fields.split(_ROW)
     names = keys.decode().split(ROW)
-    moments = times.decode().split(ROW) if modified else [""] * count
+    moments = None if times is None else times.decode().split(ROW)
     sound = (
-        len(raws) == len(names) == len(moments) == count
+        len(raws) == len(names) == len(names if moments is None else moments) == count
         and fields.count(_FIELD) == count * max(0, len(columns) - 1)
         and fields.count(_NULL) == nulls
     )
     if not sound:
         return None
-    return TextPage(columns, names, raws, modified=(modified, moments) if modified else None), len(fields)
+    return TextPage(columns, names, raws, modified=modified, times=moments), len(fields)
 
 
 def page_of_rows(
@@ -160,4 +167,4 @@ def page_of_rows(
         if not plain:
             odd[n] = [None if item is None else item.decode() for item in row[2:]]
     times = [NULL if row[1] is None else row[1].decode() for row in rows]
-    return TextPage(columns, keys, raws, odd=odd, modified=(modified, times) if modified else None)
+    return TextPage(columns, keys, raws, odd=odd, modified=modified, times=times)

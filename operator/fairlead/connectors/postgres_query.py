@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import LiteralString
 
 from psycopg import sql
@@ -44,23 +44,25 @@ class Queries:
     # --- reading ---
 
     def joined(self, rest: sql.Composable) -> sql.Composed:
-        """A page as one row: count, nulls, keys, fields, modification times."""
-        parts = [self._print(column) for column in self.columns]
-        aliases = [quoted(f"f{n}") for n in range(len(parts))]
-        whole = sql.SQL(", ").join([_FIELD, *(sql.SQL("coalesce({}, {})").format(alias, _NULL) for alias in aliases)])
-        nulls = sql.SQL("sum(num_nulls({}))::int8").format(sql.SQL(", ").join(aliases)) if parts else sql.SQL("0")
-        selected = [sql.SQL("{} AS {}").format(part, alias) for part, alias in zip(parts, aliases, strict=True)]
+        """A page as one row: count, nulls, keys, fields, and modification times where they are not among the fields."""
+        columns = {column.name: column for column in (self.key, self.modified, *self.columns) if column}
+        fields = [self._or_null(column) for column in self.columns]
+        times: sql.Composable = sql.SQL("NULL")
+        if self.modified and self.modified not in self.columns:
+            times = sql.SQL("string_agg({}, {})").format(self._or_null(self.modified), _ROW)
         return sql.SQL(
-            "SELECT count(*)::int8, {}, string_agg(k, {row}), string_agg(concat_ws({}), {row}), "
-            "string_agg(coalesce(m, {null}), {row}) FROM (SELECT {} FROM {} {}) AS page"
+            "SELECT count(*)::int8, sum(num_nulls({nulls}))::int8, string_agg({key}, {row}), "
+            "string_agg(concat_ws({fields}), {row}), {times} FROM (SELECT {read} FROM {table} {rest}) AS {page}"
         ).format(
-            nulls,
-            whole,
-            sql.SQL(", ").join([self._key_and_time(), *selected]),
-            self._table,
-            rest,
+            nulls=_listed(map(_column, self.columns)),
+            key=self._print(self.key),
             row=_ROW,
-            null=_NULL,
+            fields=_listed([_FIELD, *fields]),
+            times=times,
+            read=_listed(map(_column, columns.values())),
+            table=self._table,
+            rest=rest,
+            page=_TARGET,
         )
 
     def plain(self, rest: sql.Composable) -> sql.Composed:
@@ -73,13 +75,16 @@ class Queries:
 
     @property
     def _returned(self) -> sql.Composed:
-        return sql.SQL(", ").join([self._key_and_time(), *(self._print(column) for column in self.columns)])
+        return _listed([self._key_and_time(), *(self._print(column) for column in self.columns)])
 
     def _print(self, column: Column) -> sql.Composed:
         name = _column(column)
         if column.type in _AS_PRINTED and not column.array:
             return sql.SQL("CASE WHEN {0} IS NOT NULL THEN concat({0}) END").format(name)
         return sql.SQL("{}::text").format(name)
+
+    def _or_null(self, column: Column) -> sql.Composed:
+        return sql.SQL("coalesce({}, {})").format(self._print(column), _NULL)
 
     def after_key(self, last: bool) -> sql.Composed:
         """The rest of a page of a scan; parameters: the last key (where there is one), the number of rows."""
@@ -163,7 +168,7 @@ class Queries:
             "UPDATE {} SET {} FROM unnest(%s::int4[], %s::text[]{}) AS v({}) WHERE {} = v.k::{} RETURNING v.n, {}"
         ).format(
             self._table,
-            sql.SQL(", ").join(sets),
+            _listed(sets),
             sql.SQL(", %s::text[]" * len(columns)),
             _names(["n", "k", *(f"c{n}" for n in range(len(columns)))]),
             _column(self.key),
@@ -185,7 +190,7 @@ class Queries:
         ).format(
             self._table,
             _names([column.name for column in columns]),
-            sql.SQL(", ").join(casts),
+            _listed(casts),
             sql.SQL(", ".join(["%s::text[]"] * len(columns))),
             _names([f"c{n}" for n in range(len(columns))]),
             self._conflicts,
@@ -212,7 +217,11 @@ def _column(column: Column) -> sql.Composed:
 
 
 def _names(names: Sequence[str]) -> sql.Composed:
-    return sql.SQL(", ").join(map(quoted, names))
+    return _listed(map(quoted, names))
+
+
+def _listed(parts: Iterable[sql.Composable]) -> sql.Composed:
+    return sql.SQL(", ").join(parts)
 
 
 def quoted(*names: str) -> sql.SQL:
