@@ -190,11 +190,12 @@ def differing(known: Known, rows: Sequence[int]) -> dict[int, int | None]:
 
 
 async def ahead(pages: AsyncIterator[T]) -> AsyncGenerator[T, None]:
-    """Reads one page ahead while the current one is worked on."""
+    """Reads one page ahead while the current one is worked on, and asks for it before that work begins."""
     following: asyncio.Task[T | None] = asyncio.ensure_future(_next(pages))
     try:
         while (page := await following) is not None:
             following = asyncio.ensure_future(_next(pages))
+            await asyncio.sleep(0)  # it begins now: a system that works beside us would wait for our next await
             yield page
     finally:
         following.cancel()
