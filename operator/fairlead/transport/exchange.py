@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import logging
 import socket
 import ssl
+import sys
 from collections.abc import Iterator
 
 import httpx
@@ -17,6 +19,9 @@ from fairlead.transport.fence import fence
 
 for _library in ("httpx", "httpcore"):  # they log whole URLs and headers: record values, and what is secret
     logging.getLogger(_library).setLevel(logging.WARNING)
+
+if importlib.util.find_spec("sniffio") is None:  # httpcore asks for it four times a request, and is happy without
+    sys.modules["sniffio"] = None  # type: ignore[assignment] # so that Python looks for it on the disk no more
 
 
 class Bounds(msgspec.Struct, frozen=True):
