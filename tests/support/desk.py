@@ -11,12 +11,13 @@ import msgspec
 import orjson
 
 from fairlead.engine.rules import compile_rules
-from fairlead.model.syncpolicy import SyncPolicy
+from fairlead.model.syncpolicy import Mode, SyncPolicy
 from fairlead.state.base import STALE, Commit
 from fairlead.state.sqlite import SQLiteStore
 from fairlead.testing.memory_system import MemorySystem, Traits
 from fairlead.testing.store.sample import all_conflicts
 from fairlead.worker.late import LateSystem
+from fairlead.worker.planning import Plan
 from fairlead.worker.run import MET, Kind, Run, RunReport
 from fairlead.worker.session import Session, layout_of
 
@@ -66,6 +67,8 @@ class OneRecord:
         }
         self.policy = self.policy_of(systems, **spec)
         self._session: Session | None = None
+        self.plan: Plan | None = None
+        """What the last run would have written, in mode Plan."""
 
     def policy_of(self, systems: Mapping[str, Mapping[str, Any]], **spec: Any) -> SyncPolicy:
         """Such a policy; to be set as `policy` between runs."""
@@ -139,7 +142,8 @@ class OneRecord:
     async def session(self) -> Session:
         """An open session; `stop` ends it."""
         if self._session is None:
-            rules, store = compile_rules(self.policy.spec), InlineStore(self.path)
+            rules, self.plan = compile_rules(self.policy.spec), Plan() if self.policy.spec.mode is Mode.PLAN else None
+            store = InlineStore(self.path, scratch=self.plan is not None)
             stale = await store.open(layout_of(self.policy, rules))
             met = set(filter(None, (await store.meta(MET) or "").split(","))) - stale
             await store.commit(Commit(meta={MET: ",".join(sorted(met)), STALE: None}))
@@ -147,7 +151,7 @@ class OneRecord:
                 spec.name: LateSystem(self.systems[spec.name], spec, rules.systems[spec.name].mapping.paths)
                 for spec in self.policy.spec.systems
             }
-            self._session = Session(self.policy, rules, systems, store, lambda: self.now)
+            self._session = Session(self.policy, rules, systems, store, lambda: self.now, self.plan)
         return self._session
 
     async def stop(self) -> None:

@@ -25,6 +25,7 @@ KEYS = {"field", "rule", "policy", "systems", "record", "clocks", "stores", "bef
     "told",
     "noted",
     "halts",
+    "plans",
 }
 DELETED, ARCHIVED = "<deleted>", "<archived>"
 STORES: dict[str, Callable[[str, object], object]] = {
@@ -71,6 +72,7 @@ class Example:
             self.desk.enter(system, x=value, **record)
         await self.desk.run()
         await self.desk.run(Kind.RESYNC)
+        self.planned = self.desk.plan.count if self.desk.plan else 0
 
     def _first(self) -> dict[str, Any]:
         if "first" in self.written:
@@ -118,6 +120,7 @@ async def test_it_is_as_the_page_says(written: dict[str, Any], tmp_path: Path) -
     assert example.found == example.expected
     assert await example.desk.frozen() == (["x"] if written.get("waits") else [])
     assert any(report.halt for report in reports) == written.get("halts", False)
+    assert example.planned == written.get("plans", 0)
     if "told" in written:
         assert list(dict.fromkeys(kind for kind, *_ in await example.desk.audit())) == written["told"]
     noted = {note.kind for report in reports for note in report.tally.notes}
@@ -156,19 +159,71 @@ def test_its_policy_is_valid(written: dict[str, Any], tmp_path: Path) -> None:
     assert schema.problems("SyncPolicy", manifest) == []
 
 
-def choices() -> Iterator[tuple[str, str]]:
-    """Every (property, choice) of the rules that the CRD declares."""
-    spec = schema.openapi("SyncPolicy")["properties"]["spec"]["properties"]
-    nodes = {
-        **{name: spec[name] for name in ("onConflict", "edits", "whenEmpty", "firstSync")},
-        **{name: spec["deletes"]["properties"][name] for name in ("propagate", "action", "onUpdateConflict")},
-        **{name: spec["systems"]["items"]["properties"][name] for name in ("access", "onLeave")},
-        "merge": spec["fields"]["additionalProperties"]["properties"]["merge"],
-    }
-    for name, node in nodes.items():
-        yield from ((name, choice) for choice in node["enum"] if choice != "ReadWrite")
+RUNNING = {"entity", "trigger", "staleAfter", "suspend", "state", "worker"}
+"""What of a spec says when and where it runs, and decides nothing about a record."""
+
+NAMING = {"spec.systems[].connection", "spec.systems[].object", "spec.systems[].key", "spec.systems[].modified"}
+"""What says where in a system its records are."""
 
 
-@pytest.mark.parametrize(("name", "choice"), list(choices()))
-def test_every_choice_has_an_example(name: str, choice: str) -> None:
-    assert any(f"{name}: {choice}" in found[1] for found in BLOCK.finditer(TEXT))
+def declared(path: str, node: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(path, schema) of everything below a property; a step into a list is `[]`, into a map `*`."""
+    yield path, node
+    for name, below in node.get("properties", {}).items():
+        yield from declared(f"{path}.{name}", below)
+    if isinstance(node.get("items"), dict):
+        yield from declared(f"{path}[]", node["items"])
+    if isinstance(node.get("additionalProperties"), dict):
+        yield from declared(f"{path}.*", node["additionalProperties"])
+
+
+def rules() -> Iterator[tuple[str, dict[str, Any]]]:
+    """Everything in a spec that decides about records, as the CRD declares it."""
+    spec = schema.openapi("SyncPolicy")["properties"]["spec"]
+    for name in spec["properties"].keys() - RUNNING:
+        yield from ((p, n) for p, n in declared(f"spec.{name}", spec["properties"][name]) if p not in NAMING)
+
+
+def said(path: str, value: Any, node: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """(path, value) of everything that a part of a spec says, by the paths of `declared`."""
+    yield path, value
+    if isinstance(value, list):
+        for item in value:
+            yield from said(f"{path}[]", item, node.get("items", {}))
+    elif isinstance(value, dict):
+        known, free = node.get("properties", {}), node.get("additionalProperties", {})
+        for name, item in value.items():
+            step, below = (name, known[name]) if name in known else ("*", free if isinstance(free, dict) else {})
+            yield from said(f"{path}.{step}", item, below)
+
+
+def exemplified() -> Iterator[tuple[str, Any]]:
+    """(path, value) of everything that some example says."""
+    node = schema.openapi("SyncPolicy")["properties"]["spec"]
+    for found in BLOCK.finditer(TEXT):
+        written = yaml.safe_load(found[1])
+        spec = {
+            "schema": written.get("field", {}),
+            "systems": [{"name": name, **more} for name, more in written.get("systems", {}).items()],
+            "fields": {"x": written["rule"]} if "rule" in written else {},
+            **written.get("policy", {}),
+        }
+        yield from said("spec", spec, node)
+    if REFERENCE.search(TEXT):
+        yield "spec.fields.*.references", "customers"  # played by tests/integration/test_references.py
+
+
+REFERENCE = re.compile(r"^```yaml reference$", re.MULTILINE)
+EXEMPLIFIED = [(path, value) for path, value in exemplified() if value not in ({}, [])]
+
+
+@pytest.mark.parametrize("path", sorted({path for path, _ in rules()}))
+def test_every_rule_has_an_example(path: str) -> None:
+    assert path in {exemplified for exemplified, _ in EXEMPLIFIED}
+
+
+@pytest.mark.parametrize(("path", "choice"), sorted((p, choice) for p, n in rules() for choice in n.get("enum", ())))
+def test_every_choice_has_an_example(path: str, choice: str) -> None:
+    """A rule of a field and of the policy of the same name have the same choices: one example is enough."""
+    name = path.rpartition(".")[2]
+    assert choice in [value for exemplified, value in EXEMPLIFIED if exemplified.rpartition(".")[2] == name]
