@@ -279,6 +279,6 @@ async def test_a_leader_whose_time_is_over_at_the_last_write_of_a_batch_does_not
             meeting.admin.execute(f"UPDATE {SCHEMA}.share SET member = -1 WHERE result IS NULL")
 
     sharing = Sharing(leader, store)
-    share = Share("run", 1, "erp", Operation.UPDATE, [], scanned=False, recovering=False)
+    share = Share(1, "erp", Operation.UPDATE, [], scanned=False, recovering=False)
     with pytest.raises(StateLocked, match="away for too long"):
         await sharing.send(cast("Delivery", Slow(len(intents), over)), share, intents)
