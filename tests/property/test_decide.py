@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+from datetime import timedelta
 from typing import Any
 
 from hypothesis import HealthCheck, given, settings
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from fairlead.engine.arbiter import MERGED
 from fairlead.engine.case import Case, Operation
 from fairlead.model.syncpolicy import Edits, WhenEmpty
-from support.simulation import World, spec_of
+from support.simulation import START, Desk, World, spec_of
 
 settings.register_profile(
     "default", max_examples=200, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
@@ -309,3 +310,17 @@ def test_the_systems_only_editor_stands_everywhere(spec: Any, acts: list[tuple[A
             continue
         found = {s: v for s, v in values_of(world, name).items() if name in world.rules.systems[s].writable}
         assert set(found.values()) <= {wanted}
+
+
+@given(policies(), st.data())
+def test_a_page_of_newcomers_is_created_as_each_of_them_would_be_decided(spec: Any, data: Any) -> None:
+    desk = Desk(spec_of(**spec))
+    source = data.draw(st.sampled_from([name for name, rule in desk.rules.systems.items() if rule.reads]))
+    targets = [name for name, rule in desk.rules.systems.items() if rule.creates and name != source]
+    said = st.fixed_dictionaries({}, optional=dict.fromkeys(FIELDS, st.sampled_from(["1", "2", "", None])))
+    times = st.sampled_from([None, START, START + timedelta(days=1)])
+    observed = [desk.read(source, at=data.draw(times), **values) for values in data.draw(st.lists(said, max_size=4))]
+    records, creatable = [o.record for o in observed], desk.decider.creatable(source, targets)
+    page = {target: desk.decider.creates(source, records, target) for target in creatable}
+    decided = [desk.decide({}, {source: o}, create_in=frozenset(targets)).writes for o in observed]
+    assert [{target: page[target][n] for target in creatable} for n in range(len(observed))] == decided

@@ -211,10 +211,16 @@ class World:
             return same or self._decide({system: observation}, create_in=create_in)
         if self.sides:
             return self._decide({system: observation}, create_in=self._others(system))
-        decision = self.desk.decider.fresh(system, observation, self._others(system))
         self.away, self.frozen = frozenset(), {}
-        self._apply(decision)
+        self._apply(self._newcomer(system, observation))
         return True
+
+    def _newcomer(self, system: str, observation: Observation) -> Decision:
+        """What the worker makes of a record that only one system has (`worker.newcomers`)."""
+        decider, record, sides = self.desk.decider, observation.record, {system: observation.side()}
+        targets = decider.creatable(system, self._others(system))
+        writes = {target: decider.creates(system, [record], target)[0] for target in targets}
+        return Decision(sides=sides, writes=writes, bases=decider.bases.kept({}, sides, {system: record.values}))
 
     def _leave(self, system: str) -> None:
         """The record is archived there: it takes no part any more."""

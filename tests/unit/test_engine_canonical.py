@@ -274,3 +274,35 @@ def test_no_value_is_told_from_every_value(case: tuple[Kind, Any, Any]) -> None:
     kind, native, _ = case
     value = canonical_or_none(kind, native)
     assert (kind.print_bytes(value) == NULL) is (value is None)
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False))
+def test_a_float_is_the_same_as_its_digits(number: float) -> None:
+    told = canonical_or_none(kind_of(NUMBER), number)
+    assert repr(told) == repr(canonical_or_none(kind_of(NUMBER), repr(number)))
+
+
+@given(st.lists(st.none() | INSTANTS | INSTANTS.map(lambda at: at.isoformat().replace("+00:00", "Z"))))
+def test_a_column_of_times_is_converted_as_its_values_are(column: list[Any]) -> None:
+    kind = kind_of(TIME)
+    assert kind.canonical_column(column) == [kind.canonical(value) for value in column]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "2026-01-01t00:00:00z",
+        "2026-01-01 00:00:00Z",
+        "2026-01-01T00:00:00-00:00",
+        "2026-01-01T00:00:00.1Z",
+        "2026-01-01T01:00:00.9999999Z",
+        "2026-01-01T00:00:00,5Z",
+        "2026-01-01T01:00:00+01:00",
+        " 2026-01-01T00:00:00Z",
+        "20260101T000000Z",
+        "2026-01-01T00:00",
+    ],
+)
+def test_a_column_of_times_in_whatever_spelling_is_converted_as_its_values_are(text: str) -> None:
+    kind = kind_of(TIME)
+    assert kind.canonical_column([text, None]) == [kind.canonical(text), None]

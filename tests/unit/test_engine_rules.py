@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from fairlead.engine.case import Decision, FindingKind, Operation, Side
+from fairlead.engine.case import Decision, FindingKind, Operation, Side, Write
 from fairlead.model.record import Value
 from support.simulation import START, Desk, spec_of
 
@@ -364,10 +364,11 @@ def test_a_third_system_meets_those_that_agreed_already() -> None:
 
 def test_what_only_one_system_has_is_created_in_the_others() -> None:
     desk = desk_of("crm", "erp", {"name": "shop", "fields": {"y": "y"}})
-    decision = desk.decider.fresh("crm", desk.read("crm", x="1", y="2"), frozenset({"erp", "shop"}))
-    assert {s: (w.operation, dict(w.values)) for s, w in decision.writes.items()} == {
-        "erp": (Operation.CREATE, {"x": "1", "y": "2"}),
-        "shop": (Operation.CREATE, {"y": "2"}),
+    records = [desk.read("crm", x="1", y="2").record]
+    created = {target: desk.decider.creates("crm", records, target) for target in ("erp", "shop")}
+    assert created == {
+        "erp": [Write(Operation.CREATE, {"x": "1", "y": "2"}, {"x": "crm", "y": "crm"})],
+        "shop": [Write(Operation.CREATE, {"y": "2"}, {"y": "crm"})],
     }
 
 

@@ -7,7 +7,9 @@ from hypothesis import strategies as st
 
 from fairlead.state.marks import Marks
 
-numbers = st.sets(st.integers(1, 300))
+few = st.sets(st.integers(1, 300))
+neighbours = st.tuples(st.integers(1, 120), st.integers(0, 120)).map(lambda run: set(range(run[0], sum(run))))
+numbers = few | neighbours
 
 
 @given(numbers, numbers, st.integers(0, 320))

@@ -38,8 +38,8 @@ INTEGERS = frozenset({"int2", "int4", "int8", "oid"})
 TEXTS = frozenset({"text", "varchar", "citext", "name", "enum"})
 FLOATS = frozenset({"float4", "float8"})
 _NUMBERS = INTEGERS | FLOATS | {"numeric"}
-_SAME_AS_TEXT = re.compile(r"[\x00\x02\x1e\x1f]")
-_SPECIAL = re.compile(r"[\\\n\r\x02\x1f]")
+_SEPARATORS = "\x00\x02\x1e\x1f"
+_SPECIAL = "\\\n\r\x02\x1f"
 _ESCAPED = str.maketrans({"\\": "\\\\", "\n": "\\n", "\r": "\\r", NULL: "\\" + NULL, FIELD: "\\" + FIELD})
 _INSTANTS = re.compile(r"(?:[1-9]\d{3}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,6})?Z(?:\n|$))*").fullmatch
 _ZEROS = re.compile(r"(\.\d*?)0+(?=Z)")
@@ -241,7 +241,7 @@ def copy_fields(item: Written) -> list[str]:
     Where nothing must be escaped these are `item.prints` themselves, if they are known: PostgreSQL reads its prints.
     """
     fields = item.texts if item.prints is None else item.prints
-    if not _SPECIAL.search("".join(filter(None, item.texts))):
+    if not _holds("".join(filter(None, item.texts)), _SPECIAL):
         return _as_is(fields)
     return [NULL if text is None else text.translate(_ESCAPED) for text in item.texts]
 
@@ -259,9 +259,14 @@ def _written_text(column: Column, values: Sequence[Any]) -> Written:
     longest = None if column.limit is None or column.type != "varchar" else column.limit - 4
     if longest is not None and any(item is not None and len(item) > longest for item in values):
         return Written(list(values))  # blanks beyond the length are cut, anything else is refused
-    if _SAME_AS_TEXT.search(joined):
+    if _holds(joined, _SEPARATORS):
         return Written(list(values), None, exact=True)
     return Written(list(values), _as_is(list(values)), exact=True)
+
+
+def _holds(text: str, characters: str) -> bool:
+    """Whether a text, which may be a long one, holds any of a few characters; much quicker than a pattern."""
+    return any(character in text for character in characters)
 
 
 def _written_int(_: Column, values: Sequence[Any]) -> Written:
@@ -331,7 +336,7 @@ def _written_float(column: Column, values: Sequence[Any]) -> Written:
 
 def _written_json(column: Column, values: Sequence[Any]) -> Written:
     texts = [None if item is None else _scalar(column, item) for item in values]
-    prints = _as_is(texts) if column.type == "json" and not _SAME_AS_TEXT.search("".join(filter(None, texts))) else None
+    prints = _as_is(texts) if column.type == "json" and not _holds("".join(filter(None, texts)), _SEPARATORS) else None
     return Written(texts, prints, exact=True)
 
 

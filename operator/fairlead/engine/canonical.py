@@ -33,6 +33,7 @@ _PRECISIONS = dict(
 )
 
 _LEAST, _GREATEST = -(2**63), 2**63 - 1
+_LONGEST_INSTANT = len("2026-01-31T12:00:00.000000Z")
 _NOISE = Decimal("1e-9")
 _EXACT = Context(prec=4000)
 _LONGEST = 1000
@@ -51,6 +52,7 @@ class Kind(msgspec.Struct, frozen=True):
         convert: native → canonical; raises ContractError. Never sees None or MISSING.
         encode: canonical → bytes, equal exactly when the values are; never sees None.
         plain: a type whose instances convert to themselves: texts in ASCII, and integers of 64 bits.
+        column: converts a whole column much quicker, where it can; else it gives None.
         item: of a list, the kind of its items.
         unique: a list is a set: its order says nothing, and no item is in it twice.
     """
@@ -59,6 +61,7 @@ class Kind(msgspec.Struct, frozen=True):
     convert: Convert
     encode: Encode
     plain: type | None = None
+    column: Callable[[Sequence[Any]], list[Value] | None] | None = None
     item: Kind | None = None
     unique: bool = False
 
@@ -68,6 +71,8 @@ class Kind(msgspec.Struct, frozen=True):
 
     def canonical_column(self, column: Sequence[Any]) -> list[Value]:
         """`canonical` of every value; quick when the column is already canonical."""
+        if self.column is not None and (whole := self.column(column)) is not None:
+            return whole
         kinds = set(map(type, column))
         kinds.discard(type(None))
         if self.plain is not None and kinds <= {self.plain} and _is_plain(self.plain, column):
@@ -215,6 +220,8 @@ def _number(multiple_of: float | None) -> Kind:
             return _fitting(native)
         if step is None and type(native) is Decimal and native.is_finite() and "E" not in (text := str(native)):
             return _written_out(native, text)
+        if step is None and type(native) is float and "." in (text := repr(native)) and "e" not in text:
+            return _written_out(Decimal(text), text)
         number = _decimal(native)
         if step is not None:
             beyond = _EXACT.remainder_near(number, step)
@@ -267,6 +274,23 @@ def _instant(native: Any) -> str:
     except OverflowError:
         raise ContractError("must be a date-time between the years 1 and 9999 in UTC") from None
     return moment.isoformat().replace("+00:00", "Z")
+
+
+def _instants(column: Sequence[Any]) -> list[Value] | None:
+    """`_instant` of moments, or texts of moments, that are all in UTC: the JSON of a moment is what it makes of it."""
+    known = [value for value in column if value is not None] if None in column else column
+    kinds = set(map(type, known))
+    if kinds == {str} and max(map(len, known)) <= _LONGEST_INSTANT:
+        try:
+            column = msgspec.convert(column, list[datetime | None])
+        except msgspec.ValidationError:
+            return None
+    elif kinds != {datetime}:
+        return None
+    if {moment.tzinfo for moment in column if moment is not None} != {UTC}:
+        return None
+    texts: list[Value] = msgspec.json.decode(msgspec.json.encode(column))
+    return texts
 
 
 def _day(native: Any) -> str:
@@ -335,7 +359,10 @@ def _name(native: Any) -> str:
 
 _URL_SAFE = str.maketrans("-_", "+/")
 _STRING = Kind("string", _text, str.encode, str)
-_STRINGS = {"date-time": Kind("date-time", _instant, str.encode), "date": Kind("date", _day, str.encode)}
+_STRINGS = {
+    "date-time": Kind("date-time", _instant, str.encode, column=_instants),
+    "date": Kind("date", _day, str.encode),
+}
 _BINARY = Kind("binary", _base64, str.encode)
 _INTEGER = Kind("integer", _integer, b"%d".__mod__, int)  # these two without a call of Python's own per value
 _BOOLEAN = Kind("boolean", _boolean, {True: b"t", False: b"f"}.__getitem__, bool)

@@ -7,7 +7,9 @@ turns the verdicts into at most one write per system. Three things may come firs
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from itertools import repeat
 
 from fairlead.engine.bases import Bases
 from fairlead.engine.case import Case, Choice, Decision, Finding, Observation, Operation, Side, Write, sides_of
@@ -19,6 +21,7 @@ from fairlead.engine.image import is_image
 from fairlead.engine.rules import Rules, SystemRule
 from fairlead.engine.view import View
 from fairlead.engine.writes import only, with_field, with_sources
+from fairlead.model.record import Record
 from fairlead.model.syncpolicy import ConflictRule
 
 _REMEMBERED = 8
@@ -44,19 +47,26 @@ class Decider:
         judges = {name: (judge, *otherwise.get(name, ())) for name, judge in self._judges.items()}
         self._deletes = Deletes(rules, judges, self._views, self.bases)
 
-    def fresh(self, system: str, observation: Observation, create_in: frozenset[str]) -> Decision:
-        """The decision for a record that only `system` has: it is created wherever it is wanted."""
-        record, values, writes = observation.record, observation.record.values, {}
-        timed = record.modified is not None or bool(record.times)
-        for name in create_in:
-            writable = self.rules.systems[name].writable
-            wanted = values if writable.issuperset(values) else {f: v for f, v in values.items() if f in writable}
-            times = {f: at for f in wanted if (at := record.time_of(f)) is not None} if timed else {}
-            writes[name] = Write(Operation.CREATE, wanted, dict.fromkeys(wanted, system), times)
-        sides = {system: observation.side()}
-        if not self.bases.fields:
-            return Decision(sides=sides, writes=writes)
-        return Decision(sides=sides, writes=writes, bases=self.bases.kept({}, sides, {system: values}))
+    def creatable(self, system: str, targets: Iterable[str]) -> list[str]:
+        """Those systems that get a record of which only `system` is known: where there is something to be written."""
+        mapped = self.rules.systems[system].readable
+        return sorted(target for target in targets if mapped & self.rules.systems[target].writable)
+
+    def creates(self, system: str, records: Sequence[Record], target: str) -> list[Write]:
+        """What `decide` says of records that only `system` has: each is created in one that is `creatable`.
+
+        There is nothing to weigh, whatever the rules are, so that a page of them is decided as a whole.
+        """
+        mapped, writable = self.rules.systems[system].readable, self.rules.systems[target].writable
+        wanted = [record.values for record in records]
+        if not mapped <= writable:
+            wanted = [{name: value for name, value in its.items() if name in writable} for its in wanted]
+        all_fields = dict.fromkeys(sorted(mapped & writable), system)
+        origins = [all_fields if len(its) == len(all_fields) else dict.fromkeys(its, system) for its in wanted]
+        timed = any(record.modified is not None or record.times for record in records)
+        none: Iterable[dict[str, datetime]] = repeat({})
+        times = [_times(*each) for each in zip(records, wanted, strict=True)] if timed else none
+        return list(map(Write, repeat(Operation.CREATE), wanted, origins, times))
 
     def decide(self, case: Case) -> Decision:
         """What to remember and write for one record.
@@ -325,6 +335,10 @@ def _view(
     record = observation.record
     modified = record.time_of(name) if record.times else record.modified
     return View(rule.name, rule.reads, seen, now, True, record.values.get(name), modified, writable)
+
+
+def _times(record: Record, names: Iterable[str]) -> dict[str, datetime]:
+    return {name: at for name in names if (at := record.time_of(name)) is not None}
 
 
 def _unsure(case: Case, name: str) -> frozenset[str]:

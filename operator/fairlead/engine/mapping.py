@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping as MappingType
 from collections.abc import Sequence
+from itertools import repeat
+from operator import itemgetter
 from typing import Any, Protocol
 
 import msgspec
@@ -61,6 +63,9 @@ class Mapping:
         self._computed = [_computed(fields[n], m) for n, m in declared.items() if isinstance(m, ExpressionMapping)]
         self._packed = [item for item in self._paths if item.split is not None or item.write is not None]
         self._plain = [(item.field.name, item.path) for item in self._paths if item not in self._packed]
+        names = [name for name, _ in self._plain]
+        self._written = [path for _, path in self._plain]
+        self._values = itemgetter(*names) if len(names) > 1 else None
         self.times = {name: spec.modified for name, spec in declared.items() if spec.modified is not None}
         """Fields that have a modification time of their own, and where it is."""
         self._declared = repr(sorted(system.fields.items(), key=str)) + repr((system.filter, *self.archive.items()))
@@ -139,6 +144,20 @@ class Mapping:
             for computed in self._computed:
                 columns[computed.field.name] = _convert(computed.field, [_evaluate(computed, row) for row in rows])
         return [columns[field.name] for field in self.fields]
+
+    @property
+    def copies(self) -> bool:
+        """Whether every value is written as it is, each under one native attribute."""
+        return not self._packed and not self._computed
+
+    def copied(self, records: Sequence[MappingType[str, Value]]) -> list[dict[str, object]]:
+        """`write` of every record, where the mapping `copies`."""
+        if self._values is not None:
+            try:
+                return list(map(dict, map(zip, repeat(self._written), map(self._values, records))))
+            except KeyError:
+                pass  # some record has not all the fields
+        return [self.write(values) for values in records]
 
     def write(self, values: MappingType[str, Value]) -> dict[str, object]:
         """Native attributes for canonical values; fields that this system does not map or write are left out.

@@ -45,20 +45,23 @@ class MatchRules:
         """For each record, the fingerprints of its match keys, in the order of the rules."""
         found: list[list[int]] = [[] for _ in records]
         for number, rule in enumerate(self._rules):
-            encoded = [self._encode(rule, record) for record in records]
+            encoded = self._encoded(rule, records)
             present = [i for i, value in enumerate(encoded) if value is not None]
             values = [encoded[i] or b"" for i in present]
             for i, key in zip(present, prints.many(values, _SEED + number), strict=True):
                 found[i].append(key)
         return found
 
-    def _encode(self, rule: Match, record: Mapping[str, Value]) -> bytes | None:
-        parts = []
-        for name in rule.fields:
-            value = record.get(name)
-            if isinstance(value, str):
-                value = normalized(value, rule.normalize)
-            if is_empty(value):
-                return None
-            parts.append(self._fields[name].kind.print_bytes(value))
-        return b"\x00".join(parts)
+    def _encoded(self, rule: Match, records: Sequence[Mapping[str, Value]]) -> list[bytes | None]:
+        """The match key of each record before it is fingerprinted; None where a field of it has no value."""
+        columns = [self._column(name, rule, records) for name in rule.fields]
+        if len(columns) == 1:
+            return columns[0]
+        return [None if None in parts else b"\x00".join(parts) for parts in zip(*columns, strict=True)]
+
+    def _column(self, name: str, rule: Match, records: Sequence[Mapping[str, Value]]) -> list[bytes | None]:
+        values = [record.get(name) for record in records]
+        if rule.normalize:
+            values = [normalized(v, rule.normalize) if isinstance(v, str) else v for v in values]
+        encode = self._fields[name].kind.encode
+        return [None if is_empty(value) else encode(value) for value in values]

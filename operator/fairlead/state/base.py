@@ -182,6 +182,7 @@ class Commit(msgspec.Struct):
 
     Attributes:
         records: whole recollections of sides, away and bases; each replaces what was remembered.
+        changed: the systems whose side of `records` may be another one than was remembered; None: of any.
         forget: records that exist nowhere any more.
         matches: (match key, record) pairs to be added.
         unmatched: those to be dropped.
@@ -205,6 +206,7 @@ class Commit(msgspec.Struct):
     """
 
     records: list[Recollection] = []
+    changed: frozenset[str] | None = None
     forget: list[int] = []
     matches: list[tuple[int, int]] = []
     unmatched: list[tuple[int, int]] = []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
 import msgspec
@@ -55,11 +55,18 @@ class Folding:
         ones = b"\xff" * WIDTH
         return int.from_bytes(b"".join(ones if name in mapped else UNSEEN for name in layout.fields), "big")
 
-    def fold(self, sides: Mapping[str, Side]) -> tuple[bytes, Mapping[str, bytes | None]]:
-        """The shared string, and per system its own where it differs (else None, or nothing)."""
-        prints = [side.prints for side in sides.values()]
-        if prints and self._whole.issuperset(sides) and prints.count(prints[0]) == len(prints):
-            return prints[0], _NONE_OF_THEIR_OWN
+    def fold(self, records: Iterable[Mapping[str, Side]]) -> list[tuple[bytes, Mapping[str, bytes | None]]]:
+        """Of each record the shared string, and per system its own where it differs (else None, or nothing)."""
+        folded = []
+        for sides in records:
+            prints = {side.prints for side in sides.values()}
+            if len(prints) == 1 and self._whole.issuperset(sides):
+                folded.append((prints.pop(), _NONE_OF_THEIR_OWN))
+            else:
+                folded.append(self._fold(sides))
+        return folded
+
+    def _fold(self, sides: Mapping[str, Side]) -> tuple[bytes, Mapping[str, bytes | None]]:
         shared, covered = 0, 0
         numbers = {name: int.from_bytes(side.prints, "big") for name, side in sides.items()}
         for name, number in numbers.items():

@@ -5,6 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 
+_NEIGHBOURS = 32
+"""Of more than this many it pays to look whether they are neighbours."""
+
 _NOT_FULL = re.compile(rb"[^\xff]", re.DOTALL)
 
 
@@ -16,9 +19,15 @@ class Marks:
         self.add(records)
 
     def add(self, records: Iterable[int]) -> None:
-        """Marks some records."""
-        bits = self._bits
-        for record in records:
+        """Marks some records; neighbours in their order all at once."""
+        numbers, bits = list(records), self._bits
+        if len(numbers) > _NEIGHBOURS and numbers == list(range(numbers[0], numbers[0] + len(numbers))):
+            first = -numbers[0] % 8
+            start, whole = numbers[first] >> 3, (len(numbers) - first) >> 3
+            bits.extend(bytes(max(0, start + whole - len(bits))))
+            bits[start : start + whole] = b"\xff" * whole
+            numbers = [*numbers[:first], *numbers[first + 8 * whole :]]
+        for record in numbers:
             try:
                 bits[record >> 3] |= 1 << (record & 7)
             except IndexError:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from collections.abc import Set as AbstractSet
 from itertools import groupby
 from operator import attrgetter
 from typing import Any
@@ -43,15 +44,26 @@ from fairlead.state.tables import (
     Step,
     Table,
     record_table,
+    seen_columns,
     whole,
 )
 
 SIDE = 4
 """Columns of one system's side: key, row, version, prints."""
 
-_NO_SIDE = (None,) * SIDE
 _APPENDED = tuple(name for name in AUDIT.columns if name != "id")
 _AUDIT_PLACE = [tuple(AUDIT.columns).index(name) for name in AUDIT.place]
+
+
+class _NoSide(msgspec.Struct, frozen=True):
+    """In place of a `Side`, where a system has not the record."""
+
+    key: None = None
+    row: None = None
+    version: None = None
+
+
+_NO_SIDE = _NoSide()
 
 
 class Rows:
@@ -142,7 +154,7 @@ class Rows:
         """What a commit does, in order. `now` is the time (epoch seconds) of what is deleted."""
         steps = [
             *self.forgotten(commit.forget),
-            self.records(commit.records),
+            self.records(commit.records, commit.changed),
             *self.bases(commit.records),
             Drop(MATCH, MATCH.key, commit.unmatched),
             Put(MATCH, MATCH.key, sorted(commit.matches), ()),  # the keys are random: neighbours share a page
@@ -181,9 +193,16 @@ class Rows:
         by_record = [Drop(table, ("record",), rows) for table in (MATCH, PENDING, CONFLICT, BASE)]
         return [Drop(self._table, ("id",), rows), *by_record]
 
-    def records(self, items: Iterable[Recollection]) -> Put:
-        """Rows of records."""
-        return whole(self._table, [self._record(item) for item in items])
+    def records(self, items: Sequence[Recollection], changed: AbstractSet[str] | None = None) -> Put:
+        """Rows of records; of those that are there only the sides of the systems `changed` are replaced, if it says so.
+
+        A side whose columns stay costs no work on its index.
+        """
+        put = whole(self._table, self._records(items))
+        if changed is not None and put.replace is not None:
+            same = {column for name in self._names if name not in changed for column in seen_columns(self.slots[name])}
+            put.replace = tuple(column for column in put.replace if column not in same)
+        return put
 
     def bases(self, items: Iterable[Recollection]) -> list[Step]:
         """Old values, each record's as a whole; nothing where no field is kept."""
@@ -198,14 +217,22 @@ class Rows:
         ]
         return [Drop(BASE, ("record",), [(record,) for record in latest]), Put(BASE, tuple(BASE.columns), rows)]
 
-    def _record(self, item: Recollection) -> Row:
-        shared, own = self._folding.fold(item.sides)
-        away = sum(1 << self.slots[name] for name in item.away if name in self.slots) if item.away else 0
-        row: list[Any] = [item.record, shared, away]
+    def _records(self, items: Sequence[Recollection]) -> list[Row]:
+        """The rows, made column by column."""
+        folded = self._folding.fold(item.sides for item in items)
+        columns: list[list[Any]] = [
+            [item.record for item in items],
+            [shared for shared, _ in folded],
+            [self._away(item.away) if item.away else 0 for item in items],
+        ]
         for name in self._names:
-            side = item.sides.get(name)
-            row += _NO_SIDE if side is None else (side.key, side.row, side.version, own.get(name))
-        return tuple(row)
+            sides = [item.sides.get(name, _NO_SIDE) for item in items]
+            columns += [[side.key for side in sides], [side.row for side in sides], [side.version for side in sides]]
+            columns.append([own.get(name) for _, own in folded])
+        return list(zip(*columns, strict=True))
+
+    def _away(self, systems: Iterable[str]) -> int:
+        return sum(1 << self.slots[name] for name in systems if name in self.slots)
 
     def _writes(self, commit: Commit) -> list[Step]:
         batches: list[Row] = [(number, _journaled(batch)) for number, batch in commit.journal.items()]

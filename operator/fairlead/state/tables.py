@@ -137,6 +137,11 @@ def side_columns(slot: int) -> dict[str, Type]:
     return {f"k{slot}": Type.TEXT, f"r{slot}": Type.INTEGER, f"v{slot}": Type.TEXT, f"p{slot}": Type.BYTES}
 
 
+def seen_columns(slot: int) -> tuple[str, ...]:
+    """Those of `side_columns` that depend on the one side alone: fingerprints are folded with the other sides'."""
+    return tuple(side_columns(slot))[:-1]
+
+
 def record_table(slots: dict[str, int]) -> Table:
     """A record with all its sides in one row: a page of reads costs one query, a page of writes one statement.
 

@@ -21,8 +21,8 @@ from fairlead.model.record import Value
 from fairlead.state.base import Recollection
 from fairlead.state.requests import Request, ResolveConflicts, mark_of
 from fairlead.transport.failure import Failure
+from fairlead.worker.batch import Batch
 from fairlead.worker.handling import Handled, NotPossible, Scope, named
-from fairlead.worker.intake import Batch
 
 
 async def resolve(scope: Scope, request: Request, demand: ResolveConflicts, batch: Batch) -> Handled:

@@ -100,14 +100,17 @@ class Crossing:
         """What was decided, where less than that went out."""
         return self._whole.get((intent.record, intent.system), intent.write)
 
-    def complete(self, intent: Intent) -> None:
-        """Remembers what is still to be written to a record that was created; a deleted one waits for nothing."""
-        if self._references is not None and intent.write.operation is Operation.DELETE:
-            side = self._memories[intent.record].sides.get(intent.system)
-            self._references.gone(intent.system, [side.key] if side is not None else [])
-        write = self._later.get((intent.record, intent.system)) if self._later else None
-        if write is not None:
-            self._settlement.undelivered.append(self._undelivered(intent, write, min(write.values)))
+    def complete(self, intents: Sequence[Intent]) -> None:
+        """Remembers what is still to be written to records that were created; a deleted one waits for nothing."""
+        if self._references is None:
+            return
+        for intent in intents:
+            if intent.write.operation is Operation.DELETE:
+                side = self._memories[intent.record].sides.get(intent.system)
+                self._references.gone(intent.system, [side.key] if side is not None else [])
+            write = self._later.get((intent.record, intent.system))
+            if write is not None:
+                self._settlement.undelivered.append(self._undelivered(intent, write, min(write.values)))
 
     def _wait(self, intent: Intent, name: str, references: References) -> None:
         memory = self._memories.get(intent.record)

@@ -12,8 +12,8 @@ from fairlead.state.audit import AuditEntry
 from fairlead.state.base import DISCARDED, DeadLetter, Recollection, Undelivered
 from fairlead.state.place import reservation
 from fairlead.state.requests import DiscardDeadLetters, Request, RetryDeadLetters
+from fairlead.worker.batch import Batch
 from fairlead.worker.handling import Handled, Scope, named
-from fairlead.worker.intake import Batch
 from fairlead.worker.settlement import UNCERTAIN, is_uncertain
 
 _NONE = "is no dead letter any more"

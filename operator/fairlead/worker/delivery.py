@@ -1,6 +1,6 @@
 """Delivery: intents become native writes, and what came of them becomes the next transaction.
 
-Every write is conditional. An update or delete is judged on the record as it is just before (`_check`); a create is
+Every write is conditional. An update or delete is judged on the record as it is just before (`judging`); a create is
 preceded by a look for the record, unless the system was read from end to end in this very run. So a batch may be sent
 again after a crash: what was already done is recognised, and nothing is done twice.
 """
@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from copy import copy
+from itertools import repeat
 
-from fairlead.connectors.base import NativeWrite, Outcome, Verdict
+from fairlead.connectors.base import NativeWrite, Outcome
 from fairlead.connectors.base import Operation as NativeOperation
 from fairlead.engine.canonical import ContractError
 from fairlead.engine.case import Observation, Operation, Side
@@ -21,20 +22,19 @@ from fairlead.engine.fingerprint import field, replaced
 from fairlead.engine.image import is_image_of
 from fairlead.engine.mapping import Mapping as FieldMapping
 from fairlead.model.connector import ErrorClass
-from fairlead.model.record import Native, Value
 from fairlead.state.base import Intent, Recollection, StateError, Undelivered
 from fairlead.transport.failure import Failure
 from fairlead.transport.fence import keep_within
 from fairlead.worker.archiving import NOT_ARCHIVED, active_after, archive_values, archived_side
 from fairlead.worker.crossing import Crossing
+from fairlead.worker.judging import Judge, proceed
 from fairlead.worker.matching import Matching
 from fairlead.worker.parcel import Parcel, Share
-from fairlead.worker.reading import StoredPage
 from fairlead.worker.session import Session
 from fairlead.worker.settlement import HELD, UNCERTAIN, Settlement
 from fairlead.worker.tally import Note, Tally
 from fairlead.worker.twins import Twins, unlinkable
-from fairlead.worker.written import Before, Written
+from fairlead.worker.written import Written
 
 BATCH = 1000
 """Most writes handed to a connector at once."""
@@ -84,6 +84,7 @@ class Delivery:
         self._uid = session.policy.metadata.uid
         self.settlement = Settlement()
         self._crossing = Crossing(session, tally, memories, self.settlement)
+        self._judge = Judge(session, self._crossing, written)
         self._twins = Twins(session, memories, self._crossing)
 
     async def send(self, intents: Sequence[Intent]) -> Settlement:
@@ -105,8 +106,10 @@ class Delivery:
 
     async def _send_to(self, system: str, intents: Sequence[Intent]) -> None:
         keep_within(self._session.fence)
-        for operation in Operation:
-            chosen = [intent for intent in intents if intent.write.operation is operation]
+        by_operation: dict[Operation, list[Intent]] = {operation: [] for operation in Operation}
+        for intent in intents:
+            by_operation[intent.write.operation].append(intent)
+        for operation, chosen in by_operation.items():
             for start in range(0, len(chosen), BATCH):
                 batch = chosen[start : start + BATCH]
                 if self._session.sharing is None:
@@ -151,77 +154,55 @@ class Delivery:
             return
         if operation is Operation.CREATE:
             batch = await self._not_there_yet(system, batch)
-        sendable, writes = [], []
-        native, mapping = _NATIVE[operation], self._session.rules.systems[system].mapping
-        for intent in batch:
-            try:
-                writes.append(self._native(intent, native, mapping))
-                sendable.append(intent)
-            except ContractError as error:
-                self._fail([intent], ErrorClass.INVALID, str(error))
+        sendable, writes = self._natives(system, operation, batch)
         if not writes:
             return
         outcomes = await self._session.systems[system].write(writes)
-        stored = [self._stored(system, outcome) for outcome in outcomes]
+        stored = [None if outcome.stored is None else self._stored(system, outcome) for outcome in outcomes]
         stored = await self._crossing.told(system, sendable, stored)
         if operation is Operation.ARCHIVE:
             await self._settle_archived(system, sendable, outcomes, stored)
             return
         if operation is not Operation.DELETE:
             await self._read_back(system, sendable, outcomes, stored)
-        self._settle(system, operation, sendable, outcomes, stored)
+        if operation is Operation.CREATE:
+            self._settle_created(system, sendable, outcomes, stored)
+        else:
+            self._settle(system, operation, sendable, outcomes, stored)
 
     # --- before the write ---
+
+    def _natives(
+        self, system: str, operation: Operation, batch: Sequence[Intent]
+    ) -> tuple[Sequence[Intent], list[NativeWrite]]:
+        """What can be sent, in the system's own attributes; what its mapping cannot express is a dead letter."""
+        native, mapping = _NATIVE[operation], self._session.rules.systems[system].mapping
+        if operation is Operation.CREATE and mapping.copies:
+            values = mapping.copied([self._crossing.values(intent) for intent in batch])
+            names = [self._name(intent) for intent in batch]
+            return batch, list(
+                map(NativeWrite, repeat(native), repeat(None), values, repeat(None), repeat(proceed), names)
+            )
+        sendable, writes = [], []
+        for intent in batch:
+            try:
+                writes.append(self._native(intent, native, mapping))
+                sendable.append(intent)
+            except ContractError as error:
+                self._fail([intent], ErrorClass.INVALID, str(error))
+        return sendable, writes
+
+    def _name(self, intent: Intent) -> str:
+        return f"{self._uid}/{intent.record}/{intent.system}"
 
     def _native(self, intent: Intent, operation: NativeOperation, mapping: FieldMapping) -> NativeWrite:
         side = self._memories[intent.record].sides.get(intent.system)
         key, version = (side.key, side.version) if side else (None, None)
         archives = intent.write.operation is Operation.ARCHIVE
         values = archive_values(mapping) if archives else mapping.write(self._crossing.values(intent))
-        name = f"{self._uid}/{intent.record}/{intent.system}"
-        return NativeWrite(operation, key, values, version, self._check(intent, side), name)
+        return NativeWrite(operation, key, values, version, self._judge.check(intent, side), self._name(intent))
 
-    def _check(self, intent: Intent, side: Side | None) -> Callable[[Native], Verdict]:
-        """Judges the record just before it is changed: as seen, already as wanted, or edited meanwhile."""
-        write = intent.write
-        if write.operation is Operation.CREATE or side is None:
-            return _proceed
-        rule = self._session.rules.systems[intent.system]
-        fields = self._session.rules.fields
-
-        def check(native: Native) -> Verdict:
-            if write.operation is Operation.ARCHIVE and rule.mapping.is_archived(native):
-                self._written.saw(intent, Before({}, done=True))
-                return Verdict.DONE
-            names = write.values if write.operation is Operation.UPDATE else rule.readable
-            slots = {name: fields[name].field.slot for name in names}
-            there = self._observation(intent.system, "", native, None, None)
-            if there is None:
-                return Verdict.CONFLICT
-            current = self._crossing.seen(intent.system, there)
-            now, same = {name: field(current.prints, slot) for name, slot in slots.items()}, set[str]()
-            if write.operation is Operation.UPDATE:
-                wanted = {name: self._print(name, value) for name, value in write.values.items()}
-                if now == wanted:
-                    self._written.saw(intent, Before(current.record.values, done=True))
-                    return Verdict.DONE
-                same = {name for name, found in now.items() if found == wanted[name]}
-                now = {name: found for name, found in now.items() if name not in same}
-            as_seen = all(
-                found == field(side.prints, slots[name]) or found in write.earlier.get(name, ())
-                for name, found in now.items()
-            )
-            if as_seen:
-                self._written.saw(intent, Before(current.record.values, same))
-            return Verdict.PROCEED if as_seen else Verdict.CONFLICT
-
-        return check
-
-    def _print(self, name: str, value: Value) -> bytes:
-        spec = self._session.rules.fields[name].field
-        return self._session.prints.one(spec.kind.print_bytes(value), spec.slot)
-
-    async def _not_there_yet(self, system: str, batch: Sequence[Intent]) -> list[Intent]:
+    async def _not_there_yet(self, system: str, batch: Sequence[Intent]) -> Sequence[Intent]:
         """Creates whose record the system has not; those it has become first meetings.
 
         Where the system was just read from end to end, only what a dead letter holds is looked for, and what its filter
@@ -234,6 +215,8 @@ class Delivery:
         known = system in self._scanned and not self.recovering and whole
         doubtful = [intent for intent in batch if intent.record in held] if known else batch
         there = await self._twins.find(system, doubtful, again=self.recovering) if doubtful else {}
+        if not there:
+            return batch
         fresh = []
         for intent in batch:
             found = there.get(intent.record, {})
@@ -300,18 +283,14 @@ class Delivery:
         outcomes: Sequence[Outcome],
         stored: Sequence[Observation | None],
     ) -> None:
-        tally = self._tally.of(system)
-        creates, done, settlement = operation is Operation.CREATE, 0, self.settlement
-        created = self._created_sides(system, intents, outcomes, stored) if creates else []
-        noted = bool(self._session.decider.bases.fields)
-        for position, (intent, outcome) in enumerate(zip(intents, outcomes, strict=True)):
+        done, settlement, noted = 0, self.settlement, bool(self._session.decider.bases.fields)
+        for intent, outcome, there in zip(intents, outcomes, stored, strict=True):
             if outcome.error is None or (operation is Operation.DELETE and outcome.error is ErrorClass.GONE):
-                there = stored[position]
-                side = created[position] if creates else self._side_after(intent, outcome, there)
+                side = self._side_after(intent, outcome, there)
                 settlement.sides.setdefault(intent.record, {})[system] = side
                 if system in self._memories[intent.record].pending:
                     settlement.delivered.append((intent.record, system))
-                self._crossing.complete(intent)
+                self._crossing.complete([intent])
                 if side is not None and (noted or there is not None):
                     self._note_values(intent, there)
                 self._note_written(intent, outcome, there)
@@ -319,13 +298,36 @@ class Delivery:
                     settlement.away.setdefault(intent.record, set()).add(system)
                 done += 1
             else:
-                self._unsettled(intent, outcome, stored[position])
-        if creates:
-            self._written.created(system, [i for i, o in zip(intents, outcomes, strict=True) if o.error is None])
-        _count(tally, operation, done)
+                self._unsettled(intent, outcome, there)
+        _count(self._tally.of(system), operation, done)
+
+    def _settle_created(
+        self,
+        system: str,
+        intents: Sequence[Intent],
+        outcomes: Sequence[Outcome],
+        stored: Sequence[Observation | None],
+    ) -> None:
+        """What came of creates. There may be millions of them, so that nothing is asked of each that some need only."""
+        created, settlement, memories = [], self.settlement, self._memories
+        sides = self._created_sides(system, intents, outcomes, stored)
+        noted = bool(self._session.decider.bases.fields)
+        for intent, outcome, there, side in zip(intents, outcomes, stored, sides, strict=True):
+            if outcome.error is not None:
+                self._unsettled(intent, outcome, there)
+                continue
+            created.append(intent)
+            settlement.sides.setdefault(intent.record, {})[system] = side
+            if system in memories[intent.record].pending:
+                settlement.delivered.append((intent.record, system))
+            if noted or there is not None:
+                self._note_values(intent, there)
+        self._crossing.complete(created)
+        self._written.created(system, created)
+        _count(self._tally.of(system), Operation.CREATE, len(created))
 
     def _note_written(self, intent: Intent, outcome: Outcome, stored: Observation | None) -> None:
-        """Creates are noted as one."""
+        """Creates are noted as one (`_settle_created`)."""
         before = self._memories[intent.record].pending.get(intent.system)
         unsure = self.recovering or (before is not None and before.attempts > 0)
         if intent.write.operation is Operation.UPDATE:
@@ -376,7 +378,7 @@ class Delivery:
         assert before is not None
         slots = {name: self._session.rules.fields[name].field.slot for name in write.values}
         if stored is None:
-            prints = {slots[name]: self._print(name, value) for name, value in write.values.items()}
+            prints = {slots[name]: self._session.print_of(name, value) for name, value in write.values.items()}
             return Side(before.key, None, replaced(before.prints, prints, self._width), None)
         prints = {slot: field(stored.prints, slot) for slot in slots.values()}
         after = replaced(before.prints, prints, self._width)
@@ -411,15 +413,7 @@ class Delivery:
     def _stored(self, system: str, outcome: Outcome) -> Observation | None:
         if outcome.stored is None:
             return None
-        return self._observation(system, outcome.key or "", outcome.stored, outcome.version, outcome.raw)
-
-    def _observation(
-        self, system: str, key: str, native: Native, version: str | None, raw: bytes | None
-    ) -> Observation | None:
-        """A native record as an observation; None when it breaks the contract."""
-        reader = self._session.readers[system]
-        reading = reader.read(StoredPage([key], [native], [version]), [0], [reader.row(raw)])
-        return reading.observed.get(0)
+        return self._session.readers[system].single(outcome.key or "", outcome.stored, outcome.version, outcome.raw)
 
     def _unsettled(self, intent: Intent, outcome: Outcome, current: Observation | None) -> None:
         assert outcome.error is not None
@@ -473,10 +467,6 @@ def backoff(attempts: int) -> float:
     """Seconds until the next attempt: exponential with full jitter, as AWS' architecture blog describes it."""
     ceiling = min(_LONGEST_BACKOFF, _FIRST_BACKOFF * 2.0 ** min(attempts - 1, 16))
     return random.uniform(0, ceiling)  # noqa: S311 - spreads load, guards nothing
-
-
-def _proceed(_: Native) -> Verdict:
-    return Verdict.PROCEED
 
 
 def _count(tally: object, operation: Operation, done: int) -> None:

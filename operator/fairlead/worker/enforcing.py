@@ -15,7 +15,8 @@ from fairlead.engine.case import Case, Side
 from fairlead.engine.decide import Decider
 from fairlead.engine.fingerprint import UNSEEN, field, replaced
 from fairlead.state.base import Recollection
-from fairlead.worker.intake import Batch, Intake
+from fairlead.worker.batch import Batch
+from fairlead.worker.intake import Intake
 from fairlead.worker.session import Session
 
 

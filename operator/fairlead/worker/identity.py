@@ -19,8 +19,8 @@ from fairlead.state.base import Commit, Conflict, DeadLetter, Recollection, Unde
 from fairlead.state.place import Place, reservation
 from fairlead.state.requests import Link, Request, Split
 from fairlead.transport.failure import Failure
+from fairlead.worker.batch import Batch
 from fairlead.worker.handling import Handled, Scope
-from fairlead.worker.intake import Batch
 from fairlead.worker.matching import places_of
 from fairlead.worker.tally import Note
 

@@ -20,20 +20,13 @@ from fairlead.model.syncpolicy import OnLeave
 from fairlead.state.audit import AuditEntry
 from fairlead.state.base import Commit, Conflict, Intent, Recollection, Undelivered
 from fairlead.transport.failure import Failure
-from fairlead.worker.matching import Candidates, Matching, first_match, in_the_way
+from fairlead.worker.batch import Batch
+from fairlead.worker.matching import Matching, first_match, in_the_way
+from fairlead.worker.newcomers import creates, hold_creates, remembered
 from fairlead.worker.reuse import Reuse
 from fairlead.worker.session import Session
 from fairlead.worker.settlement import is_uncertain, may_be_done
 from fairlead.worker.tally import Note, Tally, skewed
-
-
-class Batch(msgspec.Struct):
-    """One transaction in the making, and the writes that go out after it."""
-
-    commit: Commit = msgspec.field(default_factory=Commit)
-    intents: list[Intent] = []
-    memories: dict[int, Recollection] = {}
-
 
 _NONE: frozenset[int] = frozenset()
 _NOWHERE: frozenset[str] = frozenset()
@@ -83,15 +76,18 @@ class Intake:
         learnt, self._learnt = self._learnt, set()
         return learnt
 
-    def learnt(self, record: int, system: str) -> None:
-        """A record was written to a system, or read from it."""
+    def learnt(self, system: str, records: Iterable[int]) -> None:
+        """Records were written to a system, or read from it."""
         if system == self._reading:
-            self._learnt.add(record)
+            self._learnt.update(records)
 
     def take_number(self) -> int:
         """A record number that was never used."""
-        self._next_record += 1
-        return self._next_record - 1
+        return self._take_numbers(1)[0]
+
+    def _take_numbers(self, count: int) -> range:
+        self._next_record += count
+        return range(self._next_record - count, self._next_record)
 
     @property
     def next_record(self) -> int:
@@ -270,7 +266,6 @@ class Intake:
         after: Recollection,
         batch: Batch,
         now: float,
-        prints: bytes | None = None,
     ) -> None:
         """A write goes out with its batch, unless the guard counts it, or the same record may be new there as well."""
         before = memory.pending.get(system)
@@ -288,7 +283,7 @@ class Intake:
                 # which is not forgotten
                 after.pending[system] = msgspec.structs.replace(before, write=write, run=self._run)
                 batch.commit.pending.append(after.pending[system])
-            batch.intents.append(Intent(memory.record, system, write, prints, self._run))
+            batch.intents.append(Intent(memory.record, system, write, run=self._run))
 
     def waits(self, record: int, system: str, write: Write) -> bool:
         """Whether a write is a create that must wait: the same record may be, or is, in that system."""
@@ -340,10 +335,10 @@ class Intake:
         barred = await self.matching.barred(system, [o.record.key for o in unknown], memories)
         cases: dict[int, Case] = {}
         create_in = self._targets(system)
-        for observation, its in zip(unknown, keys, strict=True):
-            if its and candidates.keys().isdisjoint(its):
-                self._take_new(system, observation, its, create_in, batch, candidates, memories)
-                continue
+        alone, doubtful = self.matching.alone(keys, candidates)
+        self._take_new(system, [unknown[n] for n in alone], [keys[n] for n in alone], create_in, batch)
+        for n in doubtful:
+            observation, its = unknown[n], keys[n]
             key = observation.record.key
             apart = barred.get(key, _NONE)
             matching = first_match(its, candidates, apart | {self.matching.number(system, key)})
@@ -361,7 +356,11 @@ class Intake:
                 )
             else:
                 away = frozenset(name for other in apart for name in memories[other].sides)
-                self._take_new(system, observation, its, create_in, batch, candidates, memories, away=away)
+                targets = create_in - away
+                (new,) = self._take_new(system, [observation], [its], targets, batch, away=away - {system})
+                memories[new.record] = new
+                for match in its:
+                    candidates.setdefault(match, []).append(new.record)
         await self.decide(cases, memories, batch)
 
     def _meet_later(self, system: str, key: str, memory: Recollection, batch: Batch) -> None:
@@ -397,28 +396,26 @@ class Intake:
     def _take_new(
         self,
         system: str,
-        observation: Observation,
-        keys: Sequence[int],
+        observed: Sequence[Observation],
+        keys: Sequence[Sequence[int]],
         create_in: frozenset[str],
         batch: Batch,
-        candidates: Candidates,
-        memories: dict[int, Recollection],
         *,
         away: frozenset[str] = _NOWHERE,
-    ) -> None:
-        """A record that nothing known is the same as. What others of its page are compared with is added to."""
-        record = self.take_number()
-        for key in keys:
-            batch.commit.matches.append((key, record))
-            candidates.setdefault(key, []).append(record)
-        self.matching.alive(system, (observation.record.key,), batch.commit)
-        decision = self._session.decider.fresh(system, observation, create_in - away if away else create_in)
-        memory = Recollection(record, decision.sides, away - {system} if away else away, bases=decision.bases)
-        memories[record] = batch.memories[record] = memory
-        batch.commit.records.append(memory)
-        for target, write in decision.writes.items():
-            prints = observation.prints if self._session.alike(system, target) else None
-            self._queue(memory, target, write, memory, batch, self._session.clock(), prints)
+    ) -> list[Recollection]:
+        """Records that nothing known is the same as, a page of them at once, and their match keys."""
+        self.matching.alive(system, [observation.record.key for observation in observed], batch.commit)
+        memories = remembered(self._session, system, observed, self._take_numbers(len(observed)), away)
+        batch.memories.update((memory.record, memory) for memory in memories)
+        batch.commit.records += memories
+        batch.commit.matches += [(key, m.record) for m, its in zip(memories, keys, strict=True) for key in its]
+        targets = self._session.decider.creatable(system, create_in)
+        at_once = [target for target in targets if target in self.read]
+        batch.intents += creates(self._session, system, observed, memories, at_once, self._run)
+        for target in targets:
+            if target not in self.read:
+                batch.commit.pending += hold_creates(self._session, system, observed, memories, target, self._run)
+        return memories
 
     async def _returned(self, system: str, unknown: Sequence[Observation], batch: Batch) -> list[Observation]:
         """Keys that were deleted before: a stale page must not bring them back, a real return starts anew."""

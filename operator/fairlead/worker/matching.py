@@ -6,8 +6,10 @@ be met as if it were new, and created a second time. Once it is mended, what wai
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from itertools import chain
 
 import msgspec
 
@@ -198,6 +200,17 @@ class Matching:
         }
 
     # --- candidates ---
+
+    def alone(self, keys: Sequence[Sequence[int]], candidates: Candidates) -> tuple[list[int], list[int]]:
+        """Positions of the records of a page that nothing known may be, nor another of the page, and of the others."""
+        counted = Counter(chain.from_iterable(keys))
+        doubtful = {key for key, times in counted.items() if times > 1} | candidates.keys()
+        alone: list[int] = []
+        others: list[int] = []
+        for position, its in enumerate(keys):
+            sure = (its or not self._rules) and doubtful.isdisjoint(its)
+            (alone if sure else others).append(position)
+        return alone, others
 
     def moved(self, system: str, known: Sequence[tuple[Recollection, Observation]]) -> list[Moved]:
         """Known records whose match fields changed."""

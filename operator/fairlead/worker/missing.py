@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from fairlead.engine.case import Case
 from fairlead.state.base import Recollection
-from fairlead.worker.intake import Batch, Intake
+from fairlead.worker.batch import Batch
+from fairlead.worker.intake import Intake
 from fairlead.worker.matching import in_doubt
 from fairlead.worker.session import Session
 

@@ -6,6 +6,7 @@ import asyncio
 import zlib
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from datetime import UTC, datetime
+from itertools import repeat
 from typing import TypeVar
 
 import msgspec
@@ -76,7 +77,7 @@ class Reader:
         readable, columns = self._columns(page, passing, reading)
         if not readable:
             return reading
-        records = [dict(zip(self._names, values, strict=True)) for values in zip(*columns, strict=True)]
+        records = list(map(dict, map(zip, repeat(self._names), zip(*columns, strict=True))))
         for position, message in self._contract.broken(records, self._mapped).items():
             reading.broken[readable[position]] = message
             reading.refused[readable[position]] = records[position]
@@ -90,6 +91,10 @@ class Reader:
         for i in reading.broken:
             reading.observed.pop(i, None)
         return reading
+
+    def single(self, key: str, native: Native, version: str | None, raw: bytes | None) -> Observation | None:
+        """One native record; None when it breaks the contract, or the filter excludes it."""
+        return self.read(StoredPage([key], [native], [version]), [0], [self.row(raw)]).observed.get(0)
 
     def excluded(self, page: Page, indices: Sequence[int]) -> list[tuple[str, dict[str, Value]]]:
         """(key, canonical values) of records that the filter excludes, as far as they can be read."""

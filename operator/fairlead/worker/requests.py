@@ -19,11 +19,11 @@ from fairlead.state.requests import (
     Split,
     Undo,
 )
+from fairlead.worker.batch import Batch
 from fairlead.worker.conflicts import resolve
 from fairlead.worker.dead_letters import discard, retry
 from fairlead.worker.handling import Handled, Scope
 from fairlead.worker.identity import link, split
-from fairlead.worker.intake import Batch
 from fairlead.worker.undoing import undo
 
 Handler = Callable[[Scope, Request, Any, Batch], Awaitable[Handled]]

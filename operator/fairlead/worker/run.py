@@ -22,11 +22,12 @@ from fairlead.state.marks import Marks
 from fairlead.transport.failure import Failure
 from fairlead.worker.absence import Absence
 from fairlead.worker.adoption import Adoption
+from fairlead.worker.batch import Batch
 from fairlead.worker.delivery import BATCH
 from fairlead.worker.enforcing import Enforcement
 from fairlead.worker.guard import Gate, Halt
 from fairlead.worker.handling import Scope
-from fairlead.worker.intake import Batch, Intake
+from fairlead.worker.intake import Intake
 from fairlead.worker.missing import missing
 from fairlead.worker.reading import ahead, differing
 from fairlead.worker.requests import Requests

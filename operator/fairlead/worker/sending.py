@@ -19,8 +19,9 @@ from fairlead.state.base import UNLINKABLE, Commit, Intent, Recollection, Undeli
 from fairlead.state.marks import Marks
 from fairlead.transport.failure import Failure
 from fairlead.worker.adoption import Adoption
+from fairlead.worker.batch import Batch
 from fairlead.worker.delivery import BATCH, Delivery
-from fairlead.worker.intake import Batch, Intake
+from fairlead.worker.intake import Intake
 from fairlead.worker.session import Session
 from fairlead.worker.settlement import LossyFields, Settlement, may_be_done
 from fairlead.worker.tally import Note, Tally
@@ -245,17 +246,17 @@ class Sending:
     ) -> Commit:
         commit = Commit(settled=[settles], delivered=settlement.delivered, pending=settlement.undelivered)
         bases = self._session.decider.bases
-        written: dict[str, list[int]] = {system: [] for system in self._session.systems}
+        learnt: dict[str, list[int]] = {system: [] for system in self._session.systems}
+        commit.changed = frozenset().union(*settlement.sides.values())
         for record, sides in settlement.sides.items():
             memory = memories[record]
             merged = dict(memory.sides)
             for system, side in sides.items():
-                self._intake.learnt(record, system)
+                learnt[system].append(record)
                 if side is None:
                     commit.tombstones.append((system, merged.pop(system).key, record))
                 else:
                     merged[system] = side
-                    written[system].append(record)
             kept = bases.kept(memory.bases, merged, settlement.said.get(record, {})) if bases.fields else {}
             away = memory.away | settlement.away[record] if record in settlement.away else memory.away
             frozen = memory.frozen
@@ -268,8 +269,10 @@ class Sending:
                 commit.records.append(memory)
             else:
                 commit.forget.append(record)
-        for system, marks in self._scans.marks.items():
-            marks.add(written[system])  # what was written in this run is not missing from its scan
+        for system, records in learnt.items():
+            self._intake.learnt(system, records)
+            if system in self._scans.marks:
+                self._scans.marks[system].add(records)  # what was written in this run is not missing from its scan
         now = self._session.clock()
         commit.pending += settlement.waiting(intents, memories, now, recovering=recovering)
         self._lossy.report(settlement.lossy.values(), commit, self._tally, self._run, now)

@@ -119,6 +119,11 @@ class Session:
         one, two = self.rules.systems[system], self.rules.systems[other]
         return self.references is None and one.readable == two.readable == two.writable
 
+    def print_of(self, name: str, value: Value) -> bytes:
+        """The fingerprint of a field's canonical value."""
+        spec = self.rules.fields[name].field
+        return self.prints.one(spec.kind.print_bytes(value), spec.slot)
+
     def now(self) -> datetime:
         """The time, aware, in UTC."""
         return datetime.fromtimestamp(self.clock(), UTC)

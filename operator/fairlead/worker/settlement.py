@@ -112,8 +112,8 @@ class Settlement(msgspec.Struct):
         self, intents: Iterable[Intent], memories: Mapping[int, Recollection], now: float, *, recovering: bool
     ) -> list[Undelivered]:
         """Writes that are decided anew. One that may have arrived before still counts as tried."""
-        found = []
-        for intent in intents:
+        found: list[Undelivered] = []
+        for intent in intents if self.reread or self.missing else ():
             record, system = intent.record, intent.system
             if system in self.reread.get(record, ()) or system in self.missing.get(record, ()):
                 before = memories[record].pending.get(system)

@@ -13,8 +13,8 @@ from fairlead.model.common import counted
 from fairlead.model.record import Value
 from fairlead.state.base import Intent, Recollection
 from fairlead.state.requests import Request, Undo
+from fairlead.worker.batch import Batch
 from fairlead.worker.handling import Handled, Scope
-from fairlead.worker.intake import Batch
 from fairlead.worker.reversal import Reversal, Reversals
 
 _OLDER = "the request does not tell what was shown: let the worker and the command be of one version"

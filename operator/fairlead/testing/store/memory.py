@@ -71,6 +71,17 @@ class MemoryTests:
         assert await store.lookup("crm", ["x", "a"]) == Known([None, 1], [None, 7])
         assert await store.lookup("erp", ["a"]) == Known([None], [None])
 
+    async def test_only_the_sides_that_changed_are_replaced_where_it_is_said_which(self, store: Store) -> None:
+        before = recollection(1, crm=Side("a", 7, prints(1, 2)), erp=Side("b", 8, prints(1, 0)))
+        after = recollection(1, crm=Side("a", 7, prints(1, 2)), erp=Side("c", 9, prints(3, 0), "v2"))
+        new = recollection(2, crm=Side("d", 1, prints(4, 5)), erp=Side("e", 2, prints(4, 0)))
+        await store.commit(Commit(records=[before]))
+        await store.commit(Commit(records=[after, new], changed=frozenset({"erp"})))
+        assert await store.recall([1, 2]) == {1: after, 2: new}
+        alone = recollection(1, crm=after.sides["crm"])
+        await store.commit(Commit(records=[alone], changed=frozenset({"erp"})))
+        assert (await store.recall([1]), await store.lookup("erp", ["c"])) == ({1: alone}, Known([None], [None]))
+
     async def test_calls_that_overlap_are_done_in_their_order(self, store: Store) -> None:
         one, two = (Commit(records=[recollection(1, crm=Side("a", row, prints(1, 2)))]) for row in (7, 8))
         calls = store.commit(one), store.lookup("crm", ["a"]), store.commit(two), store.lookup("crm", ["a"])
