@@ -89,6 +89,55 @@ def test_an_expression_is_bounded_in_length() -> None:
         Expression("a" * (MAX_LENGTH + 1))
 
 
+@pytest.mark.parametrize(
+    ("source", "longest"),
+    [
+        ("a.all(x, x > 0)", 3_000_000),
+        ("a.map(x, x + 1)", 1732),
+        ("a.map(x, x).filter(y, y > (1 + 2))", 1732),
+        ("a.exists(x, b.exists(y, x == y))", 1732),
+        ("a.map(x, b.map(y, x + y))", 144),
+        ("a.map(x, b.filter(y, c.all(z, z == y)))", 42),
+        ("a == '.map(' + \".all(\" + 'it\\'s.map('", None),
+        ("(a + b).size()", None),
+    ],
+)
+def test_the_more_loops_are_in_one_another_the_shorter_lists_must_be(source: str, longest: int | None) -> None:
+    assert Expression(source).longest == longest
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [{"a": list(range(145))}, {"a": [{"x": list(range(145))}]}, {"a": {str(n): n for n in range(145)}}],
+    ids=["a list", "one within", "an object"],
+)
+def test_what_would_keep_a_worker_from_all_else_is_refused_before(variables: dict[str, Any]) -> None:
+    source = "a.map(x, a.map(y, y)).size()"
+    with pytest.raises(ExpressionError) as failed:
+        Expression(source).evaluate(variables)
+    assert str(failed.value) == f"{source!r} failed: its loops cannot take lists of more than 144 elements"
+
+
+@pytest.mark.parametrize(
+    ("source", "function", "variables"),
+    [
+        ("a.split(',').map(x, x)", "split", {"a": "," * 1732}),
+        ("a.map(x, a).flatten()", "flatten", {"a": list(range(42))}),
+        ("lists.range(a).map(x, x)", "lists.range", {"a": 1733}),
+    ],
+)
+def test_a_list_that_is_made_for_a_loop_is_bounded_too(source: str, function: str, variables: dict[str, Any]) -> None:
+    assert Expression(source).evaluate({name: value[:-1] if isinstance(value, str | list) else value - 1
+                                        for name, value in variables.items()}) is not None  # fmt: skip
+    with pytest.raises(ExpressionError) as failed:
+        Expression(source).evaluate(variables)
+    assert str(failed.value) == f"{source!r} failed: the function {function} cannot take such a value"
+
+
+def test_without_a_loop_a_list_may_be_of_any_length() -> None:
+    assert Expression("a.split(',').size()").evaluate({"a": "," * 100_000}) == 100_001
+
+
 def test_one_evaluation_leaves_nothing_to_the_next() -> None:
     expression = Expression("a == null ? 'none' : a")
     assert [expression.evaluate({"a": "x"}), expression.evaluate({})] == ["x", "none"]

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
 
-from fairlead.model.language import add_stdlib_to_context, cel
+from fairlead.model.language import STDLIB_FUNCTIONS, add_stdlib_to_context, cel
 
 logging.getLogger("cel").setLevel(logging.CRITICAL)  # it warns with the arguments of what failed: record values
 
 _FUNCTION = re.compile(r"Function '([\w.]+)' error")
+_LITERAL = re.compile(r"""\"{3}[\s\S]*?\"{3}|'{3}[\s\S]*?'{3}|"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'""")
+_LOOP = re.compile(r"\.(all|exists|exists_one|map|filter)\s*\(|[()]")
 _MACRO_VARIABLE = re.compile(r"\.(?:all|exists|exists_one|map|filter)\(\s*(\w+)\s*,")
 
 _CAUSES: tuple[tuple[type[Exception], str, str], ...] = (
@@ -31,13 +33,20 @@ MAX_LENGTH = 2048
 MAX_RANGE = 10_000
 """Longest list that `lists.range` makes."""
 
+MAX_STEPS = 3_000_000
+"""Steps that the loops of one expression may take: a second at most, in which nothing else of a worker goes on."""
+
 
 class ExpressionError(ValueError):
     """An expression does not compile, or failed on a record; the message holds no value."""
 
 
 class Expression:
-    """A compiled CEL expression with the strings, lists, math, sets and encoders extension libraries."""
+    """A compiled CEL expression with the strings, lists, math, sets and encoders extension libraries.
+
+    Attributes:
+        longest: elements of a list, or entries of an object, that its loops can take in time; None without loops.
+    """
 
     def __init__(self, source: str) -> None:
         if len(source) > MAX_LENGTH:
@@ -49,7 +58,12 @@ class Expression:
         self.source = source
         self._context = cel.Context()
         add_stdlib_to_context(self._context)  # five times the cost of an evaluation, so once
-        self._context.add_function("lists.range", _range)
+        self.longest = _longest(source)
+        if self.longest is not None:
+            for name in ("split", "flatten"):
+                self._context.add_function(name, _bounded(STDLIB_FUNCTIONS[name], self.longest))
+        most = min(MAX_RANGE, self.longest or MAX_RANGE)
+        self._context.add_function("lists.range", lambda size: _range(size, most))
         self.variables = frozenset(self._program.variables()) - frozenset(_MACRO_VARIABLE.findall(source))
         """The names that the expression reads, without those that its own macros bind."""
 
@@ -60,15 +74,63 @@ class Expression:
             ExpressionError: it failed, for example on a field that is not there; use `has(a.b)` to guard.
         """
         try:
-            self._context.update({name: to_cel(variables.get(name)) for name in self.variables})
+            values = {name: to_cel(variables.get(name)) for name in self.variables}
+            self._bound(values)
+            self._context.update(values)
             return self._program.execute(self._context)
+        except ExpressionError:
+            raise
         except (RuntimeError, ValueError, TypeError, ArithmeticError, LookupError) as error:
             raise ExpressionError(f"{self.source!r} failed: {_cause(error)}") from None
 
+    def _bound(self, values: Mapping[str, Any]) -> None:
+        longest = self.longest
+        if longest is not None and not all(_within(value, longest) for value in values.values()):
+            raise ExpressionError(
+                f"{self.source!r} failed: its loops cannot take lists of more than {longest:,} elements"
+            )
 
-def _range(size: int) -> list[int]:
+
+def _longest(source: str) -> int | None:
+    """How long a list may be for the loops of an expression: one in another takes the time of both, multiplied.
+
+    `map` and `filter` copy the list that they make for every element, so they count once more.
+    """
+    inside: list[bool] = []
+    deepest, copies = 0, 0
+    for found in _LOOP.finditer(_LITERAL.sub('""', source)):
+        if found[0] == ")":
+            del inside[-1:]
+            continue
+        inside.append(found[1] is not None)
+        deepest = max(deepest, sum(inside))
+        copies = max(copies, int(found[1] in ("map", "filter")))
+    return round(MAX_STEPS ** (1 / (deepest + copies))) if deepest else None
+
+
+def _within(value: Any, longest: int) -> bool:
+    """Whether no list or object in a value is longer."""
+    if not isinstance(value, list | dict):
+        return True
+    inner = value.values() if isinstance(value, dict) else value
+    return len(value) <= longest and all(_within(each, longest) for each in inner)
+
+
+def _bounded(function: Callable[..., Any], longest: int) -> Callable[..., Any]:
+    """A function that makes a list, which it refuses to make longer."""
+
+    def bounded(*arguments: Any) -> Any:
+        made = function(*arguments)
+        if len(made) > longest:
+            raise ValueError("too long")
+        return made
+
+    return bounded
+
+
+def _range(size: int, most: int) -> list[int]:
     """CEL's `lists.range`, which would fill the memory with what one record says."""
-    if size > MAX_RANGE:
+    if size > most:
         raise ValueError("too long")
     return list(range(size))
 
