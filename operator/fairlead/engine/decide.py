@@ -214,9 +214,10 @@ class Decider:
 
     def _conclude(self, case: Case, verdicts: dict[str, Verdict]) -> Decision:
         writes = self._still_pending(case, verdicts) if case.pending else {}
+        leaving = {target for target, write in writes.items() if write.keeps_away} if writes else ()
         for name, verdict in verdicts.items():
             for target in verdict.targets:
-                if name in self.rules.systems[target].writable:
+                if name in self.rules.systems[target].writable and target not in leaving:
                     unsure = bool(case.pending) and target in _unsure(case, name)
                     earlier = self._earlier(case.pending.get(target), name, verdict, unsure=unsure)
                     writes[target] = with_field(writes.get(target), name, verdict, target, earlier, unsure=unsure)
@@ -245,10 +246,19 @@ class Decider:
                 if not there:  # else the record turned up: what differs is a first meeting now
                     kept[target] = write
                 continue
+            if write.keeps_away:
+                if there and not self._edited(case, target):
+                    kept[target] = write
+                continue
             names = {name for name in write.values if self._still_wanted(case, target, name, verdicts.get(name))}
             if there and names:
                 kept[target] = write if len(names) == len(write.values) else only(write, names)
         return kept
+
+    def _edited(self, case: Case, system: str) -> bool:
+        """Whether the record reads otherwise there than it was seen."""
+        observation, side = case.observed.get(system), case.sides.get(system)
+        return observation is not None and (side is None or bool(differing(side.prints, observation.prints)))
 
     def _still_wanted(self, case: Case, target: str, name: str, verdict: Verdict | None) -> bool:
         """Whether an undelivered value is still to be written; one that is written anew is replaced later."""
@@ -290,7 +300,8 @@ class Decider:
             write = writes.get(target, Write(Operation.CREATE))
             sources = self._sources(case, target, write, verdicts)
             if not sources and not write.values:
-                continue  # the record is gone from the last system that had it
+                writes.pop(target, None)  # the record is gone from the last system that had it
+                continue
             needs |= {source.system for source in sources.values() if not source.known}
             writes[target] = with_sources(write, sources)
         return frozenset(needs)

@@ -36,6 +36,7 @@ class Deletes:
 
     def weigh(self, case: Case) -> Case | Decision:
         """How the record ends, or what must be read before that can be said; the case to go on with if it lives on."""
+        case = _without_undone(case)
         spreading = sorted(case.left | {s for s in case.deleted - case.away if self._rules.deletes_spread_from(s)})
         doomed = _doomed(case)
         if (spreading or doomed) and not self._lives_on(case, spreading):
@@ -191,7 +192,7 @@ class Deletes:
             for s in gone - case.left
             if s not in case.away - returning and self._rules.deletes_spread_from(s) and self._rules.systems[s].creates
         )
-        pending = {s: w for s, w in case.pending.items() if s not in gone and not w.ends}
+        pending = {s: w for s, w in case.pending.items() if s not in gone and (w.keeps_away or not w.ends)}
         return msgspec.structs.replace(
             case,
             sides=self._remaining(msgspec.structs.replace(case, observed={})),
@@ -227,7 +228,22 @@ def _returned(case: Case) -> bool:
 
 
 def _doomed(case: Case) -> bool:
-    return any(write.ends for write in case.pending.values())
+    return any(write.ends and not write.keeps_away for write in case.pending.values())
+
+
+def _without_undone(case: Case) -> Case:
+    """The case without the copies that an undo was to delete, and that are gone: that is no delete of anybody's."""
+    done = frozenset(s for s in case.deleted if s in case.pending and case.pending[s].keeps_away)
+    if not done:
+        return case
+    return msgspec.structs.replace(
+        case,
+        sides=without(case.sides, done),
+        observed=without(case.observed, done),
+        away=case.away | done,
+        pending=without(case.pending, done),
+        deleted=case.deleted - done,
+    )
 
 
 def _unseen(side: Side) -> Side:

@@ -61,8 +61,7 @@ class FieldJudge:
         self._first_sync = first_sync
         self._reviews = first_sync is FirstSync.REVIEW
         self._prints = prints
-        empties: list[Value] = [None, "", [], {}]
-        self._empty_prints = {prints.one(code, rule.field.slot) for code in _encodings(rule, empties)}
+        self._empty_prints = empty_prints(rule, prints)
         self._arbiter = Arbiter(rule, prints)
         self._systems = frozenset(rule.priority)
         self._order, self._owner_order = self._arbiter.order, self._arbiter.owner_order
@@ -453,6 +452,12 @@ def _alone(views: Sequence[View], winner: View) -> Verdict:
 def _coming(view: View, undelivered: Mapping[str, View]) -> bytes:
     """What the system will hold: what was just read, else what is on its way there, else what was seen."""
     return undelivered[view.system].now if view.system in undelivered and not view.known else view.now
+
+
+def empty_prints(rule: FieldRule, prints: Fingerprints) -> set[bytes]:
+    """The fingerprints of all that is no value of this field."""
+    empties: list[Value] = [None, "", [], {}]
+    return {prints.one(code, rule.field.slot) for code in _encodings(rule, empties)}
 
 
 def _encodings(rule: FieldRule, empties: Sequence[Value]) -> list[bytes]:

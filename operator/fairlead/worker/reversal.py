@@ -14,6 +14,7 @@ from hashlib import blake2b
 import msgspec
 
 from fairlead.engine.case import EDIT, UNDO, FindingKind
+from fairlead.engine.fields import empty_prints
 from fairlead.engine.fingerprint import UNSEEN, Fingerprints, field
 from fairlead.engine.rules import Rules
 from fairlead.model.record import Value
@@ -228,7 +229,26 @@ class Reversals:
             raise _Refused("something of the record is still on its way")
         if not any(s != system and self._systems[s].reads and s not in memory.away for s in memory.sides):
             raise _Refused("it is the only one that is left")
+        if memory.frozen:
+            raise _Refused("a conflict of the record waits for a person: decide it first")
+        if alone := self._said_there_alone(memory, system):
+            raise _Refused(f"{alone} was edited there, and no other system has that value")
         reversal.deletes.append(system)
+
+    def _said_there_alone(self, memory: Recollection, system: str) -> str:
+        """The first field that was filled in one system, where it is, and that may be written to none of the others.
+
+        Of such an edit there is no entry in the audit. Any other one went somewhere, or was told.
+        """
+        others = memory.sides.keys() - {system} - memory.away
+        for name, rule in self._rules.fields.items():
+            seen = self._seen(memory, system, name)
+            if seen == UNSEEN or any(name in self._systems[other].writable for other in others):
+                continue
+            known = {self._seen(memory, other, name) for other in others if self._systems[other].maps(name)}
+            if seen not in known | empty_prints(rule, self._prints):
+                return name
+        return ""
 
     # --- deletes ---
 
