@@ -111,14 +111,16 @@ class _Known:
 
     def create(self, item: Undelivered) -> Doubt | None:
         """A create that was given up because the record may be there; None for another reason."""
-        why = _why(item.message)
-        if why is None or item.record not in self._memories:
+        why, places = _why(item.message), self._places(item.record)
+        if why is None or not places:  # one that is nowhere any more is no more than a dead letter
             return None
-        return Doubt(self._places(item.record)[0], why, item.message, item.system, (), item.since)
+        return Doubt(places[0], why, item.message, item.system, (), item.since)
 
     def shared(self, record: int, others: Iterable[int]) -> Iterable[Doubt]:
         """A record that is not created where another one may be it."""
         candidates, places = self._candidates(others), self._places(record)
+        if not places:
+            return []
         lacks = sorted({system for group in candidates for system, _ in group} - {system for system, _ in places})
         return [Doubt(places[0], Why.SHARED, _SHARED, system, candidates) for system in lacks]
 

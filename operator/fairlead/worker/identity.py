@@ -7,7 +7,7 @@ along what was seen there, so that later edits are edits; no copy is made in its
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import msgspec
 
@@ -234,22 +234,17 @@ class Identity:
         system = subject.place[0]
         rest = {name: side for name, side in memory.sides.items() if name != system}
         kept = self._session.decider.bases.kept
-        own = {system: memory.sides[system]}
+        own = self._met_anew({system: memory.sides[system]}, _maybe_written(memory, system))
         apart = memory.away & {system}  # archived there, or outside the filter: it goes on to take no part
         away = apart if create else memory.away - {system} | rest.keys() | apart
         parted = Recollection(self._scope.intake.take_number(), own, away, bases=kept(memory.bases, own, {}))
         rest = self._without_its_writes(memory, system, rest)
+        rest = self._without_its_conflicts(memory, system, rest)
         away = memory.away if create else memory.away | {system}
         commit.records += [Recollection(memory.record, rest, away, bases=kept(memory.bases, rest, {})), parted]
         commit.matches += [(key, parted.record) for key in subject.keys]
         commit.apart += [(subject.place, other) for other in _at(rest)]
         commit.parted.append((parted.record, memory.record, self._now))
-        for name, conflict in memory.frozen.items():
-            values = {s: value for s, value in conflict.values.items() if s != system}
-            if len(values) > 1:
-                commit.frozen.append(msgspec.structs.replace(conflict, values=values))
-            else:
-                commit.thawed.append((memory.record, name))
         if create:
             self._scope.intake.incomplete.add(memory.record)
         return parted
@@ -274,13 +269,31 @@ class Identity:
             else:
                 commit.delivered.append((memory.record, target))
                 self._scope.intake.incomplete.add(memory.record)
-        if not stray:
+        return self._met_anew(rest, stray)
+
+    def _without_its_conflicts(self, memory: Recollection, system: str, rest: dict[str, Side]) -> dict[str, Side]:
+        """The conflicts in which the side that leaves took part: where only one is left of those, it meets the others.
+
+        What it says waited for a person, and so went nowhere.
+        """
+        ended = set[str]()
+        for name, conflict in memory.frozen.items():
+            values = {s: value for s, value in conflict.values.items() if s != system}
+            if len(values) > 1:
+                self._commit.frozen.append(msgspec.structs.replace(conflict, values=values))
+            else:
+                self._commit.thawed.append((memory.record, name))
+                ended.add(name)
+        return self._met_anew(rest, ended if len(rest) > 1 else ())
+
+    def _met_anew(self, rest: dict[str, Side], names: Collection[str]) -> dict[str, Side]:
+        """Sides that meet in some fields as if for the first time, in this run."""
+        if not names:
             return rest
-        slots = {
-            self._session.rules.fields[name].field.slot: UNSEEN for name in stray if name in self._session.rules.fields
-        }
+        fields = self._session.rules.fields
+        slots = {fields[name].field.slot: UNSEEN for name in names if name in fields}
         self._commit.waiting += _at(rest)
-        width = len(self._session.rules.fields)
+        width = len(fields)
         return {
             name: msgspec.structs.replace(side, row=None, version=None, prints=replaced(side.prints, slots, width))
             for name, side in rest.items()
@@ -371,6 +384,14 @@ def _at(sides: Mapping[str, Side]) -> list[Place]:
 
 def _is_create(item: Undelivered) -> bool:
     return item.write.operation is Operation.CREATE
+
+
+def _maybe_written(memory: Recollection, system: str) -> set[str]:
+    """The fields that may hold there what was sent, and whose answer was lost: finding that is no edit."""
+    item = memory.pending.get(system)
+    if item is None or item.write.operation is not Operation.UPDATE:
+        return set()
+    return {*item.write.values, *item.write.earlier} if item.attempts else set(item.write.unsure)
 
 
 def _goes_on(item: Undelivered, there: Iterable[str]) -> bool:

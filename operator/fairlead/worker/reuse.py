@@ -41,9 +41,11 @@ class Reuse:
         found = await self._store.candidates(sorted({key for each in moved for key in each.keys}))
         others = {record for records in found.values() for record in records if record > 0}
         memories = await recall(sorted(others.difference(each.memory.record for each in moved))) if others else {}
+        barred = await self._matching.barred(system, [each.observation.record.key for each in moved], memories)
         taken: set[int] = set()
         for each in moved:
-            for record in {r for key in each.keys for r in found.get(key, ()) if r in memories}:
+            candidates = {r for key in each.keys for r in found.get(key, ()) if r in memories}
+            for record in candidates - barred.get(each.observation.record.key, frozenset()):
                 if self._met(system, each, memories[record], commit):
                     taken.add(each.memory.record)
                     break
