@@ -15,10 +15,11 @@ import msgspec
 from fairlead.engine.arbiter import CHOSEN
 from fairlead.engine.canonical import ContractError
 from fairlead.engine.case import Choice, Observation
-from fairlead.engine.fingerprint import field
+from fairlead.engine.fields import empty_prints
+from fairlead.engine.fingerprint import UNSEEN, field
 from fairlead.engine.rules import FieldRule, Rules
 from fairlead.model.record import Value
-from fairlead.state.base import Recollection
+from fairlead.state.base import Conflict, Recollection
 from fairlead.state.requests import Request, ResolveConflicts, mark_of
 from fairlead.transport.failure import Failure
 from fairlead.worker.batch import Batch
@@ -63,14 +64,15 @@ class Resolving:
         self._failures: dict[str, Failure] = {}
 
     async def read(self, memories: Mapping[int, Recollection]) -> None:
-        """Reads records whose value in the system that is kept does not compete, and so is not known."""
+        """Reads records where they say what is not known: it does not compete, and is kept, or may be replaced."""
         wanted: dict[str, dict[str, int]] = {}
         for record, name, _ in self._demand.conflicts:
             memory = memories.get(record)
             conflict = memory.frozen.get(name) if memory else None
-            kept = self._kept(name)
-            if memory and conflict and kept and kept not in conflict.values and kept in memory.sides:
-                wanted.setdefault(kept, {})[memory.sides[kept].key] = record
+            if memory and conflict and name in self._rules.fields:
+                kept = {self._kept(name)} & memory.sides.keys() - conflict.values.keys()
+                for system in kept.union(self._replaced(memory, conflict)):
+                    wanted.setdefault(system, {})[memory.sides[system].key] = record
         for system, records in wanted.items():
             try:
                 page = await self._scope.session.systems[system].fetch(list(records))
@@ -106,7 +108,17 @@ class Resolving:
         else:
             how, value = "a value given", checked_value(self._rules, name, self._demand.value)
         self._check_writable(memory, name, value)
-        return Choice(name, kept or CHOSEN, value, conflict.values, f"{self._by}: {how}")
+        replaced = {s: self._value_in(s, memory, name) for s in self._replaced(memory, conflict) if s != kept}
+        return Choice(name, kept or CHOSEN, value, {**replaced, **conflict.values}, f"{self._by}: {how}")
+
+    def _replaced(self, memory: Recollection, conflict: Conflict) -> list[str]:
+        """The systems that say something which none of those says that compete: nothing else would tell of it."""
+        rule, session = self._rules.fields[conflict.field], self._scope.session
+        slot, kind = rule.field.slot, rule.field.kind
+        known = {session.prints.one(kind.print_bytes(value), slot) for value in conflict.values.values()}
+        known |= {UNSEEN, *empty_prints(rule, session.prints)}
+        others = memory.sides.keys() - conflict.values.keys() - memory.away
+        return sorted(s for s in others if field(memory.sides[s].prints, slot) not in known)
 
     def _kept(self, name: str) -> str:
         """The system whose value stands; empty where a value is given, or the owner depends on the record."""
