@@ -293,3 +293,78 @@ async def test_what_was_on_its_way_when_a_record_was_to_end_is_met_anew_when_it_
     replay = await played(tmp_path, *acts, systems=("a", "b", "c"), deletes=held)
     assert shown(replay, "x") == {"a": ["x5-abc"], "b": ["x5-abc"], "c": ["x5-abc"]}
     assert shown(replay, "y") == {"a": ["y4-abc"], "b": ["y4-abc"], "c": ["y4-abc"]}
+
+
+@pytest.mark.parametrize("how", [{"access": "ReadOnly"}, {"fields": {"m": "m", "y": "y"}}])
+async def test_an_undo_leaves_a_copy_that_was_edited_where_the_edit_could_not_spread(
+    tmp_path: Path, how: dict[str, Any]
+) -> None:
+    acts = [("add", "b", "t0", ("y",)), RUN, ("edit", "a", "t0", "x", "new"), RUN, ("undo", 2, True)]
+    replay = await played(tmp_path, *acts, systems=("a", {"name": "b", **how}))
+    assert shown(replay, "x")["a"] == ["x2-abc"]
+
+
+async def test_what_waited_for_a_person_with_a_side_that_is_split_off_meets_what_is_left(tmp_path: Path) -> None:
+    manual = {"x": {"onConflict": "Manual"}}
+    edits = [("down", "c"), ("edit", "b", "t0", "x", "new"), ("edit", "a", "t0", "x", "new")]
+    acts = [("add", "a", "t0", ("x",)), RUN, *edits, RUN, ("split", "a", "t0", False)]
+    replay = await played(tmp_path, *acts, systems=("a", "b", "c"), fields=manual)
+    assert shown(replay, "x") == {"a": ["x3-abc"], "b": ["x2-abc"], "c": ["x2-abc"]}
+
+
+async def test_what_was_split_off_is_not_taken_for_a_create_whose_answer_was_lost(tmp_path: Path) -> None:
+    systems = ("a", "b", {"name": "c", "fields": {"m": "m", "x": "x"}}, "d")
+    traits = {"b": Traits(changes=False, find=False, tells=False)}
+    edited = [("edit", "b", "t0", "y", "new"), ("down", "b"), RUN, ("split", "b", "t0", False)]
+    for moment in range(25, 40):
+        died = Doing(Kind.RESYNC, faults={("b", 2): Fault.REFUSED}, crash=moment)
+        acts = [RUN, ("add", "c", "t0", ("x",)), ("run", died), *edited]
+        replay = await played(tmp_path / str(moment), *acts, systems=systems, traits=traits)
+        assert set(shown(replay, "m")["b"]) == {"t0"}
+
+
+async def test_what_was_written_by_a_wrong_link_is_no_edit_after_the_split(tmp_path: Path) -> None:
+    lost = ("run", Doing(faults={("a", 1): Fault.HUNG_UP}))
+    acts = [("add", "a", "t0", ()), RUN, ("edit", "b", "t0", "x", "new"), lost, ("split", "a", "t0", True)]
+    replay = await played(tmp_path, *acts)
+    assert {name: len(system.records) for name, system in replay.systems.items()} == {"a": 2, "b": 2}
+
+
+async def test_a_delete_of_an_undo_whose_answer_was_lost_is_repeated_nowhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fairlead.worker.delivery.backoff", lambda _: 1e6)
+    lost = ("run", Doing(faults={("a", 1): Fault.HUNG_UP}))
+    for rule in ("DeleteWins", "UpdateWins"):
+        deletes = {"propagate": "FromAny", "onUpdateConflict": rule}
+        for edit in ([], [("edit", "b", "t0", "y", "new")]):
+            acts = [("add", "b", "t0", ("x", "y")), RUN, ("undo", 1, True), lost, *edit]
+            path = tmp_path / f"{rule}{len(edit)}"
+            replay = await played(path, *acts, systems=("a", "b", "c"), deletes=deletes)
+            assert {name: len(system.records) for name, system in replay.systems.items()} == {"a": 0, "b": 1, "c": 0}
+
+
+async def test_a_create_that_was_given_up_ends_with_the_last_copy_of_its_record(tmp_path: Path) -> None:
+    begin = [("add", "b", "t0", ()), RUN, ("split", "b", "t0", True), RUN]
+    acts = [*begin, ("remove", "b", "t0"), ("discard", 0)]
+    replay = await played(tmp_path, *acts, traits={"a": Traits(unique=("m",))})
+    assert shown(replay, "m") == {"a": ["t0"], "b": ["t0"]}
+
+
+async def test_what_is_in_doubt_is_told_beside_a_record_that_is_nowhere_but_in_a_dead_letter(tmp_path: Path) -> None:
+    edited = ("run", Doing(meanwhile={14: (("edit", "a", "t0", "y", "new"),)}))
+    acts = [("add", "b", "t0", ()), RUN, ("split", "a", "t0", True), edited, ("remove", "b", "t0")]
+    replay = await played(tmp_path, *acts, traits={"a": Traits(unique=("m",))})
+    assert shown(replay, "m") == {"a": ["t0"], "b": ["t0"]}
+
+
+@pytest.mark.parametrize("how", ["a", "b", "policy", "value"])
+async def test_a_value_that_did_not_compete_is_told_when_a_person_ends_the_conflict(tmp_path: Path, how: str) -> None:
+    met = [("add", "a", "t0", ("x",)), ("add", "b", "t0", ("x",)), ("add", "c", "t0", ("x",)), RUN]
+    edits = [("edit", "a", "t0", "x", "new"), ("edit", "b", "t0", "x", "new"), ("down", "c"), RUN, ("up", "c")]
+    manual = {"x": {"onConflict": "Manual"}}
+    acts = [*met, *edits, RUN, ("resolve", 0, how)]
+    replay = await played(tmp_path, *acts, systems=("a", "b", "c"), firstSync="FillEmptyOnly", fields=manual)
+    assert len({value for (value,) in shown(replay, "x").values()}) == 1
+    (told,) = [f["values"] for f in replay.findings if f["kind"] == "Resolved"]
+    assert [told[name] for name in "abc"] == ["x4-abc", "x5-abc", "x3-abc"]

@@ -94,10 +94,30 @@ def settings_of_all_kinds(draw: Any) -> Setting:
     return Setting(tuple(systems), kinds, lossy, spec)
 
 
-class Acts:
-    """What may happen among some systems. Numbers of things are drawn first, so that histories are long and shrink."""
+def asked(names: tuple[str, ...]) -> Any:
+    """What a person says of records, conflicts, dead letters and runs."""
+    system, nth = st.sampled_from(names), st.integers(0, 2)
+    places = st.tuples(system, st.sampled_from(THINGS))
+    two = st.permutations(names)
+    same = st.tuples(two, st.sampled_from(THINGS)).map(lambda drawn: (drawn[0][0], drawn[1], drawn[0][1], drawn[1]))
+    link = st.one_of(same, same, same, st.tuples(places, places).map(lambda drawn: (*drawn[0], *drawn[1])))
+    how = st.sampled_from(["policy", "value", *names])
+    return st.one_of(
+        link.map(lambda drawn: ("link", *drawn)),
+        st.tuples(st.just("split"), system, st.sampled_from(THINGS), st.sampled_from([False, False, True])),
+        st.tuples(st.just("resolve"), nth, how),
+        st.tuples(st.sampled_from(["retry", "discard"]), nth),
+        st.tuples(st.just("undo"), st.integers(1, 4), st.booleans()),
+    )
 
-    def __init__(self, names: tuple[str, ...]) -> None:
+
+class Acts:
+    """What may happen among some systems. Numbers of things are drawn first, so that histories are long and shrink.
+
+    With `persons`, these ask the worker something, too.
+    """
+
+    def __init__(self, names: tuple[str, ...], *, persons: bool = False) -> None:
         system, thing, field = st.sampled_from(names), st.sampled_from(THINGS), st.sampled_from(VALUES)
         self.add = st.tuples(st.just("add"), system, thing, st.sampled_from([VALUES, VALUES, VALUES[:1], ()]))
         kind = st.sampled_from(["new", "new", "new", "back", "", "out"])
@@ -105,10 +125,14 @@ class Acts:
         remove = st.tuples(st.sampled_from(["remove", "remove", "archive", "unarchive"]), system, thing)
         feed = st.one_of(st.tuples(st.just("lag"), system), st.tuples(st.just("late"), system, st.booleans()))
         outage = st.tuples(st.sampled_from(["down", "up"]), system)
-        self.user = st.one_of(edit, edit, edit, edit, self.add, remove)
+        self.persons = persons
+        user = [edit, edit, edit, edit, self.add, remove]
+        self.asked = asked(names)
+        self.user = st.one_of(*user, *user, self.asked) if persons else st.one_of(*user)
         self.fault = st.tuples(st.tuples(system, st.integers(1, 6)), st.sampled_from(list(Fault)))
         self.other = st.one_of(st.tuples(st.just("wait")), feed, outage)
-        self.word = st.sampled_from(["user", "user", "user", "run", "run", "run", "quiet", "other"])
+        words = ["user", "user", "user", "run", "run", "run", "quiet", "other"]
+        self.word = st.sampled_from([*words, *(["asked"] * 2 if persons else [])])
 
     def acts(self, draw: Any, count: int) -> list[Act]:
         """So many acts."""
@@ -118,7 +142,7 @@ class Acts:
             if word in ("run", "quiet"):
                 drawn.append(("run", self.doing(draw) if word == "run" else Doing(draw(KIND))))
             else:
-                drawn.append(draw(self.user if word == "user" else self.other))
+                drawn.append(draw({"user": self.user, "asked": self.asked, "other": self.other}[word]))
         return drawn
 
     def doing(self, draw: Any) -> Doing:
@@ -133,15 +157,20 @@ class Acts:
 
 KIND = st.sampled_from([Kind.CHANGES, Kind.CHANGES, Kind.RESYNC])
 REST: Act = ("rest",)
+SEALED = {"encryptionKey": {"secretKeyRef": {"name": "key", "key": "key"}}}
+"""The audit holds values then, so that an undo can bring them back."""
 ACTS = {count: Acts(NAMES[:count]) for count in (2, 3, 4)}
+ASKING = {count: Acts(NAMES[:count], persons=True) for count in (2, 3, 4)}
 
 
 @st.composite
 def histories(draw: Any) -> History:
     setting = draw(settings_of_all_kinds())
-    acts = ACTS[len(setting.systems)]
+    acts = draw(rarely(st.just(ASKING), ACTS))[len(setting.systems)]
     begin = [draw(acts.add) for _ in range(draw(st.integers(1, 4)))]
     first: list[Act] = [("run", Doing())] if draw(st.integers(0, 2)) else []
+    if acts.persons and draw(st.booleans()):
+        setting = msgspec.structs.replace(setting, spec={**setting.spec, "state": SEALED})
     return History(setting, (*begin, *first, *acts.acts(draw, draw(st.integers(0, 20)))))
 
 

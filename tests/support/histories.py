@@ -30,6 +30,7 @@ from fairlead.worker.guard import limit_of
 from fairlead.worker.late import LateSystem
 from fairlead.worker.run import Kind, Run, RunReport
 from fairlead.worker.session import Session, layout_of
+from support.persons import Persons
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -53,9 +54,16 @@ Act = tuple[Any, ...]
 ("lag", system), ("late", system, backwards): the feed stops telling, and tells what it held back
 ("down", system), ("up", system)
 ("wait",): an hour goes by
+("link", system, thing, system, thing), ("split", system, thing, create): a person says which records are the same
+("resolve", number, "policy" | "value" | system), ("retry", number), ("discard", number): of a conflict or dead letter
+("undo", back, approved): a person undoes the run that was so many runs ago
 ("run", Doing): the worker runs
 ("rest",): it runs undisturbed until nothing is left to do
 """
+
+
+ASKED = ("link", "split", "resolve", "retry", "discard", "undo")
+"""The acts that are a person's word."""
 
 
 class Doing(msgspec.Struct, frozen=True, repr_omit_defaults=True):
@@ -156,6 +164,7 @@ class Replay:
     Attributes:
         entered: values that users ever entered.
         silenced: those that a user replaced or deleted knowingly.
+        persons: what was asked of the worker.
         typed: (system, value) of what was entered or brought back there.
         raced: (system, thing) that a user created while the worker ran.
         echoes: (system, field, value) of changes that no user made.
@@ -180,6 +189,7 @@ class Replay:
             for s in setting.systems
         }
         self.session: Session | None = None
+        self.persons = Persons(path, self.rules, lambda: self.now, self.key)
         self.entered: set[object] = set()
         self.silenced: set[object] = set()
         self.raced: set[tuple[str, str]] = set()
@@ -220,10 +230,13 @@ class Replay:
 
     def _user(self, act: Act) -> None:
         word, *rest = act
-        if rest and rest[0] not in self.systems:
+        if rest and isinstance(rest[0], str) and rest[0] not in self.systems:
             return
         self.now += 1
-        getattr(self, f"_{word}")(*rest)
+        if word in ASKED:
+            self.persons.act(word, *rest)
+        else:
+            getattr(self, f"_{word}")(*rest)
 
     def key(self, system: str, thing: str) -> str | None:
         """The record of a thing in a system."""
@@ -325,7 +338,9 @@ class Replay:
         try:
             session = await self._open()
             carried = await self._released(session.store)
-            report = await Run(session, doing.kind, approved=approved).run()
+            run = Run(session, doing.kind, approved=approved)
+            self.persons.runs.append(run.id)
+            report = await run.run()
             self.reports.append(report)
         except Died:
             pass
@@ -382,7 +397,7 @@ class Replay:
         if not approved:
             known = max(len(system.records) for system in self.systems.values()) + deleted
             limit = limit_of(self.policy.spec.deletes.guard, known)
-            if deleted > limit + carried:
+            if deleted > limit + carried + self.persons.deletes:
                 self.over_guard.append((deleted, limit))
 
     async def _released(self, store: Store) -> int:

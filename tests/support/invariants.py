@@ -8,8 +8,11 @@ from fairlead.connectors.base import Operation
 from fairlead.model.syncpolicy import ConflictRule, Edits, FirstSync, WhenEmpty
 from fairlead.state.base import Recollection
 from fairlead.testing.store.sample import all_letters
+from fairlead.worker.doubts import Doubt, doubts
+from fairlead.worker.matching import places_of
 from fairlead.worker.reading import StoredPage
 from support.histories import OUT, InlineStore, Replay, audited, core
+from support.words import Words, words_of
 
 EXTRA = 3
 """Rounds that a history may need to come to rest."""
@@ -29,12 +32,15 @@ async def check(replay: Replay) -> None:
     nothing_is_created_twice(replay, letters)
     every_record_is_known(replay, memories, letters)
     what_is_remembered_is_true(replay, memories)
-    entries = await audited(store)
-    every_system_agrees(replay, [m for m in memories if not _returned(replay, m, entries)])
-    every_record_is_everywhere(replay, memories)
-    the_only_editor_takes_nobodys_value(replay)
+    entries, words = await audited(store), await words_of(store, replay.persons)
+    every_system_agrees(replay, [m for m in memories if not _returned(replay, m, entries, words)], words)
+    every_record_is_everywhere(
+        replay, memories, [each async for page in doubts(store) for each in page] if replay.persons.asked else [], words
+    )
+    the_only_editor_takes_nobodys_value(replay, words)
     conflicts_are_won_as_their_rule_says(replay, entries)
-    await no_value_is_lost_silently(replay)
+    await no_value_is_lost_silently(replay, words)
+    await what_a_person_asked_is_done_once(replay, words)
     assert replay.echoes == [], "what we wrote came back as a change"
 
 
@@ -45,6 +51,10 @@ def nothing_is_created_twice(replay: Replay, letters: set[tuple[str, str]]) -> N
             found.setdefault(core(row["m"]), []).append(key)
         for thing, keys in found.items():
             rule = replay.rules.systems[name]
+            if replay.persons.copies[str(thing)]:
+                single = [key for key in keys if (name, key) not in letters]
+                assert len(single) <= 1 + replay.persons.copies[str(thing)], f"{name} has {thing} too often"
+                continue
             if not system.traits.find and rule.mapping.selective:
                 continue  # nobody can know what the filter excludes
             unavoidable = (not rule.reads and not system.traits.find) or (name, str(thing)) in replay.raced
@@ -74,18 +84,19 @@ def what_is_remembered_is_true(replay: Replay, memories: list[Recollection]) -> 
             assert observed.prints == side.prints, f"{name}/{side.key} is remembered otherwise than it is"
 
 
-def every_system_agrees(replay: Replay, memories: list[Recollection]) -> None:
+def every_system_agrees(replay: Replay, memories: list[Recollection], words: Words) -> None:
     rules = replay.rules
     if rules.first_sync is FirstSync.FILL_EMPTY_ONLY:
         return
     for memory in memories:
         for name, rule in rules.fields.items():
-            if name in memory.frozen or name == "m":
+            if name in memory.frozen or name == "m" or words.differ(memory.record, name):
                 continue
             rows = {
                 s: replay.systems[s].records[side.key].get(name)
                 for s, side in memory.sides.items()
                 if s not in memory.away and s not in memory.pending and rules.systems[s].maps(name)
+                if not words.given_up(memory.record, s, name)
             }
             rows = {s: v or None for s, v in rows.items()}  # a first meeting lets nothing and an empty text be
             values = {core(v) for s, v in rows.items() if name in rules.systems[s].writable}
@@ -103,25 +114,37 @@ def every_system_agrees(replay: Replay, memories: list[Recollection]) -> None:
                 assert values <= {readers[rule.system_of_record]}, (name, rows, "the owner's value does not stand")
 
 
-def _returned(replay: Replay, memory: Recollection, entries: list[dict[str, Any]]) -> bool:
+def _returned(replay: Replay, memory: Recollection, entries: list[dict[str, Any]], words: Words) -> bool:
     """Whether a record came back to a system that deleted it, while one that is never written says otherwise."""
-    back = any(entry["kind"] == "Recreated" and entry["record"] == memory.record for entry in entries)
+    numbers = words.numbers(memory.record)
+    back = any(entry["kind"] == "Recreated" and entry["record"] in numbers for entry in entries)
     return back and any(not replay.rules.systems[system].writes for system in memory.sides)
 
 
-def every_record_is_everywhere(replay: Replay, memories: list[Recollection]) -> None:
+def every_record_is_everywhere(
+    replay: Replay, memories: list[Recollection], doubted: list[Doubt], words: Words
+) -> None:
     for memory in memories:
         sources = [s for s in memory.sides if replay.rules.systems[s].reads and s not in memory.away]
         ended = any(s not in memory.sides and replay.rules.deletes_spread_from(s) for s in memory.away)
         if not sources or ended:
             continue
         for name, rule in replay.rules.systems.items():
-            if rule.creates and name not in memory.sides and name not in memory.away and name not in memory.pending:
+            there = name in memory.sides or name in memory.away or name in memory.pending
+            if rule.creates and not there and not _in_doubt(memory, name, doubted, words):
                 raise AssertionError(f"record {memory.record} of {memory.sides.keys()} never came to {name}")
 
 
-def the_only_editor_takes_nobodys_value(replay: Replay) -> None:
-    """Where only the system of record may edit a field, it is never given what another system says."""
+def _in_doubt(memory: Recollection, system: str, doubted: list[Doubt], words: Words) -> bool:
+    """Whether a person is told that the record may be another one, or one that is nowhere may be it."""
+    places = set(places_of(memory))
+    mine = any(doubt.place in places and doubt.lacks for doubt in doubted)
+    its = [candidate for doubt in doubted if doubt.place[0] == system for candidate in doubt.candidates]
+    return mine or any(places.intersection(candidate) for candidate in its) or memory.record in words.haunted
+
+
+def the_only_editor_takes_nobodys_value(replay: Replay, words: Words) -> None:
+    """Where only the system of record may edit a field, it is never given what another system says, but by a person."""
     for name, write in replay.writes():
         if write.operation is not Operation.UPDATE or not replay.rules.systems[name].reads:
             continue
@@ -130,7 +153,8 @@ def the_only_editor_takes_nobodys_value(replay: Replay) -> None:
                 continue  # what archives is nobody's value
             rule = replay.rules.fields[field]
             owned = rule.edits is Edits.SYSTEM_OF_RECORD_ONLY and rule.system_of_record == name
-            assert not owned or (name, core(value)) in replay.typed, f"{name} owns {field}, and was given {value}"
+            said = (name, core(value)) in replay.typed or core(value) in words.chosen | words.undone
+            assert not owned or said, f"{name} owns {field}, and was given {value}"
 
 
 def conflicts_are_won_as_their_rule_says(replay: Replay, entries: list[dict[str, Any]]) -> None:
@@ -147,8 +171,18 @@ def conflicts_are_won_as_their_rule_says(replay: Replay, entries: list[dict[str,
         assert rule.on_conflict is not ConflictRule.MANUAL, (entry, "a person was to decide")
 
 
-async def no_value_is_lost_silently(replay: Replay) -> None:
-    lost = replay.entered - replay.standing() - replay.silenced
+async def no_value_is_lost_silently(replay: Replay, words: Words) -> None:
+    lost = (replay.entered | words.given) - replay.standing() - replay.silenced - words.undone
     if lost:
         lost -= await replay.told()
     assert lost == set(), f"lost: {lost}"
+
+
+async def what_a_person_asked_is_done_once(replay: Replay, words: Words) -> None:
+    assert words.open == [], "a request was never answered"
+    assert words.not_undone == [], "an undo deleted what the run had not created"
+    store = (await replay._open()).store
+    for one, other in words.linked:
+        records = [(await store.lookup(system, [key])).records[0] for system, key in (one, other)]
+        there = [key in replay.systems[system].records for system, key in (one, other)]
+        assert not all(there) or records[0] == records[1] or None in records, f"{one} and {other} were linked"
