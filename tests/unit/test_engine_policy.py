@@ -10,9 +10,10 @@ import pytest
 from fairlead.engine.expression import ExpressionError
 from fairlead.engine.rules import FieldRule, Rules, SystemRule, compile_rules
 from fairlead.model.syncpolicy import ConflictRule, Deletes, Edits, FirstSync, MergeMode, OnLeave, Propagate, WhenEmpty
-from support.simulation import spec_of
+from support.simulation import PRINTS, spec_of
 
 SYSTEMS = ("crm", "erp", "shop")
+WHEN = {"when": "record.y == 'b2b'", "then": "erp"}
 
 
 def rules_of(*systems: Any, **spec: Any) -> Rules:
@@ -58,15 +59,21 @@ def test_what_holds_for_all_records_is_as_declared() -> None:
         FirstSync.REVIEW,
         Deletes(propagate=Propagate.NEVER),
     )
-    assert [rule.fields for rule in rules.match.rules] == [("x",)]
+
+
+def test_match_keys_are_of_the_declared_fields() -> None:
+    match = rules_of(match=[{"fields": ["x"]}, {"fields": ["y"]}]).match
+    assert [rule.fields for rule in match.rules] == [("x",), ("y",)]
+    assert [len(keys) for keys in match.keys([{"x": "1", "y": "2"}, {"x": "1", "y": None}], PRINTS)] == [2, 1]
 
 
 def test_a_record_and_a_value_that_a_rule_makes_must_keep_the_schema() -> None:
     schema = {"type": "object", "properties": {"x": {"type": "string", "maxLength": 3}, "y": {"type": "string"}}}
-    rules = rules_of(schema=schema)
+    rules = rules_of(schema=schema, fields={"y": {"systemOfRecordWhen": WHEN}})
     broken = "breaks 'maxLength' of the policy's schema"
-    contracts = [rules.contract, *(rule.contract for rule in rules.fields.values())]
-    assert [contract.field_error("x", "long") for contract in contracts] == [broken] * 3
+    conditions = [rule.condition.then for rule in rules.fields.values() if rule.condition]
+    contracts = [each.contract for each in (rules, *rules.fields.values(), *conditions)]
+    assert [contract.field_error("x", "long") for contract in contracts] == [broken] * 4
 
 
 # --- priority ---
@@ -198,8 +205,6 @@ def test_times_are_compared_by_the_rules_that_look_at_them(rule: dict[str, Any],
 
 
 # --- owners that depend on the record ---
-
-WHEN = {"when": "record.y == 'b2b'", "then": "erp"}
 
 
 def test_where_its_condition_is_met_another_rule_holds() -> None:
