@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from fairlead.engine.case import EDIT, UNDO, FindingKind
-from fairlead.state.audit import AuditEntry, AuditQuery, WriteKind, created_records
+from fairlead.state.audit import OLD, AuditEntry, AuditQuery, WriteKind, created_records
 from fairlead.state.base import DISCARDED
 from fairlead.state.place import Place
 from fairlead.state.requests import Link, ResolveConflicts, Split, Undo
@@ -78,8 +78,12 @@ async def words_of(store: InlineStore, persons: Persons) -> Words:
             words.given.add(core(msgspec.json.decode(demand.value)))
     entries = [each.entry for each in reversed(await store.audit(AuditQuery(), limit=1_000_000))]
     undone = {request.demand.run for request in persons.asked if isinstance(request.demand, Undo)}
-    decided = [each for each in entries if each.run in undone and each.kind == WriteKind.UPDATED and each.rule != EDIT]
-    words.apart = {(each.record, each.field) for each in decided}
+    updates = [each for each in entries if each.run in undone and each.kind == WriteKind.UPDATED]
+    before: dict[tuple[str, int, str], set[object]] = {}
+    for each in updates:
+        before.setdefault((each.run, each.record, each.field), set()).add(each.values.get(OLD))
+    words.apart = {(each.record, each.field) for each in updates if each.rule != EDIT}
+    words.apart |= {key[1:] for key, olds in before.items() if len(olds) > 1}  # each has its own back, spelling and all
     for entry in entries:
         _weigh(entry, entries, words)
     return words
