@@ -35,11 +35,16 @@ def merge_for(kind: Kind) -> Merge:
         (SET, ["a", "b"], ["a"], ["b"], []),
         (SET, ["a", "b"], None, ["a", "b", "c"], ["c"]),
         (SET, ["a"], None, [], None),
+        (SET, ["a"], [], None, None),
         (SET, None, ["a"], ["b"], ["a", "b"]),
         (LIST, ["a", "b"], ["a", "b", "c"], ["z", "a", "b"], ["z", "a", "b", "c"]),
         (LIST, ["a", "b", "c"], ["a", "c"], ["a", "x", "b", "c"], ["a", "x", "c"]),
         (LIST, ["a", "b", "c"], ["c", "b", "a"], ["a", "b", "c", "d"], ["c", "d", "b", "a"]),  # d stays behind c
+        (LIST, ["a", "b", "c"], ["a", "b", "c", "d"], ["c", "b", "a"], ["c", "d", "b", "a"]),
         (LIST, ["a"], ["a", "y"], ["a", "x"], ["a", "x", "y"]),
+        (LIST, ["a", "b"], ["a"], ["b"], []),
+        (LIST, ["a"], None, [], None),
+        (LIST, ["a"], [], None, None),
         (LIST, ["a", "b"], ["a", "n", "b"], ["a", "b", "n"], ["a", "b", "n"]),  # both added it; one place is chosen
         (NUMBER, 10, 15, 7, 12),
         (NUMBER, Decimal("0.1"), Decimal("0.3"), Decimal("0.2"), Decimal("0.4")),
@@ -49,6 +54,12 @@ def merge_for(kind: Kind) -> Merge:
         (TEXT, "a\nb\nc", "a\nx\nb\nc", "a\nb\n", "a\nx\nb\n"),
         (TEXT, "a\nb\nc", "b\nc", "a\nb\nc\nd", "b\nc\nd"),
         (TEXT, "a\nb", "a\nx", "a\nx", "a\nx"),
+        (TEXT, "moves\na\nb\nc", "a\nb\nc\nmoves", "moves\na\nB\nc", "a\nB\nc\nmoves"),
+        (TEXT, "a\nb\nc\nmoves", "moves\na\nb\nc", "a\nB\nc\nmoves", "moves\na\nB\nc"),
+        (TEXT, "a\nb\nc\nd", "A\nb\nd", "a\nb\nc\nd\ne", "A\nb\nd\ne"),
+        (TEXT, "", None, "a", "a"),
+        (TEXT, "a", None, "", None),
+        (TEXT, "a", "", None, None),
         (TEXT, "a\nb\nc\n", "a\nB\nc\n", "a\nB\nc\nd\n", "a\nB\nc\nd\n"),
     ],
 )
@@ -69,6 +80,7 @@ def test_two_edits_come_to_one_value(kind: Kind, base: Value, one: Value, other:
         (TEXT, "a", "a\nx", "a\ny", "the same lines were changed in different ways"),
         (TEXT, "one line", "one word", "two lines", "the same lines were changed in different ways"),
         (TEXT, None, "x", "y", "the same lines were changed in different ways"),
+        (TEXT, "a", None, "b", "the same lines were changed in different ways"),
     ],
 )
 def test_what_cannot_be_put_together_is_left_to_a_person(
@@ -99,6 +111,18 @@ def test_a_long_text_that_was_rewritten_is_one_change() -> None:
     assert merge_for(TEXT)(base, rewritten, base) == rewritten
     with pytest.raises(Unmergeable):
         merge_for(TEXT)(base, rewritten, f"first\n{base}")
+
+
+@pytest.mark.parametrize(("removed", "mergeable"), [(1000, True), (1001, False)])
+def test_a_text_is_compared_line_by_line_until_a_thousand_differ(removed: int, *, mergeable: bool) -> None:
+    kept = [f"kept {n}" for n in range(removed + 1)]
+    base = [line for n in range(removed) for line in (kept[n], f"gone {n}")] + kept[-1:]
+    base[removed:removed] = ["here", "there"]
+    one = [line for line in base if not line.startswith("gone")]
+    texts = ["\n".join(lines) for lines in (base, one)]
+    other, expected = (text.replace("there", "between\nthere") for text in texts)
+    found = merged(TEXT, *texts, other)
+    assert found == (expected.encode() if mergeable else "the same lines were changed in different ways")
 
 
 # --- what holds for every value ---
@@ -201,3 +225,26 @@ def test_edits_of_lines_that_are_apart_are_all_kept(lines: list[str], data: Any)
     expected = list(base)
     expected[left], expected[right] = "left", "right"
     assert merge_for(TEXT)("\n".join(base), "\n".join(one), "\n".join(other)) == "\n".join(expected)
+
+
+@given(
+    st.lists(
+        st.tuples(st.booleans(), st.integers(0, 2), st.lists(st.integers(0, 2), min_size=2, max_size=2)),
+        max_size=7,
+    )
+)
+def test_what_each_side_adds_and_removes_between_lines_that_both_keep_is_kept(
+    edits: list[tuple[bool, int, list[int]]],
+) -> None:
+    """Before each edit, by one side or the other, stands a line that both keep: at the start there need be none."""
+    base, one, other, expected = list[str](), list[str](), list[str](), list[str]()
+    for number, (first, kept, (removed, added)) in enumerate(edits):
+        both = [f"both {number} {n}" for n in range(kept + (1 if number else 0))]
+        gone = [f"gone {number} {n}" for n in range(removed)]
+        new = [f"new {number} {n}" for n in range(added)]
+        base += both + gone
+        one += both + (new if first else gone)
+        other += both + (gone if first else new)
+        expected += both + new
+    texts = ["\n".join([*lines, "end"]) for lines in (base, one, other, expected)]
+    assert merge_for(TEXT)(*texts[:3]) == texts[3]

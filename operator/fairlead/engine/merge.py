@@ -215,7 +215,7 @@ def _matches(old: list[str], new: list[str]) -> list[tuple[int, int]]:
     x, y, found = len(old), len(new), []
     for steps in range(len(trace) - 1, 0, -1):
         reach, k = trace[steps - 1], x - y
-        down = k == -steps or (k != steps and reach.get(k - 1, -1) < reach.get(k + 1, -1))
+        down = _comes_down(reach, k, steps)
         before = k + 1 if down else k - 1
         from_x = reach[before]
         while x > from_x + (0 if down else 1):
@@ -233,7 +233,7 @@ def _search(old: list[str], new: list[str]) -> list[dict[int, int]] | None:
     for steps in range(min(len(old) + len(new), _FURTHEST) + 1):
         now: dict[int, int] = {}
         for k in range(-steps, steps + 1, 2):
-            down = k == -steps or (k != steps and reach.get(k - 1, -1) < reach.get(k + 1, -1))
+            down = _comes_down(reach, k, steps)
             x = reach[k + 1] if down else reach[k - 1] + 1
             while x < len(old) and x - k < len(new) and old[x] == new[x - k]:
                 x += 1
@@ -243,3 +243,8 @@ def _search(old: list[str], new: list[str]) -> list[dict[int, int]] | None:
             return trace
         reach = now
     return None
+
+
+def _comes_down(reach: dict[int, int], k: int, steps: int) -> bool:
+    """Whether the furthest way to diagonal `k` in so many steps ends with a line that only `new` has."""
+    return k == -steps or (k != steps and reach[k - 1] < reach[k + 1])
