@@ -56,6 +56,10 @@ class Desk:
         """What is remembered of a record that was last seen with these values."""
         return Side(f"{system}-1", 1, self.prints(system, values))
 
+    def agreed(self, /, **values: Value) -> dict[str, Side]:
+        """Every system was last seen with these values."""
+        return {system: self.side(system, **values) for system in self.rules.systems}
+
     def unseen(self, system: str) -> Side:
         """A record that is linked, of which no value was ever seen."""
         return Side(f"{system}-1", None, bytes(WIDTH * len(self.rules.fields)))
@@ -73,10 +77,16 @@ class Desk:
         """The decision on such a case."""
         return self.decider.decide(self.case(sides, observed, **more))
 
-    def update(self, origin: str, /, at: datetime | None = None, **values: Value) -> Write:
-        """An undelivered update with the values of one system."""
+    def update(self, origin: str, /, at: datetime | None = None, rule: str = "", **values: Value) -> Write:
+        """An undelivered update with the values of one system; `rule` is what decided, where it is no edit."""
         times = dict.fromkeys(values, at) if at else {}
-        return Write(Operation.UPDATE, values, dict.fromkeys(values, origin), times)
+        rules = dict.fromkeys(values, rule) if rule else {}
+        return Write(Operation.UPDATE, values, dict.fromkeys(values, origin), times, rules=rules)
+
+    def print_of(self, name: str, value: Value) -> bytes:
+        """The fingerprint of a value of one field."""
+        field = self.rules.fields[name].field
+        return PRINTS.one(field.kind.print_bytes(value), field.slot)
 
 
 class Copy(msgspec.Struct):

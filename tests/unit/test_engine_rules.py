@@ -23,7 +23,7 @@ def desk_of(*systems: Any, **spec: Any) -> Desk:
 
 def agreed(desk: Desk, x: Value = "old", y: Value = "old") -> dict[str, Side]:
     """Every system was last seen with these values."""
-    return {name: desk.side(name, x=x, y=y) for name in desk.rules.systems}
+    return desk.agreed(x=x, y=y)
 
 
 def written(decision: Decision) -> dict[str, dict[str, Value]]:
