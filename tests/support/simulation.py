@@ -64,6 +64,11 @@ class Desk:
         """A record that is linked, of which no value was ever seen."""
         return Side(f"{system}-1", None, bytes(WIDTH * len(self.rules.fields)))
 
+    @staticmethod
+    def emptied(side: Side) -> Side:
+        """A record that is remembered without what was seen of it."""
+        return msgspec.structs.replace(side, prints=bytes(len(side.prints)))
+
     def read(self, system: str, /, at: datetime | None = None, **values: Value) -> Observation:
         """A record as it reads now."""
         whole = {f.name: values.get(f.name) for f in self.rules.systems[system].mapping.fields}
