@@ -94,6 +94,10 @@ class OneRecord:
         }
         return msgspec.convert({"metadata": {"name": "things", "uid": "u"}, "spec": whole}, SyncPolicy)
 
+    def retype(self, properties: Mapping[str, Any]) -> None:
+        """Declares fields anew, for the next `policy_of`."""
+        self._properties |= properties
+
     # --- users ---
 
     def key(self, system: str) -> str | None:

@@ -276,6 +276,28 @@ def test_no_value_is_told_from_every_value(case: tuple[Kind, Any, Any]) -> None:
     assert (kind.print_bytes(value) == NULL) is (value is None)
 
 
+@pytest.mark.parametrize(
+    ("schema", "foreign", "own"),
+    [
+        (STRING, 7, "7"),
+        (STRING, ["a"], '["a"]'),
+        (INTEGER, "7", 7),
+        (NUMBER, "7", 7),
+        (NUMBER, {"a": 7}, 7),
+        (BOOLEAN, "t", True),
+        (DAY, 7, "2026-01-31"),
+    ],
+)
+def test_a_value_of_a_type_that_was_declared_before_is_unlike_every_value_of_now(
+    schema: dict[str, Any], foreign: Value, own: Value
+) -> None:
+    kind = kind_of(schema)
+    prints = kind.print_bytes(foreign), kind.print_bytes(own), NULL
+    assert len({*prints}) == 3
+    assert kind.encoded_column([foreign, own, None]) == list(prints)
+    assert kind.encoded_column([foreign, own]) == list(prints[:2])
+
+
 @given(st.floats(allow_nan=False, allow_infinity=False))
 def test_a_float_is_the_same_as_its_digits(number: float) -> None:
     told = canonical_or_none(kind_of(NUMBER), number)

@@ -26,6 +26,12 @@ Encode = Callable[[Any], bytes]
 NULL = b"\xff"
 """Encoding of "no value": no UTF-8 text begins like this."""
 
+_FOREIGN = b"\xfe"
+"""Begins the encoding of a value of another type; no UTF-8 text begins like this either."""
+
+_UNLIKE = (TypeError, ValueError, LookupError, AttributeError)
+"""What encoding such a value raises."""
+
 _TRUE = frozenset({"true", "t", "yes", "y", "1", "on"})
 _FALSE = frozenset({"false", "f", "no", "n", "0", "off"})
 _PRECISIONS = dict(
@@ -50,7 +56,7 @@ class Kind(msgspec.Struct, frozen=True):
     Attributes:
         name: the JSON Schema type, for messages.
         convert: native → canonical; raises ContractError. Never sees None or MISSING.
-        encode: canonical → bytes, equal exactly when the values are; never sees None.
+        encode: canonical → bytes, equal exactly when the values are; never sees None. Fails on values of another type.
         plain: a type whose instances convert to themselves: texts in ASCII, and integers of 64 bits.
         column: converts a whole column much quicker, where it can; else it gives None.
         item: of a list, the kind of its items.
@@ -82,14 +88,23 @@ class Kind(msgspec.Struct, frozen=True):
 
     def encoded_column(self, column: Sequence[Value]) -> list[bytes]:
         """`print_bytes` of every value."""
-        if None not in column:
-            return list(map(self.encode, column))
-        encode = self.encode
-        return [NULL if value is None else encode(value) for value in column]
+        try:
+            if None not in column:
+                return list(map(self.encode, column))
+            encode = self.encode
+            return [NULL if value is None else encode(value) for value in column]
+        except _UNLIKE:
+            return [self.print_bytes(value) for value in column]
 
     def print_bytes(self, value: Value) -> bytes:
-        """The bytes that a fingerprint is taken of."""
-        return NULL if value is None else self.encode(value)
+        """The bytes that a fingerprint is taken of.
+
+        What waits since before the field was declared with another type is unlike every value that it has now.
+        """
+        try:
+            return NULL if value is None else self.encode(value)
+        except _UNLIKE:
+            return _FOREIGN + _json(value)
 
 
 def _is_plain(kind: type, column: Sequence[Any]) -> bool:

@@ -457,14 +457,4 @@ def _coming(view: View, undelivered: Mapping[str, View]) -> bytes:
 def empty_prints(rule: FieldRule, prints: Fingerprints) -> set[bytes]:
     """The fingerprints of all that is no value of this field."""
     empties: list[Value] = [None, "", [], {}]
-    return {prints.one(code, rule.field.slot) for code in _encodings(rule, empties)}
-
-
-def _encodings(rule: FieldRule, empties: Sequence[Value]) -> list[bytes]:
-    codes = []
-    for value in empties:
-        try:
-            codes.append(rule.field.kind.print_bytes(value))
-        except (TypeError, ValueError, LookupError, AttributeError):
-            continue  # this kind has no such empty value
-    return codes
+    return {prints.one(code, rule.field.slot) for code in map(rule.field.kind.print_bytes, empties)}
