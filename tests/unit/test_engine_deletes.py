@@ -153,6 +153,29 @@ def test_what_a_delete_wins_over_is_told() -> None:
     )
 
 
+def test_of_a_write_that_never_changed_its_mind_only_its_value_may_have_arrived() -> None:
+    desk = desk_of("crm", "erp")
+    sides = {"crm": desk.side("crm", x="new", y="old"), "erp": desk.side("erp", x="old", y="old")}
+    decision = desk.decide(sides, deleted=CRM, pending={"erp": desk.update("crm", x="new")})
+    assert decision.writes == {"erp": end(x=(desk.print_of("x", "new"),))}
+
+
+def test_what_leaving_a_filter_takes_along_is_told_by_its_rule() -> None:
+    desk = desk_of({"name": "crm", "onLeave": "Delete"}, "erp")
+    sides = {"crm": desk.side("crm", x="old", y="old"), "erp": desk.side("erp", x="erp's", y="old")}
+    decision = desk.decide(sides, {"erp": desk.read("erp", x="erp's", y="old")}, deleted=CRM, left=CRM)
+    assert decision.findings[0] == Finding(FindingKind.OVERWRITTEN, "x", "onLeave: Delete", "crm", {"erp": "erp's"})
+
+
+def test_what_is_gone_is_not_read_for_what_its_end_takes_along() -> None:
+    desk = desk_of("crm", "erp")
+    sides = {"crm": desk.side("crm", x="old", y="old"), "erp": desk.side("erp", x="erp's", y="old")}
+    decision = desk.decide(sides, deleted=frozenset({"crm", "erp"}))
+    assert decision == Decision(
+        away=frozenset({"crm", "erp"}), findings=(Finding(FindingKind.DELETED, "", SPREAD, "crm"),)
+    )
+
+
 # --- while it is to end ---
 
 DOOMED = {"erp": end(), "shop": end()}
@@ -230,7 +253,21 @@ def test_an_edit_spreads_though_something_was_on_its_way_when_it_was_to_end() ->
     assert decision.writes["shop"] == desk.update("erp", x="new")
 
 
+def test_what_differed_before_it_was_to_end_still_does_when_it_lives_on() -> None:
+    desk = desk_of()
+    sides = {"erp": desk.side("erp", x="erp's", y="old"), "shop": desk.side("shop", x="shop's", y="old")}
+    observed = {"erp": desk.read("erp", x="erp's", y="new"), "shop": desk.read("shop", x="shop's", y="old")}
+    assert doomed(desk, observed, sides=sides).writes["shop"] == desk.update("erp", y="new")
+
+
 # --- it lives on ---
+
+
+def test_a_delete_that_is_not_repeated_brings_the_record_back_nowhere() -> None:
+    desk = desk_of()
+    sides = {name: desk.side(name, x="old", y="old") for name in ("erp", "shop")}
+    decision = desk.decide(sides, deleted=frozenset({"erp"}), away=CRM)
+    assert (decision.writes, decision.away) == ({}, {"crm", "erp"})
 
 
 def test_a_delete_that_is_not_repeated_ends_what_was_on_its_way_there_alone() -> None:
@@ -282,6 +319,18 @@ def test_a_record_that_is_back_before_it_ended_elsewhere_is_met_anew() -> None:
     assert decision.writes["erp"].values == {"x": "crm's"}
     assert decision.writes["erp"].guarded == ("x",)
     assert decision.away == frozenset()
+
+
+def test_copies_that_were_edited_apart_while_it_was_to_end_meet_anew_when_it_is_back() -> None:
+    desk = desk_of()
+    sides = {"erp": desk.side("erp", x="erp's", y="old"), "shop": desk.side("shop", x="shop's", y="old")}
+    values = {"crm": None, "erp": "erp's", "shop": "shop's"}
+    observed = {name: desk.read(name, x=value, y="old") for name, value in values.items()}
+    decision = desk.decide(sides, observed, away=CRM, pending=DOOMED)
+    assert {name: write.values for name, write in decision.writes.items()} == {
+        "crm": {"x": "erp's"},
+        "shop": {"x": "erp's"},
+    }
 
 
 def test_a_record_that_is_back_is_created_again_wherever_its_delete_was_repeated() -> None:
