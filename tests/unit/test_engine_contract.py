@@ -87,6 +87,11 @@ def test_rules_over_the_whole_record_hold_too(
     assert broken(values, schema=schema, mapped=frozenset("ab")) == ({} if message is None else {0: message})
 
 
+def test_a_schema_without_properties_still_requires() -> None:
+    found = broken({"a": None}, schema={"type": "object", "required": ["a"]}, mapped=frozenset("a"))
+    assert found == {0: "field a is required and has no value"}
+
+
 def test_references_inside_the_schema_are_followed() -> None:
     schema = {
         "type": "object",
@@ -110,6 +115,7 @@ def test_a_costly_pattern_does_not_hold_a_page_up() -> None:
         ({"type": "string"}, True),
         ({"type": ["string", "null"], "description": "a name"}, True),
         ({"type": "string", "format": "date-time", "x-precision": "Seconds"}, True),
+        ({"type": "string", "format": "date-time", "x-precision": "Seconds", "description": "d", "title": "t"}, True),
         ({"description": "anything"}, True),
         ({"type": "string", "format": "email"}, False),
         ({"format": "date"}, False),
@@ -122,6 +128,32 @@ def test_what_conversion_assures_needs_no_validator(
     schema: object, assured: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "jsonschema_rs", None)  # it cannot be imported
-    contract = Contract({"type": "object", "properties": {"it": schema}})
+    contract = Contract({"type": "object", "title": "t", "description": "d", "properties": {"it": schema}})
     with contextlib.nullcontext() if assured else pytest.raises(ImportError):
         assert contract.broken([{"it": None}], frozenset({"it"})) == {}
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("email", "a@x.com", None),
+        ("email", None, "is no value, which the schema requires"),
+        ("name", None, None),
+        ("name", "short", None),
+        ("name", "hunter2", "breaks 'maxLength' of the policy's schema"),
+        ("tags", ["a", "hunter2"], "breaks 'pattern' of the policy's schema"),
+        ("note", "anything", None),
+    ],
+)
+def test_what_is_wrong_with_one_value_is_told_without_it(field: str, value: Value, message: str | None) -> None:
+    assert Contract(SCHEMA).field_error(field, value) == message
+
+
+def test_one_value_breaks_no_rule_about_other_fields() -> None:
+    contract = Contract({**SCHEMA, "dependentRequired": {"name": ["note"]}})
+    assert contract.field_error("name", "Ada") is None
+
+
+def test_one_value_of_a_schema_of_types_alone_needs_no_validator(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "jsonschema_rs", None)  # it cannot be imported
+    assert Contract({"properties": {"name": {"type": "string"}}}).field_error("name", "Ada") is None

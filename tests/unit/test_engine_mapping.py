@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from fairlead.engine.canonical import ContractError, kind_of
 from fairlead.engine.mapping import Field, Mapping
 from fairlead.model.record import MISSING, Native, Value
-from fairlead.model.syncpolicy import SystemSpec
+from fairlead.model.syncpolicy import Archive, SystemSpec
 from fairlead.worker.reading import attribute
 
 SCHEMAS: dict[str, dict[str, Any]] = {
@@ -26,8 +26,11 @@ SCHEMAS: dict[str, dict[str, Any]] = {
 FIELDS = {name: Field(name, slot, kind_of(schema)) for slot, (name, schema) in enumerate(SCHEMAS.items())}
 
 
-def mapping(filter: str | None = None, **fields: Any) -> Mapping:  # noqa: A002 - as the CRD calls it
-    return Mapping(SystemSpec(name="crm", connection="crm", object="o", fields=fields, filter=filter), FIELDS)
+def mapping(filter: str | None = None, *, archive: dict[str, Any] | None = None, **fields: Any) -> Mapping:  # noqa: A002 - as the CRD calls it
+    says = None if archive is None else Archive(set=archive)
+    return Mapping(
+        SystemSpec(name="crm", connection="crm", object="o", fields=fields, filter=filter, archive=says), FIELDS
+    )
 
 
 class Rows:
@@ -122,6 +125,11 @@ def test_values_are_translated_back_when_they_are_written(stage: Value, native: 
     assert mapping(stage=STAGES).write({"stage": stage}) == {"stage": native}
 
 
+def test_no_value_has_no_word_that_could_be_translated() -> None:
+    made = mapping(stage={"path": "stage", "values": {"None": "Nobody", "MISSING": "Lost"}})
+    assert read(made, {"stage": None}, {}) == [{"stage": None}, {"stage": None}]
+
+
 def test_values_of_a_list_are_translated_one_by_one() -> None:
     made = mapping(tags={"path": "t", "split": ",", "values": {"v": "VIP", "n": "New"}})
     assert read(made, {"t": "v,x,n"}) == [{"tags": ["VIP", "x", "New"]}]
@@ -202,7 +210,116 @@ def test_without_a_filter_everything_passes() -> None:
     assert mapping(email="mail").passing(Rows({}, {}), [1, 0]) == [1, 0]
 
 
+# --- archive ---
+
+
+@pytest.mark.parametrize(
+    ("declared", "native", "archived"),
+    [
+        ("Closed", "Closed", True),
+        ("Closed", " CLOSED ", True),
+        ("Closed", "Open", False),
+        ("Closed", None, False),
+        ("Closed", {"is": "Closed"}, False),
+        ("7", 7, True),
+        (True, True, True),
+        (True, "yes", True),
+        (True, 1, True),
+        (True, False, False),
+        (True, "perhaps", False),
+        (True, None, False),
+        (False, "f", True),
+        (False, None, False),
+        (3, 3, True),
+        (3, "3.0", True),
+        (3, 4, False),
+        (3, "three", False),
+    ],
+)
+def test_an_archived_record_is_known_in_whatever_spelling(declared: object, native: object, archived: bool) -> None:
+    assert mapping(archive={"p.state": declared}, email="mail").is_archived({"p": {"state": native}}) is archived
+
+
+@pytest.mark.parametrize(
+    ("row", "archived"),
+    [
+        ({"closed": True, "why": "old"}, True),
+        ({"closed": True, "why": "sold"}, False),
+        ({"closed": True}, False),
+        ({}, False),
+    ],
+)
+def test_an_archived_record_says_all_that_is_declared(row: Native, archived: bool) -> None:
+    assert mapping(archive={"closed": True, "why": "old"}, email="mail").is_archived(row) is archived
+
+
+def test_where_nothing_is_archived_no_record_is() -> None:
+    assert mapping(email="mail").is_archived({}) is False
+
+
+def test_an_archived_record_takes_no_part_whatever_the_filter_says() -> None:
+    made = mapping("stage == 'x'", archive={"closed": True}, email="mail")
+    rows = Rows({"stage": "x"}, {"stage": "x", "closed": True}, {"stage": "y"}, {"stage": "x", "closed": False})
+    assert made.passing(rows, range(4)) == [0, 3]
+
+
+@pytest.mark.parametrize(
+    ("declared", "selective"),
+    [({}, False), ({"filter": "true"}, True), ({"archive": {"closed": True}}, True)],
+    ids=["neither", "filter", "archive"],
+)
+def test_a_filter_or_an_archive_makes_it_selective(declared: dict[str, Any], selective: bool) -> None:
+    assert mapping(email="mail", **declared).selective is selective
+
+
+# --- whole records at once ---
+
+
+@pytest.mark.parametrize(
+    ("fields", "copies"),
+    [
+        ({"email": "mail", "name": "name"}, True),
+        ({"email": "mail", "tags": SPLIT}, False),
+        ({"email": "mail", "stage": STAGES}, False),
+        ({"email": "mail", "name": NAME}, False),
+    ],
+    ids=["paths", "split", "values", "computed"],
+)
+def test_values_that_are_written_as_they_are_are_copied(fields: dict[str, Any], copies: bool) -> None:
+    assert mapping(**fields).copies is copies
+
+
+@pytest.mark.parametrize(
+    ("fields", "records"),
+    [
+        ({"email": "p.mail", "name": "n"}, [{"name": "Ada", "email": "a@x"}, {"name": None, "email": "b@x"}]),
+        ({"email": "p.mail", "name": "n"}, [{"name": "Ada", "email": "a@x"}, {"name": "Bob"}, {}]),
+        ({"email": "p.mail"}, [{"name": "Ada", "email": "a@x"}, {}]),
+        ({"email": "p.mail", "name": "n"}, []),
+    ],
+    ids=["whole", "partial", "one-field", "none"],
+)
+def test_records_are_copied_as_each_is_written(fields: dict[str, Any], records: list[dict[str, Value]]) -> None:
+    made = mapping(**fields)
+    assert made.copied(records) == [made.write(values) for values in records]
+
+
 # --- what others ask of it ---
+
+
+def test_the_path_of_a_field_is_that_of_its_one_attribute() -> None:
+    made = mapping(email="p.mail", tags=SPLIT, name=NAME)
+    paths = [made.path_of(field) for field in ("email", "tags", "name", "credit")]
+    assert paths == ["p.mail", "segments", None, None]
+
+
+def test_what_says_that_a_record_is_archived_is_read_too() -> None:
+    assert mapping(archive={"closed": True}, email="mail").paths == ["closed", "mail"]
+
+
+def test_times_of_single_fields_are_read_too() -> None:
+    made = mapping(email={"path": "mail", "modified": "mail_at"}, name="name")
+    assert (made.times, made.paths) == ({"email": "mail_at"}, ["mail", "mail_at", "name"])
 
 
 def test_the_attributes_to_read_are_those_of_paths_expressions_and_the_filter() -> None:
@@ -217,8 +334,22 @@ def test_the_declaration_of_a_field_changes_with_what_is_read_and_not_with_what_
     assert mapping(tags=SPLIT).field_declaration("tags") != mapping(tags="segments").field_declaration("tags")
 
 
-def test_the_declaration_changes_with_the_filter() -> None:
-    assert mapping("a", email="m").declaration != mapping("b", email="m").declaration
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"filter": "b", "email": "m", "name": "n"},
+        {"filter": "a", "email": "m", "name": "o"},
+        {"filter": "a", "email": "m"},
+        {"filter": "a", "email": "m", "name": "n", "archive": {"closed": True}},
+    ],
+    ids=["filter", "path", "fewer", "archive"],
+)
+def test_the_declaration_changes_with_what_is_declared(other: dict[str, Any]) -> None:
+    assert mapping("a", email="m", name="n").declaration != mapping(**other).declaration
+
+
+def test_the_declaration_says_nothing_of_the_order_of_the_fields() -> None:
+    assert mapping(email="m", name="n").declaration == mapping(name="n", email="m").declaration
 
 
 def test_fields_are_in_the_order_of_their_slots_whatever_the_order_of_the_mapping() -> None:

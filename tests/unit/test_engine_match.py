@@ -68,6 +68,10 @@ def test_the_same_value_in_two_rules_is_two_keys() -> None:
     assert first != second
 
 
+def test_match_keys_of_an_earlier_release_are_found_again() -> None:
+    assert keys([BY_EMAIL, BY_VAT], email=" Ada@x", country="GB", vat=7) == [-8180739666648065470, 5791019765975103777]
+
+
 @pytest.mark.parametrize("values", [{}, {"email": None}, {"email": ""}, {"email": "  "}])
 def test_a_rule_without_a_value_gives_no_key(values: dict[str, Any]) -> None:
     assert keys([BY_EMAIL], **values) == []
@@ -90,3 +94,7 @@ def test_keys_belong_to_their_records_when_some_have_none() -> None:
 def test_a_policy_without_rules_matches_nothing() -> None:
     rules = MatchRules([], FIELDS)
     assert (bool(rules), rules.keys([{"email": "a"}], PRINTS)) == (False, [[]])
+
+
+def test_a_policy_with_rules_matches() -> None:
+    assert bool(MatchRules([BY_EMAIL], FIELDS)) is True

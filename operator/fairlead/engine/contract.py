@@ -83,7 +83,7 @@ class Contract:
     def _first_error(self, record: Mapping[str, Value]) -> str | None:
         for error in self._one.iter_errors(record):
             path = ".".join(str(part) for part in error.instance_path)
-            keyword = str(error.schema_path[-1]) if error.schema_path else "schema"
+            keyword = str(error.schema_path[-1])
             return (
                 f"field {path} breaks {keyword!r} of the policy's schema"
                 if path

@@ -46,7 +46,7 @@ class Fingerprints:
             width: how many fields the policy has.
         """
         if not columns or not columns[0]:
-            return [bytes(WIDTH * width)] * len(columns[0]) if columns else []
+            return []
         count = len(columns[0])
         sealed = memoryview(self._seal(columns, slots)).cast("Q")
         whole = memoryview(bytearray(count * width * WIDTH)).cast("Q")
