@@ -1,7 +1,7 @@
 """One field, as one system after another says something of it: what stands, where it goes, what is read and told first.
 
-First meetings are in `test_engine_meeting.py`, what waits for a person in `test_engine_waiting.py`, whole records in
-`test_engine_rules.py`.
+Conflicts are in `test_engine_disputes.py`, first meetings in `test_engine_meeting.py`, what waits for a person in
+`test_engine_waiting.py`, whole records in `test_engine_rules.py`.
 """
 
 from __future__ import annotations
@@ -12,12 +12,11 @@ import pytest
 
 from fairlead.engine.case import EDIT, FindingKind
 from fairlead.engine.fields import Verdict
-from support.field import OneField, outcome, told
+from support.field import OneField, told
 
 READ_ONLY = {"name": "erp", "access": "ReadOnly"}
 WRITE_ONLY = {"name": "shop", "access": "WriteOnly"}
 OWNED = {"edits": "SystemOfRecordOnly"}
-TAGS = {"type": "array", "items": {"type": "string"}, "uniqueItems": True}
 CONFLICT = "onConflict: SystemOfRecordWins"
 
 
@@ -103,7 +102,23 @@ def test_what_a_rival_replaced_knowingly_is_not_told() -> None:
     }
 
 
+def test_edits_to_the_same_value_are_one_edit() -> None:
+    x = OneField()
+    found = x.weigh(x.seen("crm", "old"), x.edited("erp", "new"), x.edited("shop", "new"))
+    assert found == {"stands": ("erp", "new"), "goes_to": ("crm",)}
+
+
 # --- what is on its way ---
+
+
+def test_what_is_on_its_way_from_a_system_without_the_record_is_told_where_it_is_replaced() -> None:
+    x = OneField()
+    found = x.weigh(x.edited("erp", "new"), x.seen("shop", "old"), undelivered={"shop": x.coming("crm", "crm's")})
+    assert found == {
+        "stands": ("erp", "new"),
+        "goes_to": ("shop",),
+        "told": [told(FindingKind.OVERWRITTEN, "edit", "erp", erp="new", crm="crm's")],
+    }
 
 
 def test_an_edit_replaces_what_is_on_its_way_and_tells_it() -> None:
@@ -187,152 +202,6 @@ def test_a_newer_edit_of_the_same_system_replaces_what_is_on_its_way_from_it() -
     }
 
 
-# --- merges ---
-
-
-def merging(*systems: Any) -> OneField:
-    return OneField(*systems, kind=TAGS, onConflict="Merge")
-
-
-def test_edits_are_merged_and_what_comes_of_it_goes_to_all() -> None:
-    x = merging()
-    found = x.weigh(
-        x.edited("crm", ["a", "c"], before=["a"]),
-        x.edited("erp", ["a", "e"], before=["a"]),
-        x.seen("shop", ["a"]),
-        bases={x.judge.print_of(["a"]): ["a"]},
-    )
-    values = {"crm": ["a", "c"], "erp": ["a", "e"], "(merged)": ["a", "c", "e"]}
-    assert found == {
-        "stands": ("(merged)", ["a", "c", "e"]),
-        "goes_to": ("crm", "erp", "shop"),
-        "told": [told(FindingKind.CONFLICT, "onConflict: Merge", "(merged)", **values)],
-    }
-
-
-def test_an_edit_of_a_writable_system_has_seen_the_others_and_is_not_merged_with_them() -> None:
-    x = merging("crm", "erp")
-    found = x.weigh(x.same("crm", ["c"]), x.edited("erp", ["a", "e"], before=["a"]))
-    assert found == {
-        "stands": ("erp", ["a", "e"]),
-        "goes_to": ("crm",),
-        "told": [told(FindingKind.OVERWRITTEN, "edit", "erp", erp=["a", "e"], crm=["c"])],
-    }
-
-
-def test_an_edit_of_a_read_only_system_is_merged_with_what_the_others_say() -> None:
-    x = merging("crm", READ_ONLY)
-    edit = x.edited("erp", ["a", "e"], before=["a"])
-    found = x.weigh(x.same("crm", ["a", "c"]), edit, bases={x.judge.print_of(["a"]): ["a"]})
-    values = {"erp": ["a", "e"], "crm": ["a", "c"], "(merged)": ["a", "c", "e"]}
-    assert found == {
-        "stands": ("(merged)", ["a", "c", "e"]),
-        "goes_to": ("crm", "erp"),
-        "told": [told(FindingKind.CONFLICT, "onConflict: Merge", "(merged)", **values)],
-    }
-
-
-def test_what_an_edit_of_a_read_only_system_is_merged_with_is_read_first() -> None:
-    x = merging("crm", READ_ONLY)
-    found = x.weigh(x.seen("crm", ["a", "c"]), x.edited("erp", ["a", "e"], before=["a"]))
-    assert found == {"needs": "crm"}
-
-
-@pytest.mark.parametrize("others", [["a"], ["a", "e"]], ids=["as before the edit", "as the edit"])
-def test_an_edit_of_a_read_only_system_spreads_where_the_others_say_nothing_else(others: list[str]) -> None:
-    x = merging("crm", READ_ONLY, "shop")
-    found = x.weigh(x.seen("crm", others), x.edited("erp", ["a", "e"], before=["a"]), x.seen("shop", ["a"]))
-    goes_to = ("crm", "shop") if others == ["a"] else ("shop",)
-    assert found == {"stands": ("erp", ["a", "e"]), "goes_to": goes_to}
-
-
-def test_what_strayed_is_nothing_to_merge_with() -> None:
-    x = merging({"name": "erp", "access": "ReadOnly"}, WRITE_ONLY)
-    found = x.weigh(x.edited("erp", ["a", "e"], before=["a"]), x.edited("shop", ["mine"], before=["a"]))
-    assert found == {
-        "stands": ("erp", ["a", "e"]),
-        "goes_to": ("shop",),
-        "told": [told(FindingKind.REPAIRED, "access: WriteOnly", "erp", shop=["mine"])],
-    }
-
-
-def test_what_is_on_its_way_is_merged_into_what_was_edited() -> None:
-    x = merging("crm", "erp")
-    found = x.weigh(
-        x.seen("crm", ["a", "c"]),
-        x.edited("erp", ["a", "e"], before=["a"]),
-        undelivered={"erp": x.coming("crm", ["a", "c"])},
-        bases={x.judge.print_of(["a"]): ["a"]},
-    )
-    values = {"erp": ["a", "e"], "crm": ["a", "c"], "(merged)": ["a", "c", "e"]}
-    assert found == {
-        "stands": ("(merged)", ["a", "c", "e"]),
-        "goes_to": ("crm", "erp"),
-        "told": [told(FindingKind.CONFLICT, "onConflict: Merge", "(merged)", **values)],
-    }
-
-
-@pytest.mark.parametrize("coming", [["a"], ["a", "e"]], ids=["as before the edit", "as the edit"])
-def test_what_is_on_its_way_and_says_nothing_else_is_not_merged(coming: list[str]) -> None:
-    x = merging("crm", "erp")
-    found = x.weigh(
-        x.seen("crm", coming),
-        x.edited("erp", ["a", "e"], before=["a"]),
-        undelivered={"erp": x.coming("crm", coming)},
-    )
-    assert found == {"stands": ("erp", ["a", "e"]), **({"goes_to": ("crm",)} if coming == ["a"] else {})}
-
-
-# --- what is left to a person ---
-
-
-def test_what_a_rule_cannot_decide_waits_and_says_why() -> None:
-    x = merging("crm", "erp")
-    found = x.weigh(x.edited("crm", ["c"], before=["a"]), x.edited("erp", ["e"], before=["a"]))
-    rule = "onConflict: Merge: the value before the edit in crm is not known"
-    assert found == {
-        "waits": {"crm": ["c"], "erp": ["e"]},
-        "told": [told(FindingKind.FROZEN, rule, "", crm=["c"], erp=["e"])],
-    }
-
-
-def test_whoever_reads_the_field_competes_with_a_value_of_no_system() -> None:
-    x = OneField("crm", "erp", WRITE_ONLY, onConflict="Manual")
-    found = x.weigh(
-        x.same("crm", "crm's"),
-        x.edited("erp", "erp's"),
-        x.same("shop", "shop's"),
-        undelivered={"erp": x.coming("(merged)", "merged")},
-    )
-    values = {"erp": "erp's", "(merged)": "merged", "crm": "crm's"}
-    assert found == {"waits": values, "told": [told(FindingKind.FROZEN, "onConflict: Manual", "", **values)]}
-
-
-def test_whoever_competes_with_a_value_of_no_system_is_read_first() -> None:
-    x = OneField("crm", "erp", onConflict="Manual")
-    found = x.weigh(
-        x.seen("crm", "crm's"), x.edited("erp", "erp's"), undelivered={"erp": x.coming("(merged)", "merged")}
-    )
-    assert found == {"needs": "crm"}
-
-
-def test_a_persons_choice_goes_wherever_it_is_not() -> None:
-    x = OneField()
-    views = [x.seen("crm", "crm's"), x.same("erp", "erp's"), x.seen("shop", "erp's")]
-    found = x.judge.chosen(views, "erp", "erp's", {"crm": "crm's", "erp": "as it was"}, "by ann")
-    assert outcome(found) == {
-        "stands": ("erp", "erp's"),
-        "goes_to": ("crm",),
-        "told": [told(FindingKind.RESOLVED, "by ann", "erp", crm="crm's", erp="erp's")],
-    }
-
-
-def test_a_choice_has_no_time_of_its_own() -> None:
-    x = OneField()
-    winner = x.judge.chosen([], "(chosen)", "new", {}, "by ann").winner
-    assert winner == x.judge.pending_view("(chosen)", "new", None)
-
-
 # --- edits: SystemOfRecordOnly ---
 
 
@@ -362,7 +231,27 @@ def test_where_the_owner_has_not_the_record_the_conflict_rule_holds() -> None:
     assert x.weigh(x.edited("erp", "new"), x.seen("shop", "old")) == {"stands": ("erp", "new"), "goes_to": ("shop",)}
 
 
+def test_an_edit_to_no_value_is_reverted_too_where_empty_values_are_kept() -> None:
+    x = OneField("crm", "erp", whenEmpty="Keep", **OWNED)
+    assert x.weigh(x.same("crm", "old"), x.edited("erp", "")) == {
+        "stands": ("crm", "old"),
+        "goes_to": ("erp",),
+        "told": [told(FindingKind.REVERTED, "edits: SystemOfRecordOnly", "crm", crm="old", erp="")],
+    }
+
+
+def test_no_value_goes_nowhere_though_another_says_so_too_where_empty_values_are_kept() -> None:
+    x = OneField(whenEmpty="Keep", **OWNED)
+    found = x.weigh(x.edited("crm", ""), x.edited("erp", ""), x.seen("shop", "old"))
+    assert found == {"stands": ("crm", "")}
+
+
 # --- whenEmpty: Keep ---
+
+
+def test_what_is_not_emptied_goes_where_it_is_not() -> None:
+    x = OneField("crm", "erp", whenEmpty="Keep")
+    assert x.weigh(x.edited("crm", "new"), x.seen("erp", "old")) == {"stands": ("crm", "new"), "goes_to": ("erp",)}
 
 
 def test_what_is_emptied_is_kept_elsewhere_and_told() -> None:
@@ -395,6 +284,16 @@ def test_what_strayed_is_repaired_with_what_is_read_first() -> None:
     assert x.weigh(x.seen("crm", "old"), x.seen("erp", "old"), x.edited("shop", "mine")) == {"needs": "crm"}
     assert x.weigh(x.same("crm", "old"), x.seen("erp", "other"), x.edited("shop", "mine")) == {
         "stands": ("crm", "old"),
+        "goes_to": ("shop",),
+        "told": [told(FindingKind.REPAIRED, "access: WriteOnly", "crm", shop="mine")],
+    }
+
+
+def test_what_strayed_is_repaired_with_what_is_on_its_way_to_the_others() -> None:
+    x = OneField("crm", "erp", WRITE_ONLY)
+    views = x.seen("crm", "new"), x.seen("erp", "old"), x.edited("shop", "mine")
+    assert x.weigh(*views, undelivered={"erp": x.coming("crm", "new")}) == {
+        "stands": ("crm", "new"),
         "goes_to": ("shop",),
         "told": [told(FindingKind.REPAIRED, "access: WriteOnly", "crm", shop="mine")],
     }

@@ -137,6 +137,13 @@ def test_what_was_edited_among_them_is_what_they_say() -> None:
     }
 
 
+def test_what_was_edited_among_them_is_what_they_say_whoever_edited_it() -> None:
+    x = OneField()
+    found = x.weigh(x.seen("crm", "old"), x.edited("erp", "new"), x.met("shop", "shop's"))
+    assert found is not None
+    assert (found["stands"], found["goes_to"]) == (("erp", "new"), ("crm", "shop"))
+
+
 def test_a_conflict_among_them_is_told_as_well() -> None:
     x = OneField()
     found = x.weigh(x.edited("crm", "crm's"), x.edited("erp", "erp's"), x.met("shop", "shop's"))
@@ -217,6 +224,19 @@ def test_the_voice_of_what_is_on_its_way_ranks_as_its_origin_does() -> None:
     x = OneField(fields={"x": {"systemOfRecord": "erp"}})
     found = x.weigh(x.met("erp", "erp's"), x.met("shop", None), undelivered={"shop": x.coming("crm", "crm's")})
     assert found == {"stands": ("erp", "erp's"), "goes_to": ("shop",), "reason": RULE}
+
+
+def test_what_a_system_says_now_stands_before_what_is_on_its_way_from_it() -> None:
+    x = OneField("crm", "erp")
+    found = x.weigh(x.met("crm", "now"), x.met("erp", None), undelivered={"erp": x.coming("crm", "then")})
+    assert found == {"stands": ("crm", "now"), "goes_to": ("erp",), "reason": RULE}
+
+
+def test_what_is_on_its_way_from_an_only_editor_is_what_it_says() -> None:
+    x = OneField("crm", "erp", **OWNED)
+    found = x.weigh(x.seen("crm", "crm's"), x.met("erp", "erp's"), undelivered={"erp": x.coming("crm", "crm's")})
+    assert found is not None
+    assert (found["stands"], found["goes_to"]) == (("crm", "crm's"), ("erp",))
 
 
 def test_what_is_on_its_way_is_not_written_again() -> None:

@@ -127,6 +127,21 @@ def test_the_latest_wins_by_when_it_is_read_again() -> None:
     assert (found["stands"], found["told"][0].rule) == (("erp", "erp's"), "onConflict: LatestWins")
 
 
+def test_all_who_competed_are_read_though_one_says_what_another_does() -> None:
+    x = OneField(onConflict="LatestWins")
+    views = x.same("crm", "crm's"), x.same("erp", "erp's"), x.seen("shop", "crm's")
+    assert waiting(x, *views, competing={"crm", "erp", "shop"}) == {"needs": "shop"}
+
+
+def test_no_value_that_they_agree_on_empties_nothing_where_empty_values_are_kept() -> None:
+    x = OneField(onConflict="Manual", whenEmpty="Keep")
+    found = waiting(x, x.same("crm", ""), x.same("erp", ""), x.same("shop", "old"))
+    assert found == {
+        "stands": ("crm", ""),
+        "told": [told(FindingKind.RESOLVED, "agreement", "crm", crm="", erp="", shop="old")],
+    }
+
+
 def test_it_waits_on_where_the_rule_of_now_cannot_decide_either() -> None:
     x = OneField("crm", "erp", onConflict="Expression", onConflictExpression="values.nobody")
     found = waiting(x, x.same("crm", "crm's"), x.same("erp", "erp's"))

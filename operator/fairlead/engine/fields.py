@@ -157,7 +157,7 @@ class FieldJudge:
         if undelivered or found is None or not self._is_empty(found):
             return found
         readers = [view for view in views if view.reads]
-        return min(readers, key=lambda view: (self._is_empty(view), *self._owner_order(view)), default=found)
+        return min(readers, key=lambda view: (self._is_empty(view), *self._owner_order(view)))
 
     # --- one rule each ---
 
@@ -205,8 +205,7 @@ class FieldJudge:
         if any(view.writable for view in rivals):
             return None
         editors = {view.system for view in rivals}
-        others = [view for view in views if view.system not in editors and not view.strayed]
-        reference = self.agreed(others, undelivered)
+        reference = self.agreed([view for view in views if view.system not in editors], undelivered)
         known = {print_ for view in rivals for print_ in (view.seen, view.now)}
         return None if reference is None or reference.now in known else reference
 
