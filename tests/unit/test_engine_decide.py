@@ -5,14 +5,18 @@ Three systems, `crm` (the system of record), `erp` and `shop`, hold one record w
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
+import msgspec
 import pytest
 
 from fairlead.engine.arbiter import CHOSEN
-from fairlead.engine.case import Choice, Decision, Finding, FindingKind
-from fairlead.model.record import Value
-from support.simulation import Desk, spec_of
+from fairlead.engine.case import Choice, Decision, Finding, FindingKind, Observation, Operation, Write
+from fairlead.engine.decide import Decider
+from fairlead.engine.fingerprint import UNSEEN, replaced
+from fairlead.model.record import Record, Value
+from support.simulation import PRINTS, START, Desk, spec_of
 
 SYSTEMS = ("crm", "erp", "shop")
 
@@ -143,6 +147,20 @@ def test_where_no_system_is_left_that_is_read_nobody_owns_the_field() -> None:
     assert (decision.writes, decision.findings, decision.needs) == ({}, (), frozenset())
 
 
+def test_whoever_may_own_a_field_may_keep_a_record_by_an_edit_of_it() -> None:
+    desk = desk_of("crm", "erp", fields={"y": {**BY_X["y"], "edits": "SystemOfRecordOnly"}})
+    observed = {"erp": desk.read("erp", x="EU", y="new")}
+    decision = desk.decide(desk.agreed(x="EU", y="old"), observed, deleted=frozenset({"crm"}))
+    assert [finding.kind for finding in decision.findings] == [FindingKind.RECREATED]
+
+
+def test_a_first_meeting_is_the_same_whoever_owns_the_field() -> None:
+    desk = regional("crm", "erp", firstSync="FillEmptyOnly")
+    observed = {name: desk.read(name, x="EU", y=name) for name in ("crm", "erp")}
+    decision = desk.decide({name: desk.unseen(name) for name in observed}, observed)
+    assert (decision.writes, decision.findings) == ({}, ())
+
+
 # --- an owner that cannot be told ---
 
 FAILS = "record.x > 'E'"
@@ -187,3 +205,65 @@ def test_a_field_that_waits_already_for_want_of_an_owner_is_not_told_again() -> 
     sides = {"crm": desk.side("crm", x=None, y="new"), "erp": desk.side("erp", x=None, y="old")}
     decision = desk.decide(sides, observed, frozen=frozenset({"y"}))
     assert (decision.frozen, decision.findings) == ({"y": {"crm": "newer", "erp": "old"}}, ())
+
+
+# --- what is not known of a record ---
+
+
+def without_x(desk: Desk, system: str) -> dict[str, Observation]:
+    """The record as it reads in a system where `x` refers to what is not known yet: its values leave that out."""
+    observation = desk.read(system, x="old", y="old")
+    record = msgspec.structs.replace(observation.record, values={"y": "old"})
+    return {system: msgspec.structs.replace(observation, record=record)}
+
+
+def test_a_field_of_which_nothing_can_be_said_now_is_as_it_was_seen() -> None:
+    desk = desk_of("crm", "erp")
+    observed = {**without_x(desk, "crm"), "erp": desk.read("erp", x="new", y="old")}
+    decision = desk.decide(desk.agreed(x="old", y="old"), observed)
+    assert decision.writes == {"crm": desk.update("erp", x="new")}
+
+
+def test_a_field_of_which_nothing_was_ever_said_takes_no_part() -> None:
+    desk = desk_of("crm", "erp", "shop")
+    crm = without_x(desk, "crm")["crm"]
+    crm = msgspec.structs.replace(crm, prints=replaced(crm.prints, {0: UNSEEN}, 2))
+    sides = {**desk.agreed(x="old", y="old"), "crm": crm.side()}
+    decision = desk.decide(sides, {"crm": crm, "erp": desk.read("erp", x="new", y="old")})
+    assert decision.writes == {"shop": desk.update("erp", x="new")}
+
+
+# --- times ---
+
+
+def test_a_fields_own_time_counts_before_that_of_its_record() -> None:
+    desk = desk_of("crm", "erp", onConflict="LatestWins")
+    observed = {name: desk.read(name, START, x=name, y="old") for name in ("crm", "erp")}
+    record = msgspec.structs.replace(observed["crm"].record, times={"x": START - timedelta(hours=1)})
+    observed["crm"] = msgspec.structs.replace(observed["crm"], record=record)
+    decision = desk.decide(desk.agreed(x="old", y="old"), observed)
+    assert decision.writes == {"crm": desk.update("erp", START, "onConflict: LatestWins", x="erp")}
+
+
+def test_what_is_created_is_as_old_as_the_record_or_its_field() -> None:
+    desk = desk_of("crm", {"name": "erp", "fields": {"x": "x"}})
+    record = Record("1", {"x": "1", "y": "2"}, None, START, {"y": None})
+    bare = Record("2", {"x": "3", "y": "4"})
+    assert desk.decider.creates("crm", [record, bare], "erp") == [
+        Write(Operation.CREATE, {"x": "1"}, {"x": "crm"}, {"x": START}),
+        Write(Operation.CREATE, {"x": "3"}, {"x": "crm"}),
+    ]
+
+
+# --- a resync that enforces ---
+
+
+def test_a_resync_that_enforces_writes_the_owners_value_over_all_that_differs() -> None:
+    desk = desk_of("crm", "erp", firstSync="FillEmptyOnly")
+    observed = {name: desk.read(name, x=name, y="old") for name in ("crm", "erp")}
+    case = desk.case({name: desk.unseen(name) for name in observed}, observed)
+    decision = Decider(desk.rules, PRINTS, enforces=True).decide(case)
+    assert decision.writes["erp"].values == {"x": "crm"}
+    assert decision.findings == (
+        Finding(FindingKind.OVERWRITTEN, "x", "resync --enforce", "crm", {"crm": "crm", "erp": "erp"}),
+    )
