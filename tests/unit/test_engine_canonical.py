@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
 from typing import Any
@@ -45,6 +47,7 @@ def canonical(schema: dict[str, Any], native: Any) -> Value:
         (STRING, 12.50, "12.5"),
         (STRING, Decimal("12.50"), "12.50"),
         (STRING, True, "true"),
+        (STRING, False, "false"),
         (STRING, date(2026, 1, 31), "2026-01-31"),
         (STRING, b"\x00\xff", "AP8="),
         (NUMBER, "12.50", Decimal("12.5")),
@@ -54,12 +57,28 @@ def canonical(schema: dict[str, Any], native: Any) -> Value:
         (NUMBER, 12.0, 12),
         (NUMBER, "1e3", 1000),
         (NUMBER, -0.0, 0),
+        (NUMBER, Decimal("-0.00"), 0),
+        (NUMBER, 12, 12),
+        (NUMBER, Decimal(12), 12),
+        (NUMBER, Decimal("42.00"), 42),
+        (NUMBER, Decimal("0.50"), Decimal("0.5")),
+        (NUMBER, Decimal("1E+3"), 1000),
+        (NUMBER, Decimal("1.5E+3"), 1500),
+        (NUMBER, "0." + "1" * 40, Decimal("0." + "1" * 40)),
+        (NUMBER, "1e-1000", Decimal("1e-1000")),
+        (NUMBER, Decimal("1." + "1" * 1000), Decimal("1." + "1" * 1000)),
         (NUMBER, 0.1 + 0.2, Decimal("0.30000000000000004")),
         (NUMBER, 2**64, Decimal(2**64)),  # more than JSON encoders know
         (MONEY, 0.1 + 0.2, Decimal("0.3")),  # a float's noise is no amount
         (MONEY, 19.999999999999996, 20),
+        (MONEY, Decimal("0.30000000000000004"), Decimal("0.3")),
+        (MONEY, "0.010000001", Decimal("0.010000001")),
         (MONEY, "12.345", Decimal("12.345")),  # a finer amount is kept: the contract refuses it
         (INTEGER, "42", 42),
+        (INTEGER, 42, 42),
+        (INTEGER, 2**63 - 1, 2**63 - 1),
+        (INTEGER, -(2**63), -(2**63)),
+        (INTEGER, 2**63, Decimal(2**63)),
         (INTEGER, 42.0, 42),
         (INTEGER, Decimal("42.00"), 42),
         (BOOLEAN, True, True),
@@ -67,6 +86,7 @@ def canonical(schema: dict[str, Any], native: Any) -> Value:
         (BOOLEAN, "f", False),
         (BOOLEAN, 0, False),
         (BOOLEAN, Decimal(1), True),
+        (BOOLEAN, 0.0, False),
         (TIME, "2026-01-01T01:00:00+01:00", "2026-01-01T00:00:00Z"),
         (TIME, "2026-01-01 00:00:00", "2026-01-01T00:00:00Z"),  # no zone is UTC
         (TIME, "2026-01-01t00:00:00z", "2026-01-01T00:00:00Z"),
@@ -81,6 +101,8 @@ def canonical(schema: dict[str, Any], native: Any) -> Value:
         (BINARY, "AP/+", "AP/+"),
         (BINARY, "AP_-", "AP/+"),  # the alphabet of URLs
         (BINARY, "AP\n8", "AP8="),  # lines, and no padding
+        (BINARY, "AP8==", "AP8="),  # or too much of it
+        (BINARY, "AAAX", "AAAX"),
         (
             NESTED,
             {"a": None, "b": None, "c": None},
@@ -88,6 +110,8 @@ def canonical(schema: dict[str, Any], native: Any) -> Value:
         ),  # null, where the schema has none, is missing
         (DAY, "2026-01-31", "2026-01-31"),
         (DAY, "2026-01-31T23:00:00-05:00", "2026-01-31"),  # the day that was written
+        (DAY, " 2026-01-31t23:00:00z ", "2026-01-31"),
+        (DAY, date(2026, 1, 31), "2026-01-31"),
         (DAY, datetime(2026, 1, 31, 23, tzinfo=UTC), "2026-01-31"),
         (LIST, ("b", "a", "b"), ["b", "a", "b"]),
         (SET, ["b", "a", "b"], ["a", "b"]),
@@ -95,12 +119,18 @@ def canonical(schema: dict[str, Any], native: Any) -> Value:
         (OBJECT, {"since": "2026-01-31", "size": "1.0", "more": 2.0}, {"since": "2026-01-31", "size": 1, "more": 2}),
         (ANY, {"a": [1.0, True, None, "x"]}, {"a": [1, True, None, "x"]}),
         (ANY, "12", "12"),
+        (ANY, ("x", 1), ["x", 1]),
+        (ANY, datetime(2026, 1, 1, 1, tzinfo=ZONE), "2026-01-01T00:00:00Z"),
+        (ANY, date(2026, 1, 31), "2026-01-31"),
+        ({"type": "array"}, ["1", 1.0], ["1", 1]),  # items of any kind
+        ({"type": "object"}, {"a": 1.0, 2: None}, {"a": 1, "2": None}),
+        ({"type": "object", "properties": {"a": True, "b": STRING}}, {"a": None, "b": None}, {"a": None}),
+        ({"type": ["string", "integer"]}, 5.0, 5),
         ({"type": ["string", "null"]}, 5, "5"),
     ],
 )
 def test_a_native_value_becomes_what_the_schema_says(schema: dict[str, Any], native: Any, expected: Value) -> None:
-    found = canonical(schema, native)
-    assert (found, type(found)) == (expected, type(expected))
+    assert repr(canonical(schema, native)) == repr(expected)  # which tells 1 from true, and 12.5 from 12.50
 
 
 @pytest.mark.parametrize("schema", [STRING, NUMBER, INTEGER, BOOLEAN, TIME, DAY, LIST, SET, OBJECT, ANY])
@@ -113,12 +143,16 @@ def test_null_and_missing_are_both_no_value(schema: dict[str, Any]) -> None:
     [
         (STRING, {}, "must be text, not an object"),
         (STRING, ["x"], "must be text, not a list"),
+        (STRING, ("x",), "must be text, not a list"),
+        (STRING, object(), "must be text, not what it is"),
         (STRING, "half \ud83d", "must be text without half characters (lone surrogates)"),
         (STRING, float("nan"), "must be a finite number"),
         (NUMBER, "ten", "must be a number"),
         (NUMBER, True, "must be a number, not true or false"),
         (NUMBER, "Infinity", "must be a finite number"),
         (NUMBER, "1e2000", "must have at most 1000 digits before and after the point"),
+        (NUMBER, "1e-2000", "must have at most 1000 digits before and after the point"),
+        (NUMBER, Decimal("0." + "1" * 1001), "must have at most 1000 digits before and after the point"),
         (NUMBER, [], "must be a number, not a list"),
         (INTEGER, "4.5", "must be a whole number"),
         (INTEGER, True, "must be a number, not true or false"),
@@ -133,6 +167,8 @@ def test_null_and_missing_are_both_no_value(schema: dict[str, Any]) -> None:
         (DAY, 20260131, "must be a date such as 2026-01-31"),
         (BINARY, "a", "must be base64 (RFC 4648)"),
         (BINARY, "ä===", "must be base64 (RFC 4648)"),
+        (BINARY, "=AP8", "must be base64 (RFC 4648)"),
+        (BINARY, "AP8!", "must be base64 (RFC 4648)"),
         (BINARY, 5, "must be base64, not a number"),
         (LIST, "a;b", "must be a list, not text"),
         (OBJECT, [1], "must be an object, not a list"),
@@ -187,6 +223,92 @@ def test_different_values_have_different_encodings(schema: dict[str, Any], one: 
 )
 def test_no_value_and_nothing_in_it_are_empty(value: Value, empty: bool) -> None:
     assert is_empty(value) is empty
+
+
+@pytest.mark.parametrize(
+    ("schema", "native", "encoding"),
+    [
+        (STRING, "Zo\u00eb", b"Zo\xc3\xab"),
+        (NUMBER, 12.0, b"12"),
+        (NUMBER, "12.50", b"12.5"),
+        (NUMBER, "1e-7", b"0.0000001"),
+        (INTEGER, "42", b"42"),
+        (BOOLEAN, "yes", b"t"),
+        (BOOLEAN, "no", b"f"),
+        (TIME, "2026-01-01T01:00:00.5+01:00", b"2026-01-01T00:00:00.500000Z"),
+        (SECONDS, "2026-01-01T01:00:00.5+01:00", b"2026-01-01T00:00:00Z"),
+        (DAY, "2026-01-31", b"2026-01-31"),
+        (BINARY, b"\x00\xff", b"AP8="),
+        (SET, ["b", "a"], b'["a","b"]'),
+        (ANY, {"b": 2**64, "a": [True, None, 0.5]}, b'{"a":[true,null,0.5],"b":18446744073709551616}'),
+        (ANY, None, b"\xff"),
+    ],
+)
+def test_encodings_stay_as_they_are(schema: dict[str, Any], native: Any, encoding: bytes) -> None:
+    """State holds fingerprints of them: after another encoding every record would read as changed."""
+    kind = kind_of(schema)
+    assert kind.print_bytes(kind.canonical(native)) == encoding
+
+
+@pytest.mark.parametrize(
+    ("schema", "name"),
+    [
+        (STRING, "string"), (NUMBER, "number"), (MONEY, "number"), (INTEGER, "integer"), (BOOLEAN, "boolean"),
+        (TIME, "date-time"), (SECONDS, "date-time"), (DAY, "date"), (BINARY, "binary"), (LIST, "array"),
+        (OBJECT, "object"), (ANY, "any"), ({"type": ["string", "integer"]}, "any"),
+        ({"type": ["null", "string"]}, "string"),
+    ],
+)  # fmt: skip
+def test_a_kind_has_the_name_of_its_type(schema: dict[str, Any], name: str) -> None:
+    assert kind_of(schema).name == name
+
+
+@pytest.mark.parametrize(("schema", "unique"), [(LIST, False), (SET, True)])
+def test_a_list_knows_its_items_and_whether_it_is_a_set(schema: dict[str, Any], unique: bool) -> None:
+    kind = kind_of(schema)
+    assert (kind.item is not None and kind.item.name, kind.unique) == ("string", unique)
+
+
+@pytest.fixture
+def elsewhere(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The process runs nine hours east of UTC."""
+    with monkeypatch.context() as patched:
+        patched.setenv("TZ", "JST-9")
+        time.tzset()
+        yield
+    time.tzset()
+
+
+@pytest.mark.usefixtures("elsewhere")
+@pytest.mark.parametrize("native", ["2026-01-01T00:00:00", "2026-01-01T01:00:00+01:00", date(2026, 1, 1)])
+def test_a_time_is_the_same_wherever_the_process_runs(native: Any) -> None:
+    assert canonical(TIME, native) == "2026-01-01T00:00:00Z"
+
+
+@pytest.mark.parametrize(
+    ("schema", "column"),
+    [
+        (STRING, []),
+        (STRING, [None, None]),
+        (STRING, ["a", None, "b"]),
+        (STRING, ["a", MISSING, "e\u0301"]),
+        (STRING, ["a", 1, True]),
+        (INTEGER, [1, None, 2]),
+        (INTEGER, [2**63, None]),
+        (INTEGER, [1, -(2**63) - 1]),
+        (INTEGER, [1, "2", MISSING]),
+        (NUMBER, [1, 2]),
+        (NUMBER, [1, 2.5, "3.50", None]),
+        (BOOLEAN, [True, None, False]),
+        (BOOLEAN, [True, "no", 1]),
+        (SET, [["b", "a"], None, MISSING]),
+    ],
+)
+def test_a_column_is_what_its_values_are_one_by_one(schema: dict[str, Any], column: list[Any]) -> None:
+    kind = kind_of(schema)
+    values = [kind.canonical(native) for native in column]
+    found = kind.canonical_column(column)
+    assert (repr(found), kind.encoded_column(found)) == (repr(values), [kind.print_bytes(value) for value in values])
 
 
 # --- what holds for every value ---
