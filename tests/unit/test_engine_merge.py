@@ -37,6 +37,7 @@ def merge_for(kind: Kind) -> Merge:
         (SET, ["a"], None, [], None),
         (SET, ["a"], [], None, None),
         (SET, None, ["a"], ["b"], ["a", "b"]),
+        (SET, None, ["a", "d"], ["b"], ["a", "b", "d"]),  # in the order of sets, whoever added what
         (LIST, ["a", "b"], ["a", "b", "c"], ["z", "a", "b"], ["z", "a", "b", "c"]),
         (LIST, ["a", "b", "c"], ["a", "c"], ["a", "x", "b", "c"], ["a", "x", "c"]),
         (LIST, ["a", "b", "c"], ["c", "b", "a"], ["a", "b", "c", "d"], ["c", "d", "b", "a"]),  # d stays behind c
@@ -44,6 +45,7 @@ def merge_for(kind: Kind) -> Merge:
         (LIST, ["a"], ["a", "y"], ["a", "x"], ["a", "x", "y"]),
         (LIST, ["a", "b"], ["a"], ["b"], []),
         (LIST, ["a"], None, [], None),
+        (LIST, ["a"], ["b", "b"], ["b", "b"], ["b", "b"]),
         (LIST, ["a"], [], None, None),
         (LIST, ["a", "b"], ["a", "n", "b"], ["a", "b", "n"], ["a", "b", "n"]),  # both added it; one place is chosen
         (NUMBER, 10, 15, 7, 12),
@@ -72,6 +74,9 @@ def test_two_edits_come_to_one_value(kind: Kind, base: Value, one: Value, other:
     ("kind", "base", "one", "other", "message"),
     [
         (LIST, ["a"], ["a", "a"], ["b"], "a list holds an item twice"),
+        (SET, ["a"], "text", ["b"], "a side has no list"),
+        (TEXT, "a", ["a"], "b", "a side has no text"),
+        (NUMBER, 1, True, 2, "a side has no number, so there is no sum"),
         (LIST, ["a", "b", "c"], ["b", "a", "c"], ["c", "a", "b"], "the sides put the items into different orders"),
         (NUMBER, None, 1, 2, "a side has no number, so there is no sum"),
         (NUMBER, 1, None, 2, "a side has no number, so there is no sum"),
