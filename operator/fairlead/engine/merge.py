@@ -208,7 +208,10 @@ def _common(one: Sequence[T], other: Sequence[T]) -> int:
 
 
 def _matches(old: list[str], new: list[str]) -> list[tuple[int, int]]:
-    """Positions of a longest common subsequence, by the greedy algorithm of Myers (1986); none when it is far off."""
+    """Positions of a longest common subsequence, by the greedy algorithm of Myers (1986); none when it is far off.
+
+    The two begin with different lines, or one has none.
+    """
     trace = _search(old, new)
     if trace is None:
         return []
@@ -222,7 +225,6 @@ def _matches(old: list[str], new: list[str]) -> list[tuple[int, int]]:
             x, y = x - 1, y - 1
             found.append((x, y))
         x, y = from_x, from_x - before
-    found += [(n, n) for n in range(x - 1, -1, -1)]
     return found[::-1]
 
 
