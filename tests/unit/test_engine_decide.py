@@ -233,6 +233,23 @@ def test_a_field_of_which_nothing_was_ever_said_takes_no_part() -> None:
     assert decision.writes == {"shop": desk.update("erp", x="new")}
 
 
+def test_where_it_is_not_known_who_disagreed_every_system_must_agree() -> None:
+    desk = desk_of(onConflict="Manual")
+    sides = {**desk.agreed(x="new", y="old"), "shop": desk.side("shop", x="old", y="old")}
+    observed = {name: desk.read(name, x="new", y="old") for name in ("crm", "erp")}
+    decision = desk.decide(sides, observed, frozen=frozenset({"x"}))
+    assert (set(decision.frozen), decision.writes) == ({"x"}, {})
+
+
+@pytest.mark.parametrize(("source", "rule"), [("x", "edit"), ({"read": "x"}, "access: ReadOnly")])
+def test_a_value_that_the_editor_never_saw_is_told_with_whether_he_could(source: Any, rule: str) -> None:
+    desk = desk_of({"name": "crm", "fields": {"x": source, "y": "y"}}, "erp")
+    sides = {"crm": desk.side("crm", x="old", y="old"), "erp": desk.side("erp", x="erp's", y="old")}
+    observed = {"crm": desk.read("crm", x="new", y="old"), "erp": desk.read("erp", x="erp's", y="old")}
+    decision = desk.decide(sides, observed)
+    assert decision.findings == (Finding(FindingKind.OVERWRITTEN, "x", rule, "crm", {"crm": "new", "erp": "erp's"}),)
+
+
 # --- times ---
 
 

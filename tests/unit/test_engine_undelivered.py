@@ -43,6 +43,22 @@ def test_a_value_that_was_on_its_way_before_is_no_edit(values: dict[str, Value])
     assert (decision.writes, decision.findings) == ({"erp": write}, ())
 
 
+def test_a_value_that_arrived_is_no_rival_of_a_newer_one() -> None:
+    desk = desk_of()
+    observed = {"crm": desk.read("crm", x="newer", y="old"), "erp": desk.read("erp", x="new", y="old")}
+    pending = {"erp": desk.update("crm", x="new")}
+    decision = desk.decide(sides_of(desk, crm="new", erp="old"), observed, pending=pending)
+    assert (decision.writes["erp"].values, decision.findings) == ({"x": "newer"}, ())
+
+
+def test_an_edit_goes_along_with_what_is_on_its_way() -> None:
+    desk = desk_of()
+    observed = {"crm": desk.read("crm", x="new", y="new")}
+    sides = {"crm": desk.side("crm", x="old", y="new"), "erp": desk.side("erp", x="old", y="old")}
+    decision = desk.decide(sides, observed, pending={"erp": desk.update("crm", y="new")})
+    assert decision.writes == {"erp": desk.update("crm", y="new", x="new")}
+
+
 def test_an_edit_of_another_field_than_what_is_on_its_way_spreads() -> None:
     desk = desk_of()
     write = desk.update("crm", y="new")
