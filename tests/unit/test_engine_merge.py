@@ -59,6 +59,7 @@ def merge_for(kind: Kind) -> Merge:
         (TEXT, "moves\na\nb\nc", "a\nb\nc\nmoves", "moves\na\nB\nc", "a\nB\nc\nmoves"),
         (TEXT, "a\nb\nc\nmoves", "moves\na\nb\nc", "a\nB\nc\nmoves", "moves\na\nB\nc"),
         (TEXT, "a\nb\nc\nd", "A\nb\nd", "a\nb\nc\nd\ne", "A\nb\nd\ne"),
+        (TEXT, "a\nb\na\nc", "b\na\nb\na", "a\nB\na\nc", "b\na\nB\na"),  # as few lines differ as can be
         (TEXT, "", None, "a", "a"),
         (TEXT, "a", None, "", None),
         (TEXT, "a", "", None, None),
