@@ -168,7 +168,7 @@ def test_null_and_missing_are_both_no_value(schema: dict[str, Any]) -> None:
         (BINARY, "a", "must be base64 (RFC 4648)"),
         (BINARY, "ä===", "must be base64 (RFC 4648)"),
         (BINARY, "=AP8", "must be base64 (RFC 4648)"),
-        (BINARY, "AP8!", "must be base64 (RFC 4648)"),
+        (BINARY, "AP+/!!!!", "must be base64 (RFC 4648)"),
         (BINARY, 5, "must be base64, not a number"),
         (LIST, "a;b", "must be a list, not text"),
         (OBJECT, [1], "must be an object, not a list"),
