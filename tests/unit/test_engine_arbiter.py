@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 from typing import Any
 
+import msgspec
 import pytest
 
 from fairlead.engine.arbiter import COMPUTED, MERGED
@@ -186,3 +187,20 @@ def test_a_sum_waits_for_a_person_where_it_is_not_known_what_arrived() -> None:
     decision = coming(Desk(spec_of(("crm", "erp"), **SUM)), 15, "erp", erp=11)
     why = "the answer to an earlier write to erp was lost, so its count is not sure"
     assert waits(decision) == f"onConflict: Merge: {why}"
+
+
+def test_a_sum_waits_for_a_person_where_a_replaced_value_may_have_arrived() -> None:
+    desk = Desk(spec_of(("crm", "erp"), **SUM))
+    write = msgspec.structs.replace(desk.update("crm", x=15), unsure=("x",))
+    sides = {"crm": desk.side("crm", x=15, y="y"), "erp": desk.side("erp", x=10, y="y")}
+    bases = {"x": {desk.print_of("x", it): it for it in (15, 10)}}
+    decision = desk.decide(sides, {"erp": desk.read("erp", x=11, y="y")}, pending={"erp": write}, bases=bases)
+    assert set(decision.frozen) == {"x"}
+
+
+def test_an_edit_where_nothing_is_ever_written_is_added_to_what_the_others_say() -> None:
+    desk = Desk(spec_of(({"name": "crm", "fields": {"x": {"read": "x"}, "y": "y"}}, "erp"), **SUM))
+    sides = {"crm": desk.side("crm", x=10, y="y"), "erp": desk.side("erp", x=20, y="y")}
+    observed = {"crm": desk.read("crm", x=11, y="y"), "erp": desk.read("erp", x=20, y="y")}
+    decision = desk.decide(sides, observed, bases={"x": {desk.print_of("x", 10): 10}})
+    assert stands(decision) == (MERGED, {"erp": {"x": 21}})
