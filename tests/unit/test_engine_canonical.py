@@ -293,6 +293,7 @@ def test_a_time_is_the_same_wherever_the_process_runs(native: Any) -> None:
         (STRING, ["a", None, "b"]),
         (STRING, ["a", MISSING, "e\u0301"]),
         (STRING, ["a", 1, True]),
+        (INTEGER, [None, None]),
         (INTEGER, [1, None, 2]),
         (INTEGER, [2**63, None]),
         (INTEGER, [1, -(2**63) - 1]),
