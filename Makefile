@@ -3,7 +3,7 @@ SHELL := /bin/bash
 BIN := .venv/bin
 RUN := $(BIN)/python
 
-.PHONY: help venv test test-fast prove check generate fmt demo bench clean
+.PHONY: help venv test test-fast prove mutate check generate fmt demo bench clean
 
 help: ## Say what each target does
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -25,6 +25,11 @@ test-fast: venv ## Run the tests that need no server
 prove: venv ## Twenty thousand histories of systems that do their worst, and a worker killed 200 times; about half an hour
 	FAIRLEAD_HISTORIES=20000 FAIRLEAD_KILL_ROUNDS=100 $(BIN)/pytest -q -n 2 --timeout 7200 \
 	  tests/property/test_worker_machine.py tests/integration/test_kill_rounds.py
+
+mutate: venv ## Change the engine in 4,400 small ways, each of which a test must notice; about forty minutes
+	@if command -v uv >/dev/null; then uv pip install -q -p .venv -e '.[dev,mutate]'; \
+	else $(BIN)/pip install -q --disable-pip-version-check -e '.[dev,mutate]'; fi
+	$(RUN) tools/mutate.py
 
 check: venv ## Format, lint, types, layers, generated files
 	$(BIN)/ruff format --check .
