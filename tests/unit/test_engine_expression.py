@@ -78,10 +78,25 @@ def test_a_failure_leaves_no_value_in_the_log(
     assert SECRET not in caplog.text + "".join(capfd.readouterr())
 
 
-@pytest.mark.parametrize("source", ["a +", "a b", "", "'", "(" * 200])
-def test_what_is_not_cel_is_refused_when_it_is_compiled(source: str) -> None:
-    with pytest.raises(ExpressionError, match="is not CEL"):
+@pytest.mark.parametrize(
+    ("source", "complaint"),
+    [
+        ("a +", "1:4: Syntax error: mismatched input '<EOF>'"),
+        ("a b", "1:3: Syntax error: extraneous input 'b' expecting <EOF>"),
+        ("", "1:1: Syntax error: mismatched input '<EOF>'"),
+        ("'", "1:1: Syntax error: token recognition error at: '''"),
+        ("(((", "1:4: Syntax error: mismatched input '<EOF>'"),
+    ],
+)
+def test_what_is_not_cel_is_refused_when_it_is_compiled(source: str, complaint: str) -> None:
+    with pytest.raises(ExpressionError) as refused:
         Expression(source)
+    assert str(refused.value) == f"{source!r} is not CEL: {complaint}"
+
+
+def test_an_expression_is_bounded_in_depth() -> None:
+    with pytest.raises(ExpressionError, match="Recursion limit of 96 exceeded"):
+        Expression("(" * 200)
 
 
 def test_an_expression_is_bounded_in_length() -> None:

@@ -214,7 +214,7 @@ def _decimal(native: Any) -> Decimal:
         raise ContractError("must be a number") from None
     if not number.is_finite():
         raise ContractError("must be a finite number")
-    if number and (number.adjusted() > _LONGEST or -int(number.as_tuple().exponent) > _LONGEST):
+    if number and (number.adjusted() >= _LONGEST or -int(number.as_tuple().exponent) > _LONGEST):
         raise ContractError(f"must have at most {_LONGEST} digits before and after the point")
     return number
 

@@ -9,7 +9,7 @@ from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
 
-from fairlead.model.language import STDLIB_FUNCTIONS, add_stdlib_to_context, cel
+from fairlead.model.language import STDLIB_FUNCTIONS, add_stdlib_to_context, cel, complaint
 
 logging.getLogger("cel").setLevel(logging.CRITICAL)  # it warns with the arguments of what failed: record values
 
@@ -54,7 +54,7 @@ class Expression:
         try:
             self._program = cel.compile(source)
         except ValueError as error:
-            raise ExpressionError(f"{source!r} is not CEL: {_first_line(error)}") from None
+            raise ExpressionError(f"{source!r} is not CEL: {complaint(error)}") from None
         self.source = source
         self._context = cel.Context()
         add_stdlib_to_context(self._context)  # five times the cost of an evaluation, so once
@@ -141,11 +141,6 @@ def _cause(error: Exception) -> str:
     if function:
         return f"the function {function[1]} cannot take such a value"
     return next(words for kind, start, words in _CAUSES if isinstance(error, kind) and str(error).startswith(start))
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).splitlines()
-    return lines[0][:200] if lines else type(error).__name__
 
 
 def to_cel(native: Any) -> Any:

@@ -13,4 +13,10 @@ sys.modules.setdefault("cel.cli", ModuleType("cel.cli"))
 import cel  # noqa: E402 - the library must find the place of its command line taken
 from cel.stdlib import STDLIB_FUNCTIONS, add_stdlib_to_context  # noqa: E402
 
-__all__ = ["STDLIB_FUNCTIONS", "add_stdlib_to_context", "cel"]
+__all__ = ["STDLIB_FUNCTIONS", "add_stdlib_to_context", "cel", "complaint"]
+
+
+def complaint(error: ValueError) -> str:
+    """The parser's first complaint, without the source it repeats."""
+    text = str(error).rpartition("': ERROR: ")[2] or str(error)
+    return text.splitlines()[0].removeprefix("<input>:").partition(" expecting {")[0][:160]

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from fairlead.model.language import STDLIB_FUNCTIONS, add_stdlib_to_context, cel
+from fairlead.model.language import STDLIB_FUNCTIONS, add_stdlib_to_context, cel, complaint
 from fairlead.model.problem import near
 
 MAX_LENGTH = 2048
@@ -62,7 +62,7 @@ def wrong(source: str, variables: Iterable[str] | None = None, noun: str = "fiel
     try:
         program = cel.compile(source)
     except ValueError as error:
-        return f"is not CEL: {_reason(error)}"
+        return f"is not CEL: {complaint(error)}"
     for name in sorted(program.functions()):
         if name.isidentifier() and name not in _FUNCTIONS:
             return f"calls an unknown function {name!r}{near(name, _FUNCTIONS)}"
@@ -90,9 +90,3 @@ def _unknown_variable(source: str, program: cel.Program, known: frozenset[str], 
     used = frozenset(program.variables()) - frozenset(_BOUND_BY_MACRO.findall(source)) - _NAMESPACES
     unknown = sorted(used - known)
     return f"uses {unknown[0]!r}, which is no {noun}{near(unknown[0], known)}" if unknown else None
-
-
-def _reason(error: ValueError) -> str:
-    """The parser's first complaint, without the source it repeats."""
-    text = str(error).rpartition("': ERROR: ")[2] or str(error)
-    return text.splitlines()[0].removeprefix("<input>:").partition(" expecting {")[0][:160]
