@@ -41,9 +41,8 @@ settings.load_profile("mutants")
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: "/property/" in str(item.path))
 '''
-_SURVIVED, _UNTESTED = 0, 33
-_KILLED = (1, 3)
-"""Exit codes of pytest, and one of mutmut's, as it keeps them."""
+_WORDS = {None: "not run", 0: "survived", 1: "killed", 3: "killed", 33: "untested"}
+"""Exit codes of pytest, and one of mutmut's, as it keeps them; any other one is of a mutant that was ended."""
 
 
 def main() -> int:
@@ -81,14 +80,8 @@ def _counted() -> dict[str, Counter[str]]:
     for path in sorted(COPY.glob("mutants/src/fairlead/engine/*.py.meta")):
         codes = json.loads(path.read_text())["exit_code_by_key"].values()
         if codes:
-            found[path.name.removesuffix(".py.meta")] = Counter(map(_word, codes))
+            found[path.name.removesuffix(".py.meta")] = Counter(_WORDS.get(code, "timeout") for code in codes)
     return found
-
-
-def _word(code: int | None) -> str:
-    if code in _KILLED:
-        return "killed"
-    return {_SURVIVED: "survived", _UNTESTED: "untested"}.get(code or 0, "timeout") if code is not None else "not run"
 
 
 def _told(found: dict[str, Counter[str]]) -> int:

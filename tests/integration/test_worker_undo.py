@@ -1,6 +1,7 @@
 """What a run wrote is undone: the systems hold what they held before, and the next run finds nothing to do."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,18 @@ class Dying:
         await super().commit(commit)  # type: ignore[misc]
         if self._left == 0:
             raise Died
+
+
+@contextmanager
+def closed(book: Book, *events: str) -> Iterator[None]:
+    """A book that refuses some kinds of statements."""
+    for event in events:
+        book.database.execute(
+            f"CREATE TRIGGER closed_{event} BEFORE {event} ON customer BEGIN SELECT raise(ABORT, 'closed'); END"
+        )
+    yield
+    for event in events:
+        book.database.execute(f"DROP TRIGGER closed_{event}")
 
 
 class Firm:
@@ -311,13 +324,11 @@ async def test_a_field_that_was_shown_as_left_alone_is_left_alone(firm: Firm) ->
 async def test_a_copy_that_was_shown_as_kept_is_kept(firm: Firm) -> None:
     firm.crm.add("c@x.com", name="Cem")
     run = await firm.did()
-    closed = "CREATE TRIGGER closed BEFORE UPDATE ON customer BEGIN SELECT raise(ABORT, 'closed'); END"
-    firm.erp.database.execute(closed)
-    firm.crm.edit("c@x.com", note="on its way")
-    await firm.did()
-    shown = await firm.shown(run)
-    assert dict(shown)[3] == ""
-    firm.erp.database.execute("DROP TRIGGER closed")
+    with closed(firm.erp, "UPDATE"):
+        firm.crm.edit("c@x.com", note="on its way")
+        await firm.did()
+        shown = await firm.shown(run)
+        assert dict(shown)[3] == ""
     firm.crm.edit("c@x.com", note=None)
     await firm.did()
     later = await firm.shown(run)
@@ -438,13 +449,9 @@ async def test_what_cannot_be_written_back_now_is_written_when_it_can(firm: Firm
     firm.crm.edit("a@x.com", name="Wrong")
     firm.crm.add("c@x.com", name="Cem")
     run = await firm.did()
-    for event in ("UPDATE", "DELETE"):
-        refusal = f"CREATE TRIGGER closed_{event} BEFORE {event} ON customer BEGIN SELECT raise(ABORT, 'closed'); END"
-        firm.erp.database.execute(refusal)
-    undoing = await firm.undo(run)
-    assert (firm.names(), firm.names("c@x.com")) == (["Ada", "Wrong", "Ada"], ["Cem", "Cem", None])
-    for event in ("UPDATE", "DELETE"):
-        firm.erp.database.execute(f"DROP TRIGGER closed_{event}")
+    with closed(firm.erp, "UPDATE", "DELETE"):
+        undoing = await firm.undo(run)
+        assert (firm.names(), firm.names("c@x.com")) == (["Ada", "Wrong", "Ada"], ["Cem", "Cem", None])
     await firm.did()
     assert (firm.names(), firm.names("c@x.com")) == (["Ada"] * 3, ["Cem", None, None])
     await firm.rests()
@@ -466,13 +473,11 @@ async def test_what_the_next_worker_sends_is_of_the_run_that_decided_it(firm: Fi
 async def test_what_is_on_its_way_to_the_same_record_is_not_lost_with_an_undo_that_fails(firm: Firm) -> None:
     firm.crm.edit("a@x.com", name="Wrong")
     run = await firm.did()
-    refusal = "CREATE TRIGGER closed BEFORE UPDATE ON customer BEGIN SELECT raise(ABORT, 'closed'); END"
-    firm.erp.database.execute(refusal)
-    firm.crm.edit("a@x.com", note="on its way")
-    await firm.did()
-    await firm.undo(run)
-    assert firm.refused == ["name of crm/1 = erp/1 = shop/1: something of the record is still on its way to erp"]
-    firm.erp.database.execute("DROP TRIGGER closed")
+    with closed(firm.erp, "UPDATE"):
+        firm.crm.edit("a@x.com", note="on its way")
+        await firm.did()
+        await firm.undo(run)
+        assert firm.refused == ["name of crm/1 = erp/1 = shop/1: something of the record is still on its way to erp"]
     await firm.did()
     assert [its["a@x.com"][2] for its in firm.all()] == ["on its way"] * 3
     await firm.rests()

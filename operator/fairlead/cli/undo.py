@@ -20,7 +20,7 @@ from fairlead.state.audit import AuditQuery
 from fairlead.state.base import Store
 from fairlead.state.requests import Undo
 from fairlead.worker.exit import NEEDS_A_PERSON, OK
-from fairlead.worker.guard import limit_of
+from fairlead.worker.guard import limit_in
 from fairlead.worker.reversal import PAGE, Reversal, Reversals, started
 
 _SHOWN = 50
@@ -83,7 +83,7 @@ def undo(target: Target, options: Options, asker: Asker) -> int:
             _show(plan, options)
             if options.plan:
                 return OK
-            limit = limit_of(place.policy.spec.deletes.guard, await _known(place, store))
+            limit = await limit_in(store, place.layout.systems, place.policy.spec.deletes.guard)
             approved = _confirm(plan, options, limit)
             return await _apply(place, store, plan, options.run, asker, approved)
 
@@ -165,10 +165,6 @@ def _show(plan: _Plan, options: Options) -> None:
 def _summary(plan: _Plan) -> str:
     parts = [(plan.updates, "update"), (plan.creates, "create"), (plan.deletes, "delete")]
     return f"{', '.join(counted(n, noun) for n, noun in parts if n)} in {counted(len(plan.records), 'record')}"
-
-
-async def _known(place: Place, store: Store) -> int:
-    return max([await store.known(system) for system in place.layout.systems], default=0)
 
 
 def _confirm(plan: _Plan, options: Options, limit: int) -> str:

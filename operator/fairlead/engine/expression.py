@@ -9,14 +9,13 @@ from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
 
-from fairlead.model.language import STDLIB_FUNCTIONS, add_stdlib_to_context, cel, complaint
+from fairlead.model.language import MACRO_VARIABLE, MAX_LENGTH, STDLIB_FUNCTIONS, add_stdlib_to_context, cel, complaint
 
 logging.getLogger("cel").setLevel(logging.CRITICAL)  # it warns with the arguments of what failed: record values
 
 _FUNCTION = re.compile(r"Function '([\w.]+)' error")
 _LITERAL = re.compile(r"""\"{3}[\s\S]*?\"{3}|'{3}[\s\S]*?'{3}|"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'""")
 _LOOP = re.compile(r"\.(all|exists|exists_one|map|filter)\s*\(|[()]")
-_MACRO_VARIABLE = re.compile(r"\.(?:all|exists|exists_one|map|filter)\(\s*(\w+)\s*,")
 
 _CAUSES: tuple[tuple[type[Exception], str, str], ...] = (
     (KeyError, "", "an attribute is not there; guard it with has(a.b)"),
@@ -26,9 +25,6 @@ _CAUSES: tuple[tuple[type[Exception], str, str], ...] = (
     (Exception, "Arithmetic overflow", "a number is beyond 64 bits"),
     (Exception, "", "a value is null or of a type that does not fit; guard it, or convert it with string(x)"),
 )
-
-MAX_LENGTH = 2048
-"""Longest expression accepted, as in the CRDs."""
 
 MAX_RANGE = 10_000
 """Longest list that `lists.range` makes."""
@@ -64,7 +60,7 @@ class Expression:
                 self._context.add_function(name, _bounded(STDLIB_FUNCTIONS[name], self.longest))
         most = min(MAX_RANGE, self.longest or MAX_RANGE)
         self._context.add_function("lists.range", lambda size: _range(size, most))
-        self.variables = frozenset(self._program.variables()) - frozenset(_MACRO_VARIABLE.findall(source))
+        self.variables = frozenset(self._program.variables()) - frozenset(MACRO_VARIABLE.findall(source))
         """The names that the expression reads, without those that its own macros bind."""
 
     def evaluate(self, variables: Mapping[str, Any]) -> Any:

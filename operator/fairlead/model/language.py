@@ -5,6 +5,7 @@ That command line brings in terminal libraries of 9 MB, which no worker needs. A
 
 from __future__ import annotations
 
+import re
 import sys
 from types import ModuleType
 
@@ -13,7 +14,13 @@ sys.modules.setdefault("cel.cli", ModuleType("cel.cli"))
 import cel  # noqa: E402 - the library must find the place of its command line taken
 from cel.stdlib import STDLIB_FUNCTIONS, add_stdlib_to_context  # noqa: E402
 
-__all__ = ["STDLIB_FUNCTIONS", "add_stdlib_to_context", "cel", "complaint"]
+__all__ = ["MACRO_VARIABLE", "MAX_LENGTH", "STDLIB_FUNCTIONS", "add_stdlib_to_context", "cel", "complaint"]
+
+MAX_LENGTH = 2048
+"""Longest expression accepted, as in the CRDs."""
+
+MACRO_VARIABLE = re.compile(r"\.(?:all|exists|exists_one|map|filter)\(\s*(\w+)\s*,")
+"""A macro, and the name that it binds."""
 
 
 def complaint(error: ValueError) -> str:

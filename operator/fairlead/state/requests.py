@@ -7,7 +7,6 @@ once: its effect and its answer are one transaction. A new kind is one struct he
 
 from __future__ import annotations
 
-import re
 import secrets
 import time
 from collections.abc import Iterable, Mapping
@@ -19,7 +18,7 @@ import msgspec
 
 from fairlead.model.record import Value
 from fairlead.state import codec
-from fairlead.state.place import Place
+from fairlead.state.place import Place, naming
 
 
 class RetryDeadLetters(msgspec.Struct, frozen=True, tag=True, tag_field="kind"):
@@ -177,8 +176,7 @@ def without(asked: Request, records: AbstractSet[int], places: AbstractSet[Place
 
 def without_names(answer: Answer, places: Iterable[Place]) -> Answer:
     """An answer that names none of these records; how many things were refused it tells as before."""
-    names = "|".join(re.escape("/".join(place)) for place in places)
-    named = re.compile(rf"(?<!\w)(?:{names})(?!\w)")
+    named = naming("/".join(place) for place in places)
     refused = tuple(FORGOTTEN if named.search(line) else line for line in answer.refused)
     return msgspec.structs.replace(answer, refused=refused)
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import re
 import time
-from collections.abc import AsyncIterator, Collection, Iterable, Sequence
+from abc import abstractmethod
+from collections.abc import AsyncIterator, Collection, Sequence
 from hashlib import blake2b
 from typing import TypeVar
 
@@ -13,10 +14,10 @@ import msgspec
 
 from fairlead.state.base import UNLINKABLE, Commit, DeadLetter, StateError, Undelivered
 from fairlead.state.erasure import Erasure, named_by
-from fairlead.state.place import Place, reservation
+from fairlead.state.place import Place, naming, reservation
 from fairlead.state.requests import FORGOTTEN, Answer, Request, without, without_names
 from fairlead.state.sql_memory import NUMBERED, SQLMemory
-from fairlead.state.tables import ANSWER, DEAD, ERASED, PENDING, REQUEST, Put, Query, Row
+from fairlead.state.tables import ANSWER, ERASED, PENDING, REQUEST, Put, Query, Row
 
 Message = TypeVar("Message", Undelivered, DeadLetter)
 
@@ -57,9 +58,9 @@ class SQLErasing(SQLMemory):
             ) from None
         return Erasure(frozenset(person.places), tuple(person.unknown), tuple(ended))
 
+    @abstractmethod
     async def _sweep(self) -> None:
         """Overwrites what was deleted."""
-        raise NotImplementedError
 
     # --- who it is ---
 
@@ -86,8 +87,8 @@ class SQLErasing(SQLMemory):
         keys = await self.match_keys(sorted(person.numbers))
         shared = await self.candidates(sorted({key for its in keys.values() for key in its}))
         holders = {number for its in shared.values() for number in its}
-        async for rows in self._walk(DEAD, ("reason", "body", "since")):
-            for letter in map(self._rows.dead_letter, rows):
+        async for letters in self.walk_letters(discarded=True):
+            for letter in letters:
                 place = (letter.system, letter.key)
                 may_be = reservation(*place) in holders or not person.numbers.isdisjoint(letter.candidates)
                 if may_be and place not in person.places:
@@ -125,15 +126,15 @@ class SQLErasing(SQLMemory):
 
     async def _erase_messages(self, places: Sequence[Place]) -> None:
         """What is said of other records may name the key of one that they matched."""
-        keys = {system: _names(key for name, key in places if name == system) for system, _ in places}
+        keys = {system: naming(key for name, key in places if name == system) for system, _ in places}
         columns = tuple(PENDING.columns)[len(PENDING.key) :]
         async for rows in self._walk(PENDING, columns, "dead = 1"):
             writes = [item for item in map(self._rows.undelivered, rows) if item.message.startswith(UNLINKABLE)]
             commit = Commit(pending=[_scrubbed(item, keys[item.system]) for item in writes if item.system in keys])
             await self._apply(self._rows.steps(commit, 0.0))
-        async for rows in self._walk(DEAD, ("reason", "body", "since")):
-            letters = [letter for letter in map(self._rows.dead_letter, rows) if letter.candidates]
-            commit = Commit(dead=[_scrubbed(each, keys[each.system]) for each in letters if each.system in keys])
+        async for letters in self.walk_letters(discarded=True):
+            named = [letter for letter in letters if letter.candidates and letter.system in keys]
+            commit = Commit(dead=[_scrubbed(each, keys[each.system]) for each in named])
             await self._apply(self._rows.steps(commit, 0.0))
 
     async def _erase_answers(self, places: Sequence[Place]) -> None:
@@ -189,10 +190,6 @@ def _hanging_on(place: Place) -> list[Query]:
         Query(f"INSERT INTO waiting(system, key) {again}", (system, key)),
         Query(f"DELETE {refers}", (system, key)),
     ]
-
-
-def _names(keys: Iterable[str]) -> re.Pattern[str]:
-    return re.compile(rf"(?<!\w)(?:{'|'.join(map(re.escape, keys))})(?!\w)")
 
 
 def _scrubbed(item: Message, names: re.Pattern[str]) -> Message:

@@ -114,11 +114,10 @@ class Resolving:
     def _replaced(self, memory: Recollection, conflict: Conflict) -> list[str]:
         """The systems that say something which none of those says that compete: nothing else would tell of it."""
         rule, session = self._rules.fields[conflict.field], self._scope.session
-        slot, kind = rule.field.slot, rule.field.kind
-        known = {session.prints.one(kind.print_bytes(value), slot) for value in conflict.values.values()}
+        known = {session.print_of(conflict.field, value) for value in conflict.values.values()}
         known |= {UNSEEN, *empty_prints(rule, session.prints)}
         others = memory.sides.keys() - conflict.values.keys() - memory.away
-        return sorted(s for s in others if field(memory.sides[s].prints, slot) not in known)
+        return sorted(s for s in others if field(memory.sides[s].prints, rule.field.slot) not in known)
 
     def _kept(self, name: str) -> str:
         """The system whose value stands; empty where a value is given, or the owner depends on the record."""

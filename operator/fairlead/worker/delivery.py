@@ -31,7 +31,7 @@ from fairlead.worker.judging import Judge, proceed
 from fairlead.worker.matching import Matching
 from fairlead.worker.parcel import Parcel, Share
 from fairlead.worker.session import Session
-from fairlead.worker.settlement import HELD, UNCERTAIN, Settlement
+from fairlead.worker.settlement import HELD, UNCERTAIN, Settlement, is_uncertain
 from fairlead.worker.tally import Note, Tally
 from fairlead.worker.twins import Twins, unlinkable
 from fairlead.worker.written import Written
@@ -158,7 +158,7 @@ class Delivery:
         if not writes:
             return
         outcomes = await self._session.systems[system].write(writes)
-        stored = [None if outcome.stored is None else self._stored(system, outcome) for outcome in outcomes]
+        stored = [self._stored(system, outcome) for outcome in outcomes]
         stored = await self._crossing.told(system, sendable, stored)
         if operation is Operation.ARCHIVE:
             await self._settle_archived(system, sendable, outcomes, stored)
@@ -249,7 +249,7 @@ class Delivery:
     def _may_be_done(self, intent: Intent) -> bool:
         """Whether a create may have arrived before: that is not forgotten because its system is down now."""
         before = self._memories[intent.record].pending.get(intent.system)
-        told = before is not None and before.message == UNCERTAIN
+        told = before is not None and is_uncertain(before)
         searched = self._session.capabilities(intent.system).find
         return intent.write.operation is Operation.CREATE and (self.recovering or told) and not searched
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Iterable
 
 import msgspec
 
 from fairlead.model.syncpolicy import APPROVE, Guard
 from fairlead.state import codec
-from fairlead.state.base import Commit
+from fairlead.state.base import Commit, Store
 from fairlead.worker.session import Session
 
 APPROVALS = "approvals"
@@ -51,6 +52,11 @@ def limit_of(guard: Guard, records: int) -> int:
     """How many deletes and overwrites may go out: the smaller of both bounds, but one record where any is allowed."""
     share = max(1, math.ceil(records * guard.max_percent / 100)) if guard.max_percent else 0
     return min(guard.max_records, share)
+
+
+async def limit_in(store: Store, systems: Iterable[str], guard: Guard) -> int:
+    """`limit_of` the records that the system has that has most of them; to count them takes long."""
+    return limit_of(guard, max([await store.known(system) for system in systems], default=0))
 
 
 class Gate:
@@ -99,8 +105,7 @@ class Gate:
         return halt
 
     async def _limit(self) -> int:
-        known = max([await self._store.known(system) for system in self._session.systems], default=0)
-        return limit_of(self._session.policy.spec.deletes.guard, known)
+        return await limit_in(self._store, self._session.systems, self._session.policy.spec.deletes.guard)
 
     async def _plan(self) -> str:
         """The id of the plan that all held writes are: another one when one of them is, or its values are."""

@@ -273,16 +273,13 @@ class Intake:
             after.pending[system] = before  # nothing new: it keeps its place and its back-off
             return
         if before is not None and is_uncertain(before) and write.operation is Operation.CREATE:
-            after.pending[system] = msgspec.structs.replace(before, write=write, run=self._run)
-            batch.commit.pending.append(after.pending[system])
+            _keep(msgspec.structs.replace(before, write=write, run=self._run), after, batch)
         elif (held := write.halts and not self.approved) or self.waits(memory.record, system, write):
-            after.pending[system] = Undelivered(memory.record, system, write, now, held=held, run=self._run)
-            batch.commit.pending.append(after.pending[system])
+            _keep(Undelivered(memory.record, system, write, now, held=held, run=self._run), after, batch)
         else:
             if before is not None and write.operation is Operation.CREATE and may_be_done(before):
-                # which is not forgotten
-                after.pending[system] = msgspec.structs.replace(before, write=write, run=self._run)
-                batch.commit.pending.append(after.pending[system])
+                # It goes out, and that it may be there already is not forgotten.
+                _keep(msgspec.structs.replace(before, write=write, run=self._run), after, batch)
             batch.intents.append(Intent(memory.record, system, write, run=self._run))
 
     def waits(self, record: int, system: str, write: Write) -> bool:
@@ -487,3 +484,8 @@ def _forget(record: int, commit: Commit) -> None:
     commit.records = [memory for memory in commit.records if memory.record != record]
     commit.matches = [(key, owner) for key, owner in commit.matches if owner != record]
     commit.forget.append(record)
+
+
+def _keep(item: Undelivered, after: Recollection, batch: Batch) -> None:
+    after.pending[item.system] = item
+    batch.commit.pending.append(item)

@@ -215,8 +215,7 @@ class Sending:
             there = settlement.reread.get(intent.record, {}).get(intent.system)
             if there is None or intent.write.operation is not Operation.CREATE:
                 continue
-            before = memories[intent.record].pending.get(intent.system)
-            doubtful = again or (before is not None and may_be_done(before))
+            doubtful = again or may_be_done(memories[intent.record].pending.get(intent.system))
             if doubtful and is_image_of(self._session.kinds, intent.write.values, there.record.values):
                 found.setdefault(intent.system, {})[there.record.key] = intent.record
         return found

@@ -151,8 +151,10 @@ class LossyFields:
             commit.audit.append(AuditEntry(now, run, item.record, item.field, kind, rule, item.system, values))
 
 
-def may_be_done(item: Undelivered) -> bool:
-    """Whether a write that is open may have arrived: it was tried, and its system did not refuse it."""
+def may_be_done(item: Undelivered | None) -> bool:
+    """Whether a write that is open, if one is, may have arrived: it was tried, and its system did not refuse it."""
+    if item is None:
+        return False
     found = item.message.startswith(UNLINKABLE)  # at the first try: it was never sent
     refused = item.dead and item.message != UNCERTAIN and not (found and item.attempts > 1)
     return item.attempts > 0 and not refused and not item.discarded

@@ -58,16 +58,12 @@ class Twins:
         barred = {r: {k for (_, k), its in apart.items() if its.intersection(places_of(memories[r]))} for r in found}
         free = {r: {k: o for k, o in its.items() if k not in taken and k not in barred[r]} for r, its in found.items()}
         for record, its in found.items() if taken else ():
-            if not free[record] and (again or self._may_be_done(record, system)):
+            if not free[record] and (again or may_be_done(memories[record].pending.get(system))):
                 free[record] = {
                     k: o for k, o in its.items() if k not in barred[record] and o is not None and o.row != taken.get(k)
                 }
         erased = await store.erased(system, natives)
         return {r: _without(its, erased) for r, its in free.items()} if erased else free
-
-    def _may_be_done(self, record: int, system: str) -> bool:
-        before = self._memories[record].pending.get(system)
-        return before is not None and may_be_done(before)
 
     async def _search(
         self, system: str, path: str, values: Sequence[object]

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from fairlead.model.language import STDLIB_FUNCTIONS, add_stdlib_to_context, cel, complaint
+from fairlead.model.language import MACRO_VARIABLE, MAX_LENGTH, STDLIB_FUNCTIONS, add_stdlib_to_context, cel, complaint
 from fairlead.model.problem import near
 
-MAX_LENGTH = 2048
-"""Longest expression accepted."""
-
-_BOUND_BY_MACRO = re.compile(r"\.(?:all|exists|exists_one|map|filter)\(\s*(\w+)\s*,")
 _NAMESPACES = frozenset(name.partition(".")[0] for name in STDLIB_FUNCTIONS if "." in name)
 _NATIVE = frozenset(
     [
@@ -76,7 +71,7 @@ def tried(source: str, variables: Mapping[str, Any]) -> Any:
 
     None when it does not compile or fails on them, which says nothing, or when it could take long: it has a macro.
     """
-    if _BOUND_BY_MACRO.search(source) or "lists.range" in source or len(source) > MAX_LENGTH:
+    if MACRO_VARIABLE.search(source) or "lists.range" in source or len(source) > MAX_LENGTH:
         return None
     context = cel.Context(dict(variables))
     add_stdlib_to_context(context)
@@ -87,6 +82,6 @@ def tried(source: str, variables: Mapping[str, Any]) -> Any:
 
 
 def _unknown_variable(source: str, program: cel.Program, known: frozenset[str], noun: str) -> str | None:
-    used = frozenset(program.variables()) - frozenset(_BOUND_BY_MACRO.findall(source)) - _NAMESPACES
+    used = frozenset(program.variables()) - frozenset(MACRO_VARIABLE.findall(source)) - _NAMESPACES
     unknown = sorted(used - known)
     return f"uses {unknown[0]!r}, which is no {noun}{near(unknown[0], known)}" if unknown else None
