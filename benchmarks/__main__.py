@@ -20,7 +20,7 @@ from pathlib import Path
 from fairlead.testing.postgres import binaries, installed, running
 
 RESULTS = Path(__file__).parent / "RESULTS.md"
-SECTIONS = ("sql", "rest", "latency", "memory", "policies", "decide", "recovery")
+SECTIONS = ("sql", "rest", "latency", "memory", "policies", "decide", "recovery", "state")
 
 
 def measured(section: str, dsn: str, quick: bool) -> list[dict[str, str]]:

@@ -20,7 +20,7 @@ from fairlead.connectors.registry import connect
 from fairlead.engine.rules import compile_rules
 from fairlead.model.connection import Connection
 from fairlead.model.syncpolicy import SyncPolicy
-from fairlead.state.sqlite import SQLiteStore
+from fairlead.state.base import Store
 from fairlead.transport.secrets import MappingSecrets
 from fairlead.worker.hosting import collect_seldom
 from fairlead.worker.late import LateSystem
@@ -140,15 +140,13 @@ def policy(systems: Mapping[str, Mapping[str, Any]], **spec: Any) -> SyncPolicy:
 async def session(
     made: SyncPolicy,
     clients: Mapping[str, Client],
-    folder: Path,
+    store: Store,
     *,
-    kept: type[SQLiteStore] = SQLiteStore,
     reached: type[LateSystem] = LateSystem,
 ) -> Session:
-    """A session with its state in `folder`, in a process set up as a worker's is."""
+    """A session with its state in `store`, in a process set up as a worker's is."""
     collect_seldom()
     rules = compile_rules(made.spec)
-    store = kept(folder / "state.db")
     await store.open(layout_of(made, rules))
     systems = {
         spec.name: reached(clients[spec.name], spec, rules.systems[spec.name].mapping.paths)

@@ -58,12 +58,12 @@ async def measure(dsn: str, count: int) -> None:
     clients = {name: sql_client(dsn, name) for name in ("a", "b")}
     bench = policy({n: {"modified": "updated"} for n in ("a", "b")})
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        await succeed(await session(bench, clients, folder))
+        file = Path(name) / "state.db"
+        await succeed(await session(bench, clients, SQLiteStore(file)))
         made["a"].execute("UPDATE customer SET name = name || 'x', updated = now()")
         Cut.left = count // 2
-        await succeed(await session(bench, clients, folder, kept=Forgetful, reached=Cut))
-        opened = await session(bench, clients, folder)
+        await succeed(await session(bench, clients, Forgetful(file), reached=Cut))
+        opened = await session(bench, clients, SQLiteStore(file))
         found = sum(map(len, (await opened.store.journal()).values()))
         row(f"recovery of {found:,} open intents", await succeed(opened), mark="≤ 5 s")
         if made["b"].execute("SELECT count(*) FROM customer WHERE name LIKE '%x'").fetchone() != (count,):

@@ -19,6 +19,7 @@ from fairlead.connectors.registry import connect, preset_documents
 from fairlead.model.bundle import preset
 from fairlead.model.connection import Connection
 from fairlead.model.connector import Connector
+from fairlead.state.sqlite import SQLiteStore
 from fairlead.testing.http_store import RecordStore
 from fairlead.worker.run import Kind, Outcome, Run
 
@@ -85,7 +86,7 @@ async def measure(dsn: str, url: str, size: int, count: int, floor: float) -> No
     fields = {name: name for name in ("email", "name", "phone", "city", "credit", "active", "updated")}
     systems = {"api": {"object": "customers", "fields": {"id": "number", **fields}}, "b": {"modified": "updated"}}
     with tempfile.TemporaryDirectory() as folder:
-        opened = await session(policy(systems), clients, Path(folder))
+        opened = await session(policy(systems), clients, SQLiteStore(Path(folder) / "state.db"))
         watch = Stopwatch()
         for what, kind in (("REST to SQL, first copy", Kind.CHANGES), ("REST, resync, nothing changed", Kind.RESYNC)):
             with watch.running():

@@ -12,6 +12,7 @@ from typing import Any
 import psycopg
 
 from benchmarks.measure import FILL, Stopwatch, arguments, databases, policy, row, session, sql_client
+from fairlead.state.sqlite import SQLiteStore
 from fairlead.worker.run import Kind, Outcome, Run
 from fairlead.worker.session import Session
 
@@ -59,7 +60,9 @@ async def measure(dsn: str, count: int) -> None:
     floor = min(copied(made["a"], made["b"]) for _ in range(TRIES))
     clients = {name: sql_client(dsn, name) for name in ("a", "b")}
     with tempfile.TemporaryDirectory() as folder:
-        opened = await session(policy({n: {"modified": "updated"} for n in ("a", "b")}), clients, Path(folder))
+        opened = await session(
+            policy({n: {"modified": "updated"} for n in ("a", "b")}), clients, SQLiteStore(Path(folder) / "state.db")
+        )
         size = f"{count:,} rows"
         row(f"first copy, {size}", await run(opened), floor=floor, mark="≤ 2.5 ×", memory=True)
         await asyncio.sleep(6)  # past the look-back, so that what was just written is not read again

@@ -19,6 +19,7 @@ from fairlead.state.base import (
     StateNewer,
     Store,
 )
+from fairlead.state.history import RunRecord
 from fairlead.state.postgres import PostgresStore
 from fairlead.state.postgres_schema import IDENTIFIER, schema_name
 from fairlead.state.sqlite import SQLiteStore
@@ -59,6 +60,51 @@ async def terminate(store: PostgresStore, database: str) -> None:
     """Breaks a store's connection, as a failover or a firewall does."""
     async with await psycopg.AsyncConnection.connect(database, autocommit=True) as admin:
         await admin.execute("SELECT pg_terminate_backend(%s, 5000)", (store._connection.info.backend_pid,))
+
+
+# --- no more room than it needs ---
+
+
+RUN = RunRecord("r", "Changes", 1.0, 2.0, "Succeeded", "", {})
+MANY = 6000
+
+
+async def copy_first(store: PostgresStore) -> None:
+    """Stores many records, and replaces each of them once."""
+    for sides in ({"crm": "c"}, {"crm": "c", "erp": "e"}):
+        for start in range(1, MANY, 1000):
+            numbers = range(start, start + 1000)
+            records = [
+                recollection(n, **{name: Side(f"{mark}{n}", n, prints(n, n)) for name, mark in sides.items()})
+                for n in numbers
+            ]
+            await store.commit(Commit(records=records, matches=[(n * 7919, n) for n in numbers]))
+
+
+def room(database: str) -> int:
+    with psycopg.connect(database, autocommit=True) as admin:
+        (size,) = admin.execute("SELECT pg_total_relation_size(%s)", (f"{SCHEMA}.record",)).fetchone()
+        return size
+
+
+async def test_what_a_first_copy_replaced_takes_no_room_when_it_ends(store, database: str) -> None:
+    await copy_first(store)
+    await store.record_run(RUN)
+    left = room(database)
+    with psycopg.connect(database, autocommit=True) as admin:
+        admin.execute(f"VACUUM (FULL) {SCHEMA}.record")
+    assert left == room(database)
+
+
+async def test_who_reads_the_state_holds_up_no_run_and_the_next_one_makes_room(store, database: str) -> None:
+    await copy_first(store)
+    full = room(database)
+    with psycopg.connect(database) as reader:
+        reader.execute(f"SELECT 1 FROM {SCHEMA}.record LIMIT 1")
+        await store.record_run(RUN)
+    assert (room(database), await store.history(1)) == (full, [RUN])
+    await store.record_run(RUN)
+    assert room(database) < full
 
 
 # --- one writer ---

@@ -67,6 +67,14 @@ class PortableRecord(msgspec.Struct, tag_field="type", tag="record"):
     id: int
     away: list[str]
     sides: dict[str, PortableSide]
+    found_by: int | None = None
+
+
+class Stored(msgspec.Struct):
+    """A record, and the match key that stands in its row."""
+
+    record: Recollection
+    found_by: int | None
 
 
 def columns_of(table: Table) -> tuple[str, ...]:
@@ -87,10 +95,10 @@ def end(lines: int) -> bytes:
     return msgspec.json.encode(End(lines)) + b"\n"
 
 
-def record_line(item: Recollection) -> bytes:
-    """A record; what is pending or frozen has lines of its own."""
+def record_line(item: Recollection, found_by: int | None) -> bytes:
+    """A record; what is pending or frozen, and further match keys, have lines of their own."""
     sides = {name: PortableSide(s.key, s.row, s.version, s.prints.hex()) for name, s in sorted(item.sides.items())}
-    return msgspec.json.encode(PortableRecord(item.record, sorted(item.away), sides)) + b"\n"
+    return msgspec.json.encode(PortableRecord(item.record, sorted(item.away), sides, found_by)) + b"\n"
 
 
 def line(table: Table, row: Row) -> bytes:
@@ -127,7 +135,7 @@ def read_header(data: bytes) -> Header:
     return found
 
 
-def read_line(data: bytes, number: int) -> End | Recollection | tuple[Table, Row]:
+def read_line(data: bytes, number: int) -> End | Stored | tuple[Table, Row]:
     """What a further line holds.
 
     Raises:
@@ -155,9 +163,9 @@ class _Typed(msgspec.Struct):
     type: str
 
 
-def _record(found: PortableRecord) -> Recollection:
+def _record(found: PortableRecord) -> Stored:
     sides = {n: Side(s.key, s.row, bytes.fromhex(s.prints), s.version) for n, s in found.sides.items()}
-    return Recollection(found.id, sides, frozenset(found.away))
+    return Stored(Recollection(found.id, sides, frozenset(found.away)), found.found_by)
 
 
 def _row(table: Table, values: dict[str, msgspec.Raw]) -> Row:
@@ -186,17 +194,17 @@ class Batch:
     """Lines that are stored in one step."""
 
     def __init__(self) -> None:
-        self._records: list[Recollection] = []
+        self._records: list[Stored] = []
         self._rows: dict[str, list[Row]] = {}
         self._size = 0
 
     def __len__(self) -> int:
         return self._size
 
-    def add(self, found: Recollection | tuple[Table, Row]) -> int:
+    def add(self, found: Stored | tuple[Table, Row]) -> int:
         """Takes what a line holds; returns how many records that is."""
         self._size += 1
-        if isinstance(found, Recollection):
+        if isinstance(found, Stored):
             self._records.append(found)
             return 1
         table, row = found
@@ -206,7 +214,9 @@ class Batch:
     def steps(self, rows: Rows) -> list[Step]:
         """What stores them."""
         puts = [Put(_BY_NAME[name], columns_of(_BY_NAME[name]), its) for name, its in self._rows.items()]
-        return [*([rows.records(self._records)] if self._records else []), *(_over_facts(put) for put in puts)]
+        first = {each.record.record: each.found_by for each in self._records if each.found_by is not None}
+        records = [rows.records([each.record for each in self._records], first=first)] if self._records else []
+        return [*records, *(_over_facts(put) for put in puts)]
 
 
 def _over_facts(put: Put) -> Put:

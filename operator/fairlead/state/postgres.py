@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeAlias, TypeVar
 
 import psycopg
 from psycopg.pq import TransactionStatus
 
-from fairlead.state.base import StateError
+from fairlead.state.base import Commit, StateError
+from fairlead.state.history import RunRecord
 from fairlead.state.postgres_failure import state_error
 from fairlead.state.postgres_schema import (
     FENCE,
     TYPES,
     AsyncConnection,
     attach,
+    compact,
     confirm,
     copy,
     prepare,
@@ -29,16 +31,7 @@ from fairlead.state.postgres_succession import oust, outlast
 from fairlead.state.postgres_text import ELEMENTS, Array
 from fairlead.state.sql import SQLStore
 from fairlead.state.sql_base import finished
-from fairlead.state.tables import (
-    Drop,
-    Put,
-    Query,
-    Row,
-    Step,
-    Table,
-    Type,
-    on_conflict,
-)
+from fairlead.state.tables import Clear, Drop, Put, Query, Row, Step, Table, Type, on_conflict
 from fairlead.transport.failure import Failure
 
 T = TypeVar("T")
@@ -46,6 +39,9 @@ Cursor: TypeAlias = "psycopg.AsyncCursor[Row]"
 
 PATIENCE = 180.0
 """Seconds after which a call that the server should have ended long ago is given up."""
+
+_FEW = 5_000
+"""Rows that may be stored, and replaced, without the tables being written anew."""
 
 SWEEPING = 3600.0
 """The same, of writing every table anew."""
@@ -78,6 +74,7 @@ class PostgresStore(SQLStore):
         self._scratch = scratch
         self._connection: AsyncConnection | None = None
         self._epoch = ""
+        self._stored = 0
         self._within = False
         self._turn = asyncio.Lock()
 
@@ -124,6 +121,21 @@ class PostgresStore(SQLStore):
     async def _sweep(self) -> None:
         if not self._scratch:
             await self._call(lambda connection: sweep(connection, self._schema), again=False, patience=SWEEPING)
+
+    # --- what was replaced takes no room ---
+
+    async def commit(self, commit: Commit) -> None:
+        """See `Store.commit`."""
+        await super().commit(commit)
+        self._stored += len(commit.records)
+
+    async def record_run(self, run: RunRecord) -> None:
+        """See `Store.record_run`."""
+        await super().record_run(run)
+        if self._stored > _FEW and self._stored > (await self.counts()).records and not self._scratch:
+            with suppress(StateError):  # it is for the next run to say, if that cannot store either
+                await self._call(lambda connection: compact(connection, self._schema), again=False, patience=SWEEPING)
+                self._stored = 0
 
     # --- a connection that may break ---
 
@@ -248,7 +260,7 @@ async def _do(connection: AsyncConnection, steps: Sequence[Step]) -> None:
             if isinstance(step, Query):
                 await _execute(connection, step)
             else:
-                await connection.execute(*(_insert(step) if isinstance(step, Put) else _delete(step)))
+                await connection.execute(*(_insert(step) if isinstance(step, Put) else _change(step)))
 
 
 async def _execute(connection: AsyncConnection, query: Query) -> Cursor:
@@ -269,11 +281,14 @@ def _insert(step: Put) -> tuple[str, list[Array]]:
     return f"INSERT INTO {step.table.name}({', '.join(step.columns)}) SELECT * FROM {source}{on_conflict(step)}", values
 
 
-def _delete(step: Drop) -> tuple[str, list[Array]]:
+def _change(step: Drop | Clear) -> tuple[str, list[Array]]:
     name = step.table.name
     where = " AND ".join(f"{name}.{column} = gone.{column}" for column in step.by)
     source, values = _arrays(step.table, step.by, step.rows)
-    return f"DELETE FROM {name} USING {source} AS gone({', '.join(step.by)}) WHERE {where}", values
+    gone = f"{source} AS gone({', '.join(step.by)}) WHERE {where}"
+    if isinstance(step, Clear):
+        return f"UPDATE {name} SET {step.column} = NULL FROM {gone}", values
+    return f"DELETE FROM {name} USING {gone}", values
 
 
 def _arrays(table: Table, columns: Sequence[str], rows: Sequence[Row]) -> tuple[str, list[Array]]:

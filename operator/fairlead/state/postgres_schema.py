@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Iterable
 from hashlib import blake2b
 from typing import Any, TypeAlias
 
@@ -17,7 +18,7 @@ import psycopg
 
 from fairlead.state.base import StateLocked, StateMissing, StateNewer
 from fairlead.state.postgres_text import register
-from fairlead.state.tables import AUDIT, META, VERSION, Table, Type, declarations, tables
+from fairlead.state.tables import AUDIT, JOURNAL, MATCH, META, PENDING, VERSION, Table, Type, declarations, tables
 
 AsyncConnection: TypeAlias = "psycopg.AsyncConnection[tuple[Any, ...]]"
 
@@ -36,6 +37,9 @@ _PATIENCE = "1s"
 """How long to wait for the lock: the server needs a moment to notice that a killed worker is gone."""
 
 _COPYING = "15min"
+
+_BRIEFLY = "2s"
+"""How long to wait for those who read a table that is only to take less space."""
 
 _SETTINGS = {
     # All look-ups are by key. A planner without statistics of a young table would scan it for every page.
@@ -236,6 +240,23 @@ async def sweep(connection: AsyncConnection, schema: str) -> None:
     names = [row[0] for row in await cursor.fetchall()]
     if "share" in names:
         await connection.execute("DELETE FROM share WHERE epoch <> (SELECT value FROM meta WHERE name = 'epoch')")
+    await _rewrite(connection, schema, names)
+
+
+async def compact(connection: AsyncConnection, schema: str) -> None:
+    """Writes the tables anew that every record passes through, unless somebody reads them for long.
+
+    A first copy stores every record, and then replaces it once. The server uses the room of what was replaced again,
+    but that of index entries only for keys near them; and autovacuum comes once a minute, when a first copy is over.
+    """
+    await connection.execute("SELECT set_config('lock_timeout', %s, false)", (_BRIEFLY,))
+    try:
+        await _rewrite(connection, schema, ("record", MATCH.name, JOURNAL.name, PENDING.name))
+    finally:
+        await connection.execute("RESET lock_timeout")
+
+
+async def _rewrite(connection: AsyncConnection, schema: str, names: Iterable[str]) -> None:
     await connection.execute("SET statement_timeout = 0")  # the caller's patience bounds it
     try:
         for name in names:

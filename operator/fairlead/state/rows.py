@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from itertools import groupby
 from operator import attrgetter
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -29,6 +31,7 @@ from fairlead.state.tables import (
     CONFLICT,
     DEAD,
     FORMER,
+    FOUND_BY,
     JOURNAL,
     MATCH,
     META,
@@ -37,6 +40,7 @@ from fairlead.state.tables import (
     REQUEST,
     TOMBSTONE,
     WAITING,
+    Clear,
     Drop,
     Put,
     Query,
@@ -76,11 +80,12 @@ class Rows:
         self._folding = Folding(layout)
         self._names = list(layout.systems)
         self._table = record_table({name: slots[name] for name in self._names})
+        self._columns = tuple(name for name in self._table.columns if name != FOUND_BY)
 
     @property
     def record_columns(self) -> str:
         """What `recollection` takes, as a list of SQL in which `r` is the table."""
-        return ", ".join(f"r.{name}" for name in self._table.columns)
+        return ", ".join(f"r.{name}" for name in self._columns)
 
     # --- from rows ---
 
@@ -150,14 +155,22 @@ class Rows:
 
     # --- to rows ---
 
-    def steps(self, commit: Commit, now: float) -> list[Step]:
-        """What a commit does, in order. `now` is the time (epoch seconds) of what is deleted."""
+    def steps(self, commit: Commit, now: float, newest: float = math.inf) -> list[Step]:
+        """What a commit does, in order.
+
+        Args:
+            commit: what is to be stored.
+            now: the time (epoch seconds) of what is deleted.
+            newest: records of greater numbers are not stored yet.
+        """
+        first, others = _first_keys(commit, newest)
         steps = [
             *self.forgotten(commit.forget),
-            self.records(commit.records, commit.changed),
-            *self.bases(commit.records),
             Drop(MATCH, MATCH.key, commit.unmatched),
-            Put(MATCH, MATCH.key, sorted(commit.matches), ()),  # the keys are random: neighbours share a page
+            Clear(self._table, FOUND_BY, (FOUND_BY, "id"), commit.unmatched),
+            self.records(commit.records, commit.changed, first),
+            *self.bases(commit.records),
+            Put(MATCH, MATCH.key, sorted(others), ()),  # the keys are random: neighbours share a page
             whole(TOMBSTONE, [(*row, now) for row in commit.tombstones]),
             Drop(TOMBSTONE, TOMBSTONE.key, commit.revived),
             *_identities(commit),
@@ -193,16 +206,29 @@ class Rows:
         by_record = [Drop(table, ("record",), rows) for table in (MATCH, PENDING, CONFLICT, BASE)]
         return [Drop(self._table, ("id",), rows), *by_record]
 
-    def records(self, items: Sequence[Recollection], changed: AbstractSet[str] | None = None) -> Put:
-        """Rows of records; of those that are there only the sides of the systems `changed` are replaced, if it says so.
+    def records(
+        self,
+        items: Sequence[Recollection],
+        changed: AbstractSet[str] | None = None,
+        first: Mapping[int, int] = MappingProxyType({}),
+    ) -> Put:
+        """Rows of records.
 
-        A side whose columns stay costs no work on its index.
+        Args:
+            items: what is remembered of each.
+            changed: of records that are there, only these systems' sides are replaced: a side whose columns stay costs
+                no work on its index. None: all.
+            first: of records that are not there, the match key that stands in the row.
         """
-        put = whole(self._table, self._records(items))
-        if changed is not None and put.replace is not None:
-            same = {column for name in self._names if name not in changed for column in seen_columns(self.slots[name])}
-            put.replace = tuple(column for column in put.replace if column not in same)
-        return put
+        columns, rows = self._columns, self._records(items)
+        same = {"id"}
+        if changed is not None:
+            same |= {column for name in self._names if name not in changed for column in seen_columns(self.slots[name])}
+        replace = tuple(column for column in columns if column not in same)
+        if first:
+            columns = (*columns, FOUND_BY)
+            rows = [(*row, first.get(row[0])) for row in rows]
+        return Put(self._table, columns, rows, replace)
 
     def bases(self, items: Iterable[Recollection]) -> list[Step]:
         """Old values, each record's as a whole; nothing where no field is kept."""
@@ -290,6 +316,17 @@ def _journaled(batch: Iterable[Intent]) -> bytes:
     for run, its in groupby(batch, attrgetter("run")):  # nearly always one
         by_run.setdefault(run, []).extend([(i.record, i.system, codec.parts(i.write)) for i in its])
     return codec.dump(by_run)
+
+
+def _first_keys(commit: Commit, newest: float) -> tuple[dict[int, int], list[Row]]:
+    """New record → its first match key; and the rows of `match` for all other keys."""
+    new = {item.record for item in commit.records if item.record > newest}
+    first: dict[int, int] = {}
+    others: list[Row] = []
+    for key, record in commit.matches:
+        if record not in new or first.setdefault(record, key) != key:
+            others.append((key, record))
+    return first, others
 
 
 def _identities(commit: Commit) -> list[Step]:

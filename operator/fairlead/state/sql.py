@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 
 from fairlead.state import portable
-from fairlead.state.base import STALE, Commit, Recollection, StateError
+from fairlead.state.base import STALE, Commit, StateError
 from fairlead.state.rows import place_of
 from fairlead.state.seal import MARK, OPEN, Seal, wrong_key
 from fairlead.state.sql_audit import SQLAudit
@@ -84,10 +84,10 @@ class SQLStore(SQLErasing, SQLAudit):
         """See `Store.export`."""
         lines = 0
         yield portable.header(self._rows.layout, self._key)
-        query = f"SELECT {self._rows.record_columns} FROM record r WHERE r.id > ? ORDER BY r.id LIMIT {PAGE}"
-        async for rows in self._pages(query):
+        columns = f"{self._rows.record_columns}, r.found_by"
+        async for rows in self._pages(f"SELECT {columns} FROM record r WHERE r.id > ? ORDER BY r.id LIMIT {PAGE}"):
             lines += len(rows)
-            yield b"".join([portable.record_line(self._rows.recollection(row)) for row in rows])
+            yield b"".join([portable.record_line(self._rows.recollection(row), row[-1]) for row in rows])
         for table in PORTABLE:
             async for rows in self._walk(table, portable.columns_of(table)):
                 own = [row[len(table.key) :] for row in rows if table is not META or row[0] not in portable.OWN_FACTS]
@@ -104,7 +104,7 @@ class SQLStore(SQLErasing, SQLAudit):
         async with self._transaction():
             await self._apply(self._rows.steps(Commit(meta={"key": header.key, STALE: None}), 0.0))
             records = await self._take_lines(lines)
-        self._key = bytes.fromhex(header.key)
+        self._key, self._newest = bytes.fromhex(header.key), await self._greatest()
         self._rows.seal = Seal((), self._key)
         return records
 
@@ -122,7 +122,7 @@ class SQLStore(SQLErasing, SQLAudit):
                 if found.lines != number - 2 or await anext(lines, None) is not None:
                     raise StateError(f"the file says that it holds {found.lines} lines, and does not: export it again")
                 return records
-            if isinstance(found, Recollection) and not portable.fits(found, self._rows.layout):
+            if isinstance(found, portable.Stored) and not portable.fits(found.record, self._rows.layout):
                 raise StateError(f"line {number} has a record that line 1 does not describe: nothing was imported")
             records += batch.add(found)
             if len(batch) == _BATCH:

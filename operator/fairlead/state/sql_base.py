@@ -53,6 +53,8 @@ class SQLBase(ABC):
         self._seen: dict[str, str] = {}
         self._record_count: int | None = None
         """How many records there are; None when that must be counted, which takes long."""
+        self._newest = 0
+        """No record that is stored has a greater number."""
         self._joined = False
         """Whether it was opened beside the worker that holds it."""
 
@@ -98,6 +100,7 @@ class SQLBase(ABC):
         self._record_count = None
         try:
             await self._acquire()
+            self._newest = await self._greatest()
             return await self._adopt(layout)
         except BaseException:
             await self._release()
@@ -238,7 +241,14 @@ class SQLBase(ABC):
             raise StateError("this state was opened beside its worker: only the worker changes it")
         if commit.records or commit.forget:
             self._record_count = None
-        await self._apply(self._rows.steps(commit, time.time()))
+        before = self._newest
+        # Moved before they are stored: another commit may come while this one is under way.
+        self._newest = max([before, *(item.record for item in commit.records)])
+        await self._apply(self._rows.steps(commit, time.time(), before))
+
+    async def _greatest(self) -> int:
+        row = await self._one("SELECT max(id) FROM record")
+        return (row and row[0]) or 0
 
     async def _all(self, text: str, *values: object) -> list[Row]:
         return (await self._fetch(Query(text, values)))[0]

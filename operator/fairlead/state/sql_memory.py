@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import AsyncIterator, Collection, Sequence
-from itertools import islice
+from itertools import chain, islice
 
 from fairlead.engine.case import Side
 from fairlead.engine.fingerprint import WIDTH
@@ -94,13 +94,20 @@ class SQLMemory(SQLBase):
 
     async def candidates(self, matches: Sequence[int]) -> dict[int, list[int]]:
         """See `Store.candidates`."""
-        query = f"SELECT m.key, m.record FROM {self.NUMBERS} match m ON m.key = j.value"
-        return _grouped(await self._all(query, list(matches)))
+        wanted, numbers = (list(matches),), self.NUMBERS
+        return _grouped(
+            await self._fetch(
+                Query(f"SELECT r.found_by, r.id FROM {numbers} record r ON r.found_by = j.value", wanted),
+                Query(f"SELECT m.key, m.record FROM {numbers} match m ON m.key = j.value", wanted),
+            )
+        )
 
     async def match_keys(self, records: Sequence[int]) -> dict[int, list[int]]:
         """See `Store.match_keys`."""
-        query = f"SELECT m.record, m.key FROM {self.NUMBERS} match m ON m.record = j.value"
-        return _grouped(await self._all(query, list(records)))
+        wanted, numbers = (list(records),), self.NUMBERS
+        first = f"SELECT r.id, r.found_by FROM {numbers} record r ON r.id = j.value AND r.found_by IS NOT NULL"
+        others = f"SELECT m.record, m.key FROM {numbers} match m ON m.record = j.value"
+        return _grouped(await self._fetch(Query(first, wanted), Query(others, wanted)))
 
     async def tombstones(self, system: str, keys: Sequence[str]) -> dict[str, int]:
         """See `Store.tombstones`."""
@@ -144,9 +151,11 @@ class SQLMemory(SQLBase):
 
     async def sharing(self) -> AsyncIterator[list[int]]:
         """See `Store.sharing`."""
-        shared = "SELECT key FROM match GROUP BY key HAVING count(*) > 1"
+        every = "SELECT key, record FROM match UNION SELECT found_by, id FROM record WHERE found_by IS NOT NULL"
+        shared = f"SELECT key FROM ({every}) k GROUP BY key HAVING count(*) > 1"
         owners = (
-            f"SELECT DISTINCT record FROM match WHERE record > ? AND key IN ({shared}) ORDER BY record LIMIT {PAGE}"
+            f"SELECT DISTINCT record FROM ({every}) k WHERE record > ? AND key IN ({shared}) "
+            f"ORDER BY record LIMIT {PAGE}"
         )
         async for rows in self._pages(owners):
             yield [row[0] for row in rows]
@@ -371,8 +380,9 @@ _PENDING = "p.record, p.system, p.body, p.since, p.not_before, p.attempts, p.err
 _CONFLICT = "c.record, c.field, c.body, c.since"
 
 
-def _grouped(rows: Sequence[Row]) -> dict[int, list[int]]:
-    found: dict[int, list[int]] = {}
-    for one, other in rows:
-        found.setdefault(one, []).append(other)
-    return found
+def _grouped(results: Sequence[Sequence[Row]]) -> dict[int, list[int]]:
+    """First column → each of the second, once."""
+    found: dict[int, dict[int, None]] = {}
+    for one, other in chain.from_iterable(results):
+        found.setdefault(one, {})[other] = None
+    return {one: list(others) for one, others in found.items()}

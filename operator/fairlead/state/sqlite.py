@@ -18,7 +18,7 @@ from fairlead.state.history import RunRecord
 from fairlead.state.sql import SQLStore
 from fairlead.state.sql_base import finished
 from fairlead.state.sqlite_file import TYPES, attached, connected, copied, locked, rewritten, state_error
-from fairlead.state.tables import Drop, Put, Query, Row, Step, on_conflict
+from fairlead.state.tables import Clear, Drop, Put, Query, Row, Step, on_conflict
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -159,10 +159,10 @@ class SQLiteStore(SQLStore):
         for step in steps:
             if isinstance(step, Query):
                 self._execute(step)
-            elif isinstance(step, Drop):
-                self._db.executemany(_deleting(step), step.rows)
-            else:
+            elif isinstance(step, Put):
                 self._put(step)
+            else:
+                self._db.executemany(_changing(step), step.rows)
 
     def _put(self, step: Put) -> None:
         """Inserts many rows with each statement.
@@ -192,8 +192,11 @@ class SQLiteStore(SQLStore):
             raise
 
 
-def _deleting(step: Drop) -> str:
-    return f"DELETE FROM {step.table.name} WHERE {' AND '.join(f'{column} = ?' for column in step.by)}"
+def _changing(step: Drop | Clear) -> str:
+    where = " AND ".join(f"{column} = ?" for column in step.by)
+    if isinstance(step, Clear):
+        return f"UPDATE {step.table.name} SET {step.column} = NULL WHERE {where}"
+    return f"DELETE FROM {step.table.name} WHERE {where}"
 
 
 def _inserting(step: Put, count: int) -> str:

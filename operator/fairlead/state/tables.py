@@ -47,6 +47,7 @@ class Table(msgspec.Struct, frozen=True):
 META = Table("meta", {"name": Type.TEXT, "value": Type.TEXT}, ("name",))
 CHECKPOINT = Table("checkpoint", {"system": Type.TEXT, "cursor": Type.TEXT}, ("system",))
 MATCH = Table("match", {"key": Type.INTEGER, "record": Type.INTEGER}, ("key", "record"), indexes=("record",))
+"""Match keys, but for the first one of most records (`record_table`)."""
 TOMBSTONE = Table(
     "tombstone",
     {"system": Type.TEXT, "key": Type.TEXT, "record": Type.INTEGER, "at": Type.REAL},
@@ -132,6 +133,10 @@ SEALED = (JOURNAL, PENDING, CONFLICT, DEAD, AUDIT, BASE, REQUEST, ANSWER)
 """Tables whose bodies hold values."""
 
 
+FOUND_BY = "found_by"
+"""A column of `record`, which is written with a new row and never replaced."""
+
+
 def side_columns(slot: int) -> dict[str, Type]:
     """The columns of `record` that hold one system's side: native key, fingerprint of its row, version, prints."""
     return {f"k{slot}": Type.TEXT, f"r{slot}": Type.INTEGER, f"v{slot}": Type.TEXT, f"p{slot}": Type.BYTES}
@@ -145,12 +150,14 @@ def seen_columns(slot: int) -> tuple[str, ...]:
 def record_table(slots: dict[str, int]) -> Table:
     """A record with all its sides in one row: a page of reads costs one query, a page of writes one statement.
 
+    What it was `found_by`, its first match key, stands in it as well: a row of `match` takes three times the space.
+
     Args:
         slots: system → the number in the names of its columns.
     """
     sides = {name: kind for slot in slots.values() for name, kind in side_columns(slot).items()}
-    columns = {"id": Type.INTEGER, "shared": Type.BYTES, "away": Type.INTEGER, **sides}
-    return Table("record", columns, ("id",), optional=frozenset(sides))
+    columns = {"id": Type.INTEGER, "shared": Type.BYTES, "away": Type.INTEGER, FOUND_BY: Type.INTEGER, **sides}
+    return Table("record", columns, ("id",), indexes=(FOUND_BY,), optional=frozenset({FOUND_BY, *sides}))
 
 
 PORTABLE = (
@@ -207,6 +214,15 @@ class Drop(msgspec.Struct):
     rows: list[Row]
 
 
+class Clear(msgspec.Struct):
+    """Rows that lose what is in a column: those that have the values of one of `rows` in the columns `by`."""
+
+    table: Table
+    column: str
+    by: tuple[str, ...]
+    rows: list[Row]
+
+
 class Query(NamedTuple):
     """One statement. A list among the values is what `SQLStore` joins by."""
 
@@ -214,7 +230,7 @@ class Query(NamedTuple):
     values: tuple[Any, ...] = ()
 
 
-Step: TypeAlias = Put | Drop | Query
+Step: TypeAlias = Put | Drop | Clear | Query
 
 
 def whole(table: Table, rows: list[Row]) -> Put:

@@ -140,3 +140,9 @@ class IdentityTests:
     async def test_records_that_share_a_match_key_are_told(self, store: Store) -> None:
         await store.commit(Commit(matches=[(5, 1), (5, 2), (6, 2), (7, 3), (8, 4), (8, reservation("crm", "x"))]))
         assert [page async for page in store.sharing()] == [[1, 2, 4]]
+
+    async def test_new_records_that_share_a_match_key_are_told(self, store: Store) -> None:
+        records = [recollection(record, crm=Side(str(record), 1, prints(1, 2))) for record in (1, 2, 3)]
+        await store.commit(Commit(records=records, matches=[(5, 1), (6, 2), (7, 3), (7, 2)]))
+        await store.commit(Commit(matches=[(5, 1), (6, 1)]))
+        assert [page async for page in store.sharing()] == [[1, 2, 3]]

@@ -138,6 +138,20 @@ class MemoryTests:
         await store.commit(Commit(unmatched=[(5, 1)]))
         assert await store.candidates([5, 6]) == {5: [2], 6: [1]}
 
+    async def test_a_new_record_has_each_of_its_match_keys_once(self, store: Store) -> None:
+        side = {"crm": Side("a", 1, prints(1, 2))}
+        await store.commit(Commit(records=[Recollection(1, side)], matches=[(5, 1), (5, 1), (6, 1)]))
+        await store.commit(Commit(records=[Recollection(1, side)], matches=[(5, 1), (7, 1)]))
+        assert await store.candidates([5, 6, 7]) == {5: [1], 6: [1], 7: [1]}
+        assert {r: sorted(keys) for r, keys in (await store.match_keys([1])).items()} == {1: [5, 6, 7]}
+
+    async def test_a_match_key_that_a_record_had_from_the_first_is_dropped_as_any(self, store: Store) -> None:
+        records = [Recollection(record, {"crm": Side(str(record), 1, prints(1, 2))}) for record in (1, 2, 3)]
+        await store.commit(Commit(records=records, matches=[(5, 1), (5, 2), (5, 3)]))
+        await store.commit(Commit(unmatched=[(5, 1)], forget=[2], matches=[(6, 1)]))
+        assert await store.candidates([5, 6]) == {5: [3], 6: [1]}
+        assert await store.match_keys([1, 2, 3]) == {1: [6], 3: [5]}
+
     async def test_a_dead_letter_holds_the_match_keys_that_it_has_now(self, store: Store) -> None:
         number = reservation("crm", "a")
         await store.commit(Commit(matches=[(5, number)]))
