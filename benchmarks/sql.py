@@ -90,4 +90,5 @@ def main() -> None:
         subprocess.run([sys.executable, "-m", "benchmarks.sql", dsn, "--count", str(count)], check=True)
 
 
-main()
+if __name__ == "__main__":
+    main()
