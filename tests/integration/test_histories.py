@@ -57,6 +57,16 @@ async def test_what_is_new_on_two_sides_is_linked_before_it_is_created(tmp_path:
     assert {name: len(system.records) for name, system in replay.systems.items()} == {"a": 1, "b": 1}
 
 
+async def test_a_copy_made_while_another_system_was_not_read_yet_does_not_speak_for_the_system_it_is_in(
+    tmp_path: Path,
+) -> None:
+    new = [("add", "b", "t0", ("x",)), ("add", "d", "t0", ("x",))]
+    replay = await played(tmp_path, RUN, *new, RUN, systems="acbd", priority=["a", "c", "d", "b"])
+    (value,) = shown(replay, "x")["d"]
+    assert shown(replay, "x") == {name: [value] for name in "acbd"}
+    assert value == "x2-abc"
+
+
 async def test_a_create_that_waits_for_its_system_to_be_read_survives_a_death(tmp_path: Path) -> None:
     for moment in range(1, 20):
         died = ("run", Doing(crash=moment))

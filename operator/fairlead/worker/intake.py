@@ -283,10 +283,17 @@ class Intake:
             batch.intents.append(Intent(memory.record, system, write, run=self._run))
 
     def waits(self, record: int, system: str, write: Write) -> bool:
-        """Whether a write is a create that must wait: the same record may be, or is, in that system."""
+        """Whether a write is a create that must wait: the same record may be, or is, in that system.
+
+        Or in one that is not read yet, and says something else: a copy would speak for the system that it is made in.
+        """
         if write.operation is not Operation.CREATE:
             return False
-        return system not in self.read or self.may_be_there(record, system)
+        return not self._may_create(system) or self.may_be_there(record, system)
+
+    def _may_create(self, system: str) -> bool:
+        """Whether what is new was met in a system, and in all others but the one that is being read."""
+        return system in self.read and self.read.issuperset(self._session.systems.keys() - {self._reading})
 
     def may_be_there(self, record: int, system: str) -> bool:
         """Whether what is there, and could not be linked, may be or is this record."""
@@ -407,10 +414,10 @@ class Intake:
         batch.commit.records += memories
         batch.commit.matches += [(key, m.record) for m, its in zip(memories, keys, strict=True) for key in its]
         targets = self._session.decider.creatable(system, create_in)
-        at_once = [target for target in targets if target in self.read]
+        at_once = [target for target in targets if self._may_create(target)]
         batch.intents += creates(self._session, system, observed, memories, at_once, self._run)
         for target in targets:
-            if target not in self.read:
+            if target not in at_once:
                 batch.commit.pending += hold_creates(self._session, system, observed, memories, target, self._run)
         return memories
 
