@@ -317,8 +317,11 @@ def test_what_was_given_up_is_told_by_the_audit_and_explained(refused: Desk) -> 
     out, _ = refused.command("explain", "erp/1")
     assert "erp: what was to be written there was discarded by ada: Invalid" in out
     out, _ = refused.command("audit", "list", "--kind", "Discarded", "--output", "json")
-    told = sorted((each["rule"], each["field"]) for each in map(json.loads, out.splitlines()))
-    assert told == [("ada: ContractBroken", ""), ("ada: Invalid", "note")]
+    told = sorted((each["rule"], each["field"], each["keys"]) for each in map(json.loads, out.splitlines()))
+    assert told == [
+        ("ada: ContractBroken", "", {"crm": "3"}),
+        ("ada: Invalid", "note", {"crm": "1", "erp": "1"}),
+    ]
 
 
 def test_what_the_page_tells_people_to_type_works(refused: Desk) -> None:

@@ -59,6 +59,8 @@ def test_variables_are_what_an_expression_reads_without_what_its_macros_bind(sou
         ("nothing(a)", {"a": SECRET}, "it names a variable or function that does not exist"),
         ("timestamp(a)", {"a": SECRET}, "the function timestamp cannot take such a value"),
         ("a.lowerAscii()", {"a": None}, "the function lowerAscii cannot take such a value"),
+        ("a.startsWith('s')", {"a": None}, "the function startsWith cannot take such a value"),
+        ("size(a)", {"a": None}, "the function size cannot take such a value"),
         ("a + 1", {"a": SECRET}, MISFIT),
         ("a.b", {"a": None}, MISFIT),
         ("size(lists.range(a))", {"a": MAX_RANGE + 1}, "the function lists.range cannot take such a value"),

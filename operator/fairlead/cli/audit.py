@@ -155,11 +155,17 @@ async def _print_table(store: Store, query: AuditQuery, wanted: Wanted) -> None:
 
 
 async def names_of(store: Store, entries: Sequence[Audited], query: AuditQuery) -> Names:
-    """Record → system → native key; what the record that is asked for was before has its name."""
+    """Record → system → native key; what the record that is asked for was before has its name.
+
+    A dead letter has no number of its own, but is told by its place.
+    """
     numbers = {each.entry.record for each in entries if each.entry.lowest is None}
     names = await store.names(sorted(numbers.union(query.records)))
     own = names.get(query.records[0], {}) if query.records else {}
-    return {**{number: own for number, _ in query.former}, **names}
+    letters = {
+        e.record: {s: str(key) for s, key in e.values.items()} for e in (each.entry for each in entries) if e.record < 0
+    }
+    return {**{number: own for number, _ in query.former}, **names, **letters}
 
 
 def name_of(record: int, names: Names) -> str:

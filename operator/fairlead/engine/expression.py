@@ -13,7 +13,10 @@ from fairlead.model.language import MACRO_VARIABLE, MAX_LENGTH, STDLIB_FUNCTIONS
 
 logging.getLogger("cel").setLevel(logging.CRITICAL)  # it warns with the arguments of what failed: record values
 
-_FUNCTION = re.compile(r"Function '([\w.]+)' error")
+_STANDARD = "contains|startsWith|endsWith|matches|size|duration|getFullYear|getMonth|getDate|getHours"
+_FUNCTION = re.compile(rf"Function '([\w.]+)' error|Undefined variable or function: '({_STANDARD})'")
+"""What could not take its arguments. Of a standard function the library says then that there is none."""
+
 _LITERAL = re.compile(r"""\"{3}[\s\S]*?\"{3}|'{3}[\s\S]*?'{3}|"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'""")
 _LOOP = re.compile(r"\.(all|exists|exists_one|map|filter)\s*\(|[()]")
 
@@ -135,7 +138,7 @@ def _cause(error: Exception) -> str:
     """What went wrong, without the library's own words: they quote the values at hand."""
     function = _FUNCTION.search(str(error))
     if function:
-        return f"the function {function[1]} cannot take such a value"
+        return f"the function {function[1] or function[2]} cannot take such a value"
     return next(words for kind, start, words in _CAUSES if isinstance(error, kind) and str(error).startswith(start))
 
 
