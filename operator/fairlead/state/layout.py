@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
+from typing import TypeAlias
 
 import msgspec
 
@@ -36,7 +37,10 @@ class Layout(msgspec.Struct, frozen=True):
     kept: tuple[str, ...] = ()
 
 
-_NONE_OF_THEIR_OWN: Mapping[str, bytes | None] = MappingProxyType({})
+Prints: TypeAlias = "Mapping[str, Sequence[bytes | None]]"
+"""System → the fingerprints of each record in turn; None where it has not the record."""
+
+_NOTHING: Mapping[str, bytes | None] = MappingProxyType({})
 
 
 class Folding:
@@ -55,20 +59,32 @@ class Folding:
         ones = b"\xff" * WIDTH
         return int.from_bytes(b"".join(ones if name in mapped else UNSEEN for name in layout.fields), "big")
 
-    def fold(self, records: Iterable[Mapping[str, Side]]) -> list[tuple[bytes, Mapping[str, bytes | None]]]:
-        """Of each record the shared string, and per system its own where it differs (else None, or nothing)."""
-        folded = []
-        for sides in records:
-            prints = {side.prints for side in sides.values()}
-            if len(prints) == 1 and self._whole.issuperset(sides):
-                folded.append((prints.pop(), _NONE_OF_THEIR_OWN))
-            else:
-                folded.append(self._fold(sides))
-        return folded
+    def fold(self, prints: Prints) -> tuple[Sequence[bytes], Prints]:
+        """Of each record the shared string, and per system its own where it differs (else None)."""
+        alike = self._alike(prints)
+        if alike is not None:
+            return alike, {name: [None] * len(alike) for name in prints}
+        folded = [self._fold(dict(zip(prints, row, strict=True))) for row in zip(*prints.values(), strict=True)]
+        return [shared for shared, _ in folded], {name: [own.get(name) for _, own in folded] for name in prints}
 
-    def _fold(self, sides: Mapping[str, Side]) -> tuple[bytes, Mapping[str, bytes | None]]:
+    def _alike(self, prints: Prints) -> Sequence[bytes] | None:
+        """The strings of records that the same systems have, which say the same: most, without a look at each."""
+        first: Sequence[bytes | None] = ()
+        for name, column in prints.items():
+            absent = column.count(None)
+            if absent == len(column):
+                continue
+            if absent or name not in self._whole or (first and column != first):
+                return None
+            first = column
+        return first or None  # type: ignore[return-value]  # nothing is absent
+
+    def _fold(self, row: Mapping[str, bytes | None]) -> tuple[bytes, Mapping[str, bytes | None]]:
+        sides = {name: prints for name, prints in row.items() if prints is not None}
+        if len(set(sides.values())) == 1 and self._whole.issuperset(sides):
+            return next(iter(sides.values())), _NOTHING
         shared, covered = 0, 0
-        numbers = {name: int.from_bytes(side.prints, "big") for name, side in sides.items()}
+        numbers = {name: int.from_bytes(prints, "big") for name, prints in sides.items()}
         for name, number in numbers.items():
             mask = self._masks[name] & ~covered
             shared |= number & mask
@@ -76,8 +92,7 @@ class Folding:
             if covered == self._full:
                 break
         own = {
-            name: None if not (number ^ shared) & self._masks[name] else sides[name].prints
-            for name, number in numbers.items()
+            name: None if not (number ^ shared) & self._masks[name] else sides[name] for name, number in numbers.items()
         }
         return shared.to_bytes(WIDTH * self._width, "big"), own
 

@@ -65,6 +65,7 @@ class _NoSide(msgspec.Struct, frozen=True):
     key: None = None
     row: None = None
     version: None = None
+    prints: None = None
 
 
 _NO_SIDE = _NoSide()
@@ -245,16 +246,16 @@ class Rows:
 
     def _records(self, items: Sequence[Recollection]) -> list[Row]:
         """The rows, made column by column."""
-        folded = self._folding.fold(item.sides for item in items)
-        columns: list[list[Any]] = [
+        by_system = {name: [item.sides.get(name, _NO_SIDE) for item in items] for name in self._names}
+        shared, own = self._folding.fold({n: [side.prints for side in sides] for n, sides in by_system.items()})
+        columns: list[Sequence[Any]] = [
             [item.record for item in items],
-            [shared for shared, _ in folded],
+            shared,
             [self._away(item.away) if item.away else 0 for item in items],
         ]
-        for name in self._names:
-            sides = [item.sides.get(name, _NO_SIDE) for item in items]
+        for name, sides in by_system.items():
             columns += [[side.key for side in sides], [side.row for side in sides], [side.version for side in sides]]
-            columns.append([own.get(name) for _, own in folded])
+            columns.append(own[name])
         return list(zip(*columns, strict=True))
 
     def _away(self, systems: Iterable[str]) -> int:
