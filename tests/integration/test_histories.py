@@ -67,6 +67,13 @@ async def test_a_copy_made_while_another_system_was_not_read_yet_does_not_speak_
     assert value == "x2-abc"
 
 
+async def test_a_copy_on_its_way_of_a_record_that_is_gone_gets_what_the_one_says_that_is_left(tmp_path: Path) -> None:
+    removed = Doing(meanwhile={10: (("remove", "c", "t0"),)})
+    acts = [("add", "c", "t0", FIELDS), ("add", "a", "t0", FIELDS), ("run", removed)]
+    replay = await played(tmp_path, *acts, systems="abc", traits={name: Traits(changes=False) for name in "abc"})
+    assert (shown(replay, "x"), len(replay.systems["b"].writes)) == ({"a": ["x3-abc"], "b": ["x3-abc"], "c": []}, 1)
+
+
 async def test_a_create_that_waits_for_its_system_to_be_read_survives_a_death(tmp_path: Path) -> None:
     for moment in range(1, 20):
         died = ("run", Doing(crash=moment))

@@ -326,8 +326,11 @@ class FieldJudge:
         filled = [view for view in full if view not in strayed]
         if self._first_sync is FirstSync.FILL_EMPTY_ONLY:
             differing, filled = [view for view in differing if view not in filled], []
+        rule = f"firstSync: {self._first_sync.value}" if self._first_sync else _ENFORCED
         if not differing:
-            return edited
+            # A copy that is on its way may still have what was said where the record is gone by now.
+            outdated = any(view.now != winner.now for view in undelivered.values())
+            return Verdict(winner, reason=rule) if edited is None and outdated else edited
         lost = [
             *filled,
             *(view for view in old if (view.changed or view.strayed) and view in differing and view not in filled),
@@ -335,7 +338,6 @@ class FieldJudge:
         unread = next((view for view in (winner, *lost) if not view.known), None)
         if unread is not None:
             return Verdict(needs=unread.system)
-        rule = f"firstSync: {self._first_sync.value}" if self._first_sync else _ENFORCED
         finding = self._finding(FindingKind.OVERWRITTEN, rule, winner, [winner, *lost])
         before = edited if edited and winner is voice else Verdict()
         return Verdict(
