@@ -74,6 +74,20 @@ async def test_a_copy_on_its_way_of_a_record_that_is_gone_gets_what_the_one_says
     assert (shown(replay, "x"), len(replay.systems["b"].writes)) == ({"a": ["x3-abc"], "b": ["x3-abc"], "c": []}, 1)
 
 
+@pytest.mark.parametrize("system", ["a", "b"])
+async def test_a_worker_that_dies_in_its_first_run_leaves_nothing_to_be_created_by_the_next_resync(
+    tmp_path: Path, system: str
+) -> None:
+    lacking = []
+    for moment in range(1, 30):
+        replay = Replay(Setting(({"name": "a"}, {"name": "b"}), {}, {}, {}), tmp_path / f"{moment}.db")
+        await replay.play([("add", system, "t0", FIELDS), ("run", Doing(crash=moment)), RUN])
+        await replay.stop()
+        if shown(replay, "m") != {"a": ["t0"], "b": ["t0"]}:
+            lacking.append(moment)
+    assert lacking == []
+
+
 async def test_a_create_that_waits_for_its_system_to_be_read_survives_a_death(tmp_path: Path) -> None:
     for moment in range(1, 20):
         died = ("run", Doing(crash=moment))

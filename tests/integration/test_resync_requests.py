@@ -1,5 +1,6 @@
 """A resync that a person asks for by annotation is done once, whenever the worker comes to it."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -45,6 +46,24 @@ async def test_a_request_made_while_no_worker_ran_is_done_once(hosted: Hosted) -
 async def test_the_first_run_reads_everything_and_answers_a_request_too(hosted: Hosted) -> None:
     assert await worker(hosted, "monday") == [Kind.CHANGES, Kind.CHANGES]
     assert await worker(hosted, "monday") == [Kind.CHANGES, Kind.CHANGES]
+
+
+class AfterOneBatch(asyncio.Event):
+    """Tells the worker to stop once it has stored one batch."""
+
+    def is_set(self) -> bool:
+        told = super().is_set()
+        self.set()
+        return told
+
+
+async def test_a_first_run_that_did_not_end_answers_no_request(hosted: Hosted) -> None:
+    for book in (hosted.crm, hosted.erp):
+        book.add("a@x")
+    stopped = await hosted.loop(state=IN_A_FILE).run_once(stop=AfterOneBatch())
+    assert (stopped.kind, stopped.stopped) == (Kind.CHANGES, True)
+    await hosted.hosts[-1].close()
+    assert await worker(hosted, "monday") == [Kind.RESYNC, Kind.CHANGES]
 
 
 async def test_a_request_to_a_running_worker_is_done_by_its_next_run(hosted: Hosted) -> None:

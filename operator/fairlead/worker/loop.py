@@ -14,7 +14,7 @@ from fairlead.state.base import Commit, StateError
 from fairlead.worker import report
 from fairlead.worker.hosting import Host
 from fairlead.worker.planning import Plan
-from fairlead.worker.run import Kind, Run, RunReport
+from fairlead.worker.run import MET, Kind, Run, RunReport
 from fairlead.worker.schedule import Schedule
 from fairlead.worker.session import Session
 
@@ -150,7 +150,8 @@ class PolicyLoop:
         async with self._host.session(self.policy, self.plan) as session:
             resynced = await session.store.meta(RESYNCED)
             asked = annotations.get(RESYNC_REQUESTED_AT, "")
-            if asked and resynced and asked != await session.store.meta(RESYNC_HANDLED):
+            begun = resynced or await session.store.meta(MET)  # a first run, and no part of one, has read everything
+            if asked and begun and asked != await session.store.meta(RESYNC_HANDLED):
                 requested = Kind.RESYNC
             decided = annotations.get(ENFORCE_REQUESTED_AT, "")
             if decided and resynced and decided != await session.store.meta(ENFORCE_HANDLED):

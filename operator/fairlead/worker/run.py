@@ -36,6 +36,9 @@ from fairlead.worker.sending import Scans, Sending, Stopped
 from fairlead.worker.session import Session
 from fairlead.worker.tally import Tally
 
+LACKING = "lacking"
+"""Fact in the store: a system was read from end to end, and what others lack of it was not created yet."""
+
 MET = "met"
 """Fact in the store: the systems whose every record was met, comma separated."""
 
@@ -123,6 +126,8 @@ class Run:
         self._adoption = Adoption(session, self.tally, self._intake.waits, self._read_again, self._send_again)
         self._marks: dict[str, Marks] = {}
         self._halt: Halt | None = None
+        self._lacking = False
+        """Whether a system was read from end to end, and what is missing was not looked for since."""
         scans = Scans(self._scanned, self._marks)
         self._sending = Sending(session, self.tally, self.id, self._intake, self._adoption, self._down, scans, stopping)
 
@@ -145,6 +150,7 @@ class Run:
         met = set(filter(None, (await self._store.meta(MET) or "").split(",")))
         met -= await self._absence.end()
         await self._intake.prepare(met)
+        self._lacking = await self._store.meta(LACKING) is not None
         await self._sending.prepare()
         self._down.update(await self._session.open())
         await self._sending.replay()
@@ -168,7 +174,7 @@ class Run:
         await revival.by_answer(self._down)
         await self._retry(dead=self._kind is Kind.RESYNC)  # by now a create whose answer was lost has been met
         await self._delete_missing()
-        if self._scanned or self._intake.incomplete:
+        if self._lacking or self._intake.incomplete:
             await self._complete()
         await self._adoption.run()
         await self._absence.heard(name for name in self._session.systems if name not in self._down)
@@ -274,7 +280,8 @@ class Run:
             return
         self._scanned.add(system)
         self._intake.met.add(system)
-        await self._store.commit(Commit(meta={MET: ",".join(sorted(self._intake.met))}))
+        self._lacking = True
+        await self._store.commit(Commit(meta={MET: ",".join(sorted(self._intake.met)), LACKING: "yes"}))
 
     async def _take_changed(self, system: str, page: Page) -> list[int]:
         """Takes in those records of a page that differ from what was last seen; returns all the known ones.
@@ -350,15 +357,20 @@ class Run:
         await self._take_all(system, page, Batch())
 
     async def _complete(self) -> None:
-        """Creates what is missing: of what was asked for, and of all that a scan met in one system only."""
+        """Creates what is missing: of what was asked for, and of all that a scan met in one system only.
+
+        The scan may have been that of an earlier run, which did not come to this, or not with every system.
+        """
         for target in self._session.systems:
             if target not in self._intake.met or not self._session.creates_in(target):
                 continue
             await self._create(target, sorted(self._intake.incomplete))
-            if not self._scanned or target in self._down:
+            if not self._lacking or target in self._down:
                 continue
             async for records in self._store.lacking(target):
                 await self._create(target, records)
+        if self._lacking and self._down.keys().isdisjoint(self._intake.met):
+            await self._store.commit(Commit(meta={LACKING: None}))
 
     async def _create(self, target: str, records: Sequence[int]) -> None:
         await self._sending.send(await missing(self._session, self._intake, target, records))
