@@ -40,11 +40,11 @@ Cursor: TypeAlias = "psycopg.AsyncCursor[Row]"
 PATIENCE = 180.0
 """Seconds after which a call that the server should have ended long ago is given up."""
 
-_FEW = 5_000
-"""Rows that may be stored, and replaced, without the tables being written anew."""
-
 SWEEPING = 3600.0
 """The same, of writing every table anew."""
+
+_FEW = 5_000
+"""Rows that may be stored, and replaced, without the tables being written anew."""
 
 
 class PostgresStore(SQLStore):
