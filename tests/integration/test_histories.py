@@ -88,6 +88,21 @@ async def test_a_worker_that_dies_in_its_first_run_leaves_nothing_to_be_created_
     assert lacking == []
 
 
+@pytest.mark.parametrize("system", ["a", "b"])
+async def test_what_a_split_is_to_create_is_created_although_the_worker_dies_in_between(
+    tmp_path: Path, system: str
+) -> None:
+    lacking = []
+    for moment in range(1, 30):
+        replay = Replay(Setting(({"name": "a"}, {"name": "b"}), {}, {}, {}), tmp_path / f"{moment}.db")
+        await replay.play([("add", "a", "t0", FIELDS), RUN, ("split", system, "t0", True)])
+        await replay.play([("run", Doing(crash=moment)), RUN])
+        await replay.stop()
+        if shown(replay, "m") != {"a": ["t0"] * 2, "b": ["t0"] * 2}:
+            lacking.append(moment)
+    assert lacking == []
+
+
 async def test_a_create_that_waits_for_its_system_to_be_read_survives_a_death(tmp_path: Path) -> None:
     for moment in range(1, 20):
         died = ("run", Doing(crash=moment))

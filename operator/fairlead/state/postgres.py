@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import Any, TypeAlias, TypeVar
 
 import psycopg
 from psycopg.pq import TransactionStatus
 
-from fairlead.state.base import Commit, StateError
+from fairlead.state.base import Commit, StateError, StateFull
 from fairlead.state.history import RunRecord
 from fairlead.state.postgres_failure import state_error
 from fairlead.state.postgres_schema import (
@@ -133,9 +133,16 @@ class PostgresStore(SQLStore):
         """See `Store.record_run`."""
         await super().record_run(run)
         if self._stored > _FEW and self._stored > (await self.counts()).records and not self._scratch:
-            with suppress(StateError):  # it is for the next run to say, if that cannot store either
-                await self._call(lambda connection: compact(connection, self._schema), again=False, patience=SWEEPING)
-                self._stored = 0
+            await self._make_room()
+
+    async def _make_room(self) -> None:
+        try:
+            await self._call(lambda connection: compact(connection, self._schema), again=False, patience=SWEEPING)
+        except StateFull:
+            pass  # it takes room to make room: not before as much was stored again
+        except StateError:
+            return  # the next run tries again, or says what it is
+        self._stored = 0
 
     # --- a connection that may break ---
 

@@ -94,7 +94,7 @@ class Identity:
         self._adopt([kept, joined], record)
         self._tell(FindingKind.LINKED, record, record.sides)
         self._matching.look_again(self._commit)
-        self._scope.intake.incomplete.add(record.record)
+        self._scope.intake.complete(record.record, self._commit)
 
     def _in_order(self, one: Subject, other: Subject) -> tuple[Subject, Subject]:
         """First the one whose number and memory are kept: it may have creates under way, which are known by it."""
@@ -203,7 +203,7 @@ class Identity:
         self._tell(FindingKind.SPLIT, record, {place[0]: record.sides[place[0]]})
         self._matching.look_again(self._commit)
         if create:
-            self._scope.intake.incomplete.add(record.record)
+            self._scope.intake.complete(record.record, self._commit)
 
     async def _take_in(self, subject: Subject, *, create: bool) -> Recollection:
         """A dead letter becomes a record, whatever it matches."""
@@ -246,7 +246,7 @@ class Identity:
         commit.apart += [(subject.place, other) for other in _at(rest)]
         commit.parted.append((parted.record, memory.record, self._now))
         if create:
-            self._scope.intake.incomplete.add(memory.record)
+            self._scope.intake.complete(memory.record, self._commit)
         return parted
 
     def _without_its_writes(self, memory: Recollection, system: str, rest: dict[str, Side]) -> dict[str, Side]:
@@ -268,7 +268,7 @@ class Identity:
                 commit.pending.append(msgspec.structs.replace(item, write=only(item.write, kept)))
             else:
                 commit.delivered.append((memory.record, target))
-                self._scope.intake.incomplete.add(memory.record)
+                self._scope.intake.complete(memory.record, self._commit)
         return self._met_anew(rest, stray)
 
     def _without_its_conflicts(self, memory: Recollection, system: str, rest: dict[str, Side]) -> dict[str, Side]:

@@ -28,6 +28,9 @@ from fairlead.worker.session import Session
 from fairlead.worker.settlement import is_uncertain, may_be_done
 from fairlead.worker.tally import Note, Tally, skewed
 
+LACKING = "lacking"
+"""Fact in the store: some systems may lack records that were met in others, and a run did not come to create them."""
+
 _NONE: frozenset[int] = frozenset()
 _NOWHERE: frozenset[str] = frozenset()
 
@@ -80,6 +83,11 @@ class Intake:
         """Records were written to a system, or read from it."""
         if system == self._reading:
             self._learnt.update(records)
+
+    def complete(self, record: int, commit: Commit) -> None:
+        """A record is to be created in the systems that lack it, by this run; by the next one if this one dies."""
+        self.incomplete.add(record)
+        commit.meta[LACKING] = "yes"
 
     def take_number(self) -> int:
         """A record number that was never used."""

@@ -27,7 +27,7 @@ from fairlead.worker.delivery import BATCH
 from fairlead.worker.enforcing import Enforcement
 from fairlead.worker.guard import Gate, Halt
 from fairlead.worker.handling import Scope
-from fairlead.worker.intake import Intake
+from fairlead.worker.intake import LACKING, Intake
 from fairlead.worker.missing import missing
 from fairlead.worker.reading import ahead, differing
 from fairlead.worker.requests import Requests
@@ -35,9 +35,6 @@ from fairlead.worker.revival import Revival
 from fairlead.worker.sending import Scans, Sending, Stopped
 from fairlead.worker.session import Session
 from fairlead.worker.tally import Tally
-
-LACKING = "lacking"
-"""Fact in the store: a system was read from end to end, and what others lack of it was not created yet."""
 
 MET = "met"
 """Fact in the store: the systems whose every record was met, comma separated."""
@@ -127,7 +124,7 @@ class Run:
         self._marks: dict[str, Marks] = {}
         self._halt: Halt | None = None
         self._lacking = False
-        """Whether a system was read from end to end, and what is missing was not looked for since."""
+        """Whether a system was read from end to end, and what others lack of it was not created since."""
         scans = Scans(self._scanned, self._marks)
         self._sending = Sending(session, self.tally, self.id, self._intake, self._adoption, self._down, scans, stopping)
 
@@ -369,7 +366,7 @@ class Run:
                 continue
             async for records in self._store.lacking(target):
                 await self._create(target, records)
-        if self._lacking and self._down.keys().isdisjoint(self._intake.met):
+        if self._down.keys().isdisjoint(self._intake.met):
             await self._store.commit(Commit(meta={LACKING: None}))
 
     async def _create(self, target: str, records: Sequence[int]) -> None:
