@@ -103,6 +103,18 @@ async def test_what_a_split_is_to_create_is_created_although_the_worker_dies_in_
     assert lacking == []
 
 
+async def test_a_create_that_was_never_sent_is_not_done_however_often_another_record_is_found_in_its_place(
+    tmp_path: Path,
+) -> None:
+    mapped = {"fields": {"m": "m", "y": "y"}}
+    traits = {"b": Traits(changes=False, deletions=False, tells=False, unique=("m",)), "c": Traits(find=False)}
+    acts = [("add", "a", "t0", FIELDS), ("run", Doing(crash=14)), ("split", "a", "t0", False), RUN]
+    linked = [("split", "a", "t0", True), ("link", "b", "t0", "c", "t0")]
+    systems = ["a", {"name": "b", **mapped}, {"name": "c", **mapped}]
+    replay = await played(tmp_path, *acts, *linked, systems=systems, traits={"a": Traits(changes=False), **traits})
+    assert len(replay.systems["b"].records) == 1
+
+
 async def test_a_create_that_waits_for_its_system_to_be_read_survives_a_death(tmp_path: Path) -> None:
     for moment in range(1, 20):
         died = ("run", Doing(crash=moment))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import tempfile
 from datetime import timedelta
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 
 from fairlead.testing.memory_system import Fault, MemorySystem, Traits
 from fairlead.worker.run import Kind
-from support.histories import ARCHIVED, FIELDS, Act, Doing, History, Setting, core, replayed
+from support.histories import ARCHIVED, FIELDS, Act, Doing, History, Replay, Setting, core, replayed
 from support.invariants import check
 
 NAMES = ("a", "b", "c", "d")
@@ -245,6 +246,32 @@ def test_the_order_of_systems_records_and_pages_decides_nothing(drawn: tuple[His
         replay = replayed(one, SCRATCH / f"fairlead-{os.getpid()}.db", lambda replay: replay.rest())
         found.append({name: things(system) for name, system in replay.systems.items()})
     assert found[0] == found[1]
+
+
+@st.composite
+def told_histories(draw: Any) -> History:
+    """A history of systems that tell every change of theirs, and take every write."""
+    history = draw(histories())
+    kinds = {
+        name: msgspec.structs.replace(kind, changes=True, deletions=True, find=True, unique=())
+        for name, kind in history.setting.traits.items()
+    }
+    systems = tuple({**system, "access": "ReadWrite"} for system in history.setting.systems)
+    return History(msgspec.structs.replace(history.setting, systems=systems, traits=kinds), history.acts)
+
+
+@settings(SETTINGS, max_examples=max(COUNT // 10, 30))
+@given(told_histories())
+def test_a_resync_finds_nothing_that_changes_did_not_tell(history: History) -> None:
+    async def resync_finds_nothing(replay: Replay) -> None:
+        await replay.rest(kinds=(Kind.CHANGES,))
+        rows, writes, counts, _ = await replay.picture()
+        if not (counts.pending or counts.dead or counts.conflicts):  # a resync tries those again
+            rows = copy.deepcopy(rows)
+            await replay.run(Doing(Kind.RESYNC))
+            assert (await replay.picture())[:2] == (rows, writes)
+
+    replayed(history, SCRATCH / f"fairlead-{os.getpid()}.db", resync_finds_nothing)
 
 
 def things(system: MemorySystem) -> list[tuple[Any, ...]]:

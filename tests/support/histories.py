@@ -7,7 +7,7 @@ it awaits is a *moment*, numbered from 1 in each run: a user may act there, or t
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
@@ -438,14 +438,14 @@ class Replay:
             records |= {record for record in known.records if record is not None}
         return list((await store.recall(sorted(records))).values())
 
-    async def rest(self, *, approve: bool = True) -> int:
-        """Everything is up and nobody acts; the worker runs until a resync has nothing to do. How often it ran."""
+    async def rest(self, *, approve: bool = True, kinds: Sequence[Kind] = (Kind.CHANGES, Kind.RESYNC)) -> int:
+        """Everything is up and nobody acts; the worker runs until such runs have nothing to do. How often it ran."""
         for system in self.systems.values():
             system.down = None
             system.catch_up()
         for count in range(1, LIMIT + 1):
             before = await self.picture()
-            for kind in (Kind.CHANGES, Kind.RESYNC):
+            for kind in kinds:
                 report = await self._undisturbed(kind)
                 if report.halt is not None and approve:
                     await self._undisturbed(kind, report.halt.plan)

@@ -31,7 +31,7 @@ from fairlead.worker.judging import Judge, proceed
 from fairlead.worker.matching import Matching
 from fairlead.worker.parcel import Parcel, Share
 from fairlead.worker.session import Session
-from fairlead.worker.settlement import HELD, UNCERTAIN, Settlement, is_uncertain
+from fairlead.worker.settlement import HELD, UNCERTAIN, Settlement, attempts_of, is_uncertain
 from fairlead.worker.tally import Note, Tally
 from fairlead.worker.twins import Twins, unlinkable
 from fairlead.worker.written import Written
@@ -434,7 +434,7 @@ class Delivery:
         for intent in intents:
             memory = self._memories.get(intent.record)
             before = memory.pending.get(intent.system) if memory else None
-            attempts = before.attempts + 1 if before else 1
+            attempts = attempts_of(before, message)
             self._tally.of(intent.system).failed += 1
             side = memory.sides.get(intent.system) if memory else None
             name = f"{intent.system}/{side.key if side else '(new)'}"

@@ -23,7 +23,7 @@ from fairlead.worker.batch import Batch
 from fairlead.worker.delivery import BATCH, Delivery
 from fairlead.worker.intake import Intake
 from fairlead.worker.session import Session
-from fairlead.worker.settlement import LossyFields, Settlement, may_be_done
+from fairlead.worker.settlement import LossyFields, Settlement, attempts_of, may_be_done
 from fairlead.worker.tally import Note, Tally
 from fairlead.worker.twins import FORGOTTEN
 from fairlead.worker.written import Written
@@ -321,7 +321,8 @@ class Sending:
         self._tally.of(item.system).failed += 1
         error = ErrorClass.INVALID.value
         self._tally.note(Note("NotDelivered", f"{item.system}/(new)", "", f"{error}: {message}", ""))
-        return msgspec.structs.replace(item, attempts=item.attempts + 1, dead=True, error=error, message=message)
+        attempts = attempts_of(item, message)
+        return msgspec.structs.replace(item, attempts=attempts, dead=True, error=error, message=message)
 
     async def _park(self, batch: Batch) -> None:
         """Leaves to the next run what changes faster than it can be written."""

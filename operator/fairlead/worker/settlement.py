@@ -117,7 +117,7 @@ class Settlement(msgspec.Struct):
             record, system = intent.record, intent.system
             if system in self.reread.get(record, ()) or system in self.missing.get(record, ()):
                 before = memories[record].pending.get(system)
-                attempts = max(before.attempts if before else 0, int(recovering))
+                attempts = max(before.attempts if before and may_be_done(before) else 0, int(recovering))
                 found.append(Undelivered(record, system, intent.write, now, attempts=attempts, run=intent.run))
         return found
 
@@ -158,6 +158,17 @@ def may_be_done(item: Undelivered | None) -> bool:
     found = item.message.startswith(UNLINKABLE)  # at the first try: it was never sent
     refused = item.dead and item.message != UNCERTAIN and not (found and item.attempts > 1)
     return item.attempts > 0 and not refused and not item.discarded
+
+
+def attempts_of(before: Undelivered | None, message: str) -> int:
+    """How often a write was tried, now that it failed with this message, too.
+
+    What was found in its place was not sent: however often that is seen, it counts as one, and does not become a write
+    that `may_be_done`.
+    """
+    attempts = before.attempts if before else 0
+    sent = not message.startswith(UNLINKABLE) or may_be_done(before)
+    return attempts + 1 if sent else 1
 
 
 def is_uncertain(item: Undelivered) -> bool:
