@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from fairlead.testing.memory_system import Fault, Traits
@@ -107,11 +108,16 @@ async def test_a_create_that_was_never_sent_is_not_done_however_often_another_re
     tmp_path: Path,
 ) -> None:
     mapped = {"fields": {"m": "m", "y": "y"}}
-    traits = {"b": Traits(changes=False, deletions=False, tells=False, unique=("m",)), "c": Traits(find=False)}
+    silent = Traits(changes=False, deletions=False, tells=False)
+    traits = {
+        "a": silent,
+        "b": msgspec.structs.replace(silent, unique=("m",)),
+        "c": msgspec.structs.replace(silent, find=False),
+    }
     acts = [("add", "a", "t0", FIELDS), ("run", Doing(crash=14)), ("split", "a", "t0", False), RUN]
     linked = [("split", "a", "t0", True), ("link", "b", "t0", "c", "t0")]
     systems = ["a", {"name": "b", **mapped}, {"name": "c", **mapped}]
-    replay = await played(tmp_path, *acts, *linked, systems=systems, traits={"a": Traits(changes=False), **traits})
+    replay = await played(tmp_path, *acts, *linked, systems=systems, traits=traits)
     assert len(replay.systems["b"].records) == 1
 
 
