@@ -250,14 +250,20 @@ def test_the_order_of_systems_records_and_pages_decides_nothing(drawn: tuple[His
 
 @st.composite
 def told_histories(draw: Any) -> History:
-    """A history of systems that tell every change of theirs, and take every write."""
+    """A history of systems that tell every change of theirs, and take every write, without a resync.
+
+    One that did not come to its end may have read past a delete that the feed tells; the loop does it again.
+    """
     history = draw(histories())
     kinds = {
         name: msgspec.structs.replace(kind, changes=True, deletions=True, find=True, unique=())
         for name, kind in history.setting.traits.items()
     }
     systems = tuple({**system, "access": "ReadWrite"} for system in history.setting.systems)
-    return History(msgspec.structs.replace(history.setting, systems=systems, traits=kinds), history.acts)
+    acts = [
+        (act[0], msgspec.structs.replace(act[1], kind=Kind.CHANGES)) if act[0] == "run" else act for act in history.acts
+    ]
+    return History(msgspec.structs.replace(history.setting, systems=systems, traits=kinds), tuple(acts))
 
 
 @settings(SETTINGS, max_examples=max(COUNT // 10, 30))
