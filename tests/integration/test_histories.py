@@ -121,6 +121,19 @@ async def test_a_create_that_was_never_sent_is_not_done_however_often_another_re
     assert len(replay.systems["b"].records) == 1
 
 
+async def test_a_create_whose_answer_was_lost_does_not_take_what_a_person_said_is_another_record(
+    tmp_path: Path,
+) -> None:
+    silent = Traits(changes=False, deletions=False, tells=False)
+    traits = dict.fromkeys("bcd", silent) | {"a": Traits(changes=False, deletions=False, unique=("m",))}
+    apart = (("split", "a", "t0", False), ("link", "a", "t0", "b", "t0"))
+    lost = Doing(meanwhile={4: apart}, faults={("a", 1): Fault.TRANSIENT})
+    acts = [("add", "a", "t0", FIELDS), RUN, ("split", "c", "t0", True), ("run", lost)]
+    deletes = {"propagate": "Never"}
+    replay = await played(tmp_path, *acts, systems="abcd", traits=traits, deletes=deletes)
+    assert len(replay.systems["a"].records) == 1
+
+
 async def test_a_create_that_waits_for_its_system_to_be_read_survives_a_death(tmp_path: Path) -> None:
     for moment in range(1, 20):
         died = ("run", Doing(crash=moment))

@@ -191,7 +191,7 @@ class Sending:
 
         What that changes is changed in `memories` too; of a record that is nowhere any more nothing is settled.
         """
-        created = self._created_before(memories, settlement, intents, again=again) if settlement.reread else {}
+        created = await self._created_before(memories, settlement, intents, again=again) if settlement.reread else {}
         for record, sides in settlement.sides.items():
             for system, side in sides.items():
                 if side is not None and system not in memories[record].sides:
@@ -206,10 +206,13 @@ class Sending:
                 reused += [(system, key) for key in former]
         return reused
 
-    def _created_before(
+    async def _created_before(
         self, memories: dict[int, Recollection], settlement: Settlement, intents: Sequence[Intent], *, again: bool
     ) -> dict[str, dict[str, int]]:
-        """System → native id → record, of creates that were met again just as they may have been done before."""
+        """System → native id → record, of creates that were met again just as they may have been done before.
+
+        Not of those that a person said are another record.
+        """
         found: dict[str, dict[str, int]] = {}
         for intent in intents:
             there = settlement.reread.get(intent.record, {}).get(intent.system)
@@ -218,6 +221,9 @@ class Sending:
             doubtful = again or may_be_done(memories[intent.record].pending.get(intent.system))
             if doubtful and is_image_of(self._session.kinds, intent.write.values, there.record.values):
                 found.setdefault(intent.system, {})[there.record.key] = intent.record
+        for system, owners in found.items():
+            barred = await self._intake.matching.barred(system, list(owners), memories)
+            found[system] = {key: record for key, record in owners.items() if record not in barred.get(key, ())}
         return found
 
     async def _end(
