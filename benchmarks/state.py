@@ -11,10 +11,10 @@ from pathlib import Path
 import psycopg
 
 from benchmarks.measure import FILL, arguments, databases, policy, session, sql_client
+from benchmarks.sql import run
 from fairlead.state.base import Store
 from fairlead.state.postgres import PostgresStore
 from fairlead.state.sqlite import SQLiteStore
-from fairlead.worker.run import Kind, Outcome, Run
 
 SCHEMA = "state"
 SIZE = "SELECT sum(pg_total_relation_size(oid)) FROM pg_class WHERE relnamespace = %s::regnamespace AND relkind = 'r'"
@@ -27,9 +27,7 @@ async def settle(store: Store, count: int, dsn: str) -> None:
     clients = {name: sql_client(dsn, name) for name in ("a", "b")}
     opened = await session(policy({n: {"modified": "updated"} for n in ("a", "b")}), clients, store)
     for _ in range(2):
-        report = await Run(opened, Kind.CHANGES).run()
-        if report.outcome is not Outcome.SUCCEEDED:
-            raise RuntimeError(report.message)
+        await run(opened)
     await store.close()
     for client in clients.values():
         await client.close()

@@ -38,6 +38,20 @@ def shown(replay: Replay, field: str) -> dict[str, list[object]]:
     return {name: [row.get(field) for row in system.records.values()] for name, system in replay.systems.items()}
 
 
+async def deaths_that_leave_other_than(
+    expected: dict[str, list[object]], tmp_path: Path, acts: Sequence[Act]
+) -> list[int]:
+    """The moments of a run after some acts at which its worker's death leaves other records, once changes were read."""
+    found = []
+    for moment in range(1, 30):
+        replay = Replay(Setting(({"name": "a"}, {"name": "b"}), {}, {}, {}), tmp_path / f"{moment}.db")
+        await replay.play([*acts, ("run", Doing(crash=moment)), RUN])
+        await replay.stop()
+        if shown(replay, "m") != expected:
+            found.append(moment)
+    return found
+
+
 async def test_a_record_that_left_its_last_system_while_it_was_met_is_created_nowhere(tmp_path: Path) -> None:
     removed = Doing(meanwhile={4: (("remove", "b", "t0"),)})
     replay = await played(tmp_path, ("add", "b", "t0", FIELDS), ("run", removed))
@@ -79,29 +93,17 @@ async def test_a_copy_on_its_way_of_a_record_that_is_gone_gets_what_the_one_says
 async def test_a_worker_that_dies_in_its_first_run_leaves_nothing_to_be_created_by_the_next_resync(
     tmp_path: Path, system: str
 ) -> None:
-    lacking = []
-    for moment in range(1, 30):
-        replay = Replay(Setting(({"name": "a"}, {"name": "b"}), {}, {}, {}), tmp_path / f"{moment}.db")
-        await replay.play([("add", system, "t0", FIELDS), ("run", Doing(crash=moment)), RUN])
-        await replay.stop()
-        if shown(replay, "m") != {"a": ["t0"], "b": ["t0"]}:
-            lacking.append(moment)
-    assert lacking == []
+    everywhere = {"a": ["t0"], "b": ["t0"]}
+    assert await deaths_that_leave_other_than(everywhere, tmp_path, [("add", system, "t0", FIELDS)]) == []
 
 
 @pytest.mark.parametrize("system", ["a", "b"])
 async def test_what_a_split_is_to_create_is_created_although_the_worker_dies_in_between(
     tmp_path: Path, system: str
 ) -> None:
-    lacking = []
-    for moment in range(1, 30):
-        replay = Replay(Setting(({"name": "a"}, {"name": "b"}), {}, {}, {}), tmp_path / f"{moment}.db")
-        await replay.play([("add", "a", "t0", FIELDS), RUN, ("split", system, "t0", True)])
-        await replay.play([("run", Doing(crash=moment)), RUN])
-        await replay.stop()
-        if shown(replay, "m") != {"a": ["t0"] * 2, "b": ["t0"] * 2}:
-            lacking.append(moment)
-    assert lacking == []
+    everywhere = {"a": ["t0"] * 2, "b": ["t0"] * 2}
+    acts = [("add", "a", "t0", FIELDS), RUN, ("split", system, "t0", True)]
+    assert await deaths_that_leave_other_than(everywhere, tmp_path, acts) == []
 
 
 async def test_a_create_that_was_never_sent_is_not_done_however_often_another_record_is_found_in_its_place(

@@ -163,7 +163,9 @@ async def names_of(store: Store, entries: Sequence[Audited], query: AuditQuery) 
     names = await store.names(sorted(numbers.union(query.records)))
     own = names.get(query.records[0], {}) if query.records else {}
     letters = {
-        e.record: {s: str(key) for s, key in e.values.items()} for e in (each.entry for each in entries) if e.record < 0
+        each.entry.record: {system: str(key) for system, key in each.entry.values.items()}
+        for each in entries
+        if each.entry.record < 0
     }
     return {**{number: own for number, _ in query.former}, **names, **letters}
 

@@ -231,8 +231,7 @@ class SQLMemory(SQLBase):
         """See `Store.unmarked`. Where a scan met nearly all, nearly nothing is looked at."""
         n = self._rows.slots[system]
         query = f"SELECT r.id, r.k{n} FROM {self.NUMBERS} record r ON r.id = j.value AND r.k{n} IS NOT NULL"
-        last = await self._one("SELECT max(id) FROM record")
-        missing = marks.missing((last and last[0]) or 0)
+        missing = marks.missing(await self._greatest())
         while numbers := list(islice(missing, _MARKED_PAGE)):
             page: list[tuple[int, str]] = [(record, key) for record, key in await self._all(query, numbers)]
             if page:
