@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from hypothesis import HealthCheck, Phase, given, settings
+import pytest
+from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
 from fairlead.testing.memory_system import Fault, MemorySystem, Traits
@@ -189,10 +190,19 @@ SETTINGS = settings(
 )
 
 
-@SETTINGS
-@given(HISTORY)
-def test_histories(history: History) -> None:
-    replayed(history, SCRATCH / f"fairlead-{os.getpid()}.db", check)
+PARTS = max(COUNT // 2_500, 1)
+"""So many seeds share the histories: Hypothesis remembers all of a test, and each processor takes the next part."""
+
+
+@pytest.mark.parametrize("part", range(PARTS))
+def test_histories(part: int) -> None:
+    @seed(part)
+    @settings(SETTINGS, max_examples=COUNT // PARTS)
+    @given(HISTORY)
+    def hold(history: History) -> None:
+        replayed(history, SCRATCH / f"fairlead-{os.getpid()}.db", check)
+
+    hold()
 
 
 @st.composite
