@@ -39,13 +39,13 @@ def shown(replay: Replay, field: str) -> dict[str, list[object]]:
 
 
 async def deaths_that_leave_other_than(
-    expected: dict[str, list[object]], tmp_path: Path, acts: Sequence[Act]
+    expected: dict[str, list[object]], tmp_path: Path, acts: Sequence[Act], kind: Kind = Kind.CHANGES, **spec: Any
 ) -> list[int]:
     """The moments of a run after some acts at which its worker's death leaves other records, once changes were read."""
     found = []
     for moment in range(1, 30):
-        replay = Replay(Setting(({"name": "a"}, {"name": "b"}), {}, {}, {}), tmp_path / f"{moment}.db")
-        await replay.play([*acts, ("run", Doing(crash=moment)), RUN])
+        replay = Replay(Setting(({"name": "a"}, {"name": "b"}), {}, {}, spec), tmp_path / f"{moment}.db")
+        await replay.play([*acts, ("run", Doing(kind, crash=moment)), RUN])
         await replay.stop()
         if shown(replay, "m") != expected:
             found.append(moment)
@@ -87,6 +87,12 @@ async def test_a_copy_on_its_way_of_a_record_that_is_gone_gets_what_the_one_says
     acts = [("add", "c", "t0", FIELDS), ("add", "a", "t0", FIELDS), ("run", removed)]
     replay = await played(tmp_path, *acts, systems="abc", traits={name: Traits(changes=False) for name in "abc"})
     assert (shown(replay, "x"), len(replay.systems["b"].writes)) == ({"a": ["x3-abc"], "b": ["x3-abc"], "c": []}, 1)
+
+
+async def test_a_delete_that_a_resync_did_not_come_to_is_told_by_the_changes_after_it(tmp_path: Path) -> None:
+    acts: list[Act] = [*(("add", "a", thing, FIELDS) for thing in ("t0", "t1")), RUN, ("remove", "a", "t0")]
+    left, deletes = {"a": ["t1"], "b": ["t1"]}, {"guard": {"maxPercent": 100}}
+    assert await deaths_that_leave_other_than(left, tmp_path, acts, Kind.RESYNC, deletes=deletes) == []
 
 
 @pytest.mark.parametrize("system", ["a", "b"])
@@ -216,7 +222,7 @@ async def test_a_delete_that_is_found_while_held_writes_go_out_counts_for_the_gu
         ({"name": "a"}, {"name": "b"}, {"name": "c"}), {"c": Traits(unique=("m",))}, {}, {"deletes": deletes}
     )
     gone = 0
-    for moment in range(30, 45):
+    for moment in range(40, 55):
         met = Doing(meanwhile={33: (("add", "c", "t0", FIELDS),), moment: (("remove", "c", "t0"),)})
         replay = Replay(setting, tmp_path / f"{moment}.db")
         await replay.play([("add", "b", "t1", ()), ("add", "b", "t0", ("x",)), ("run", met)])

@@ -3,7 +3,8 @@
 The order of one batch, with one transaction at each arrow:
 read a page → decide → **journal the writes, remember what was read, move the checkpoint** → write →
 **remember what was written, drop the journal**. A crash before the first arrow reads the page again; after it, the
-journal is replayed, and every write in it is conditional (`delivery`).
+journal is replayed, and every write in it is conditional (`delivery`). The checkpoint of a system that is read from end
+to end moves later, when what is missing there was confirmed: else a crash would leave a delete behind it.
 """
 
 from __future__ import annotations
@@ -122,6 +123,8 @@ class Run:
         self._intake = Intake(session, self.tally, self.id, self._down)
         self._adoption = Adoption(session, self.tally, self._intake.waits, self._read_again, self._send_again)
         self._marks: dict[str, Marks] = {}
+        self._ends: dict[str, str] = {}
+        """Checkpoints of systems that were read from end to end. They hold once it is known what is missing there."""
         self._halt: Halt | None = None
         self._lacking = False
         """Whether a system was read from end to end, and what others lack of it was not created since."""
@@ -298,9 +301,9 @@ class Run:
         batch = Batch()
         batch.commit.waiting += [(system, key) for key in stale.values()]
         if page.cursor is not None:
-            batch.commit.checkpoints = {system: page.cursor}
+            (self._ends if system in self._marks else batch.commit.checkpoints)[system] = page.cursor
         records = [record for record in known.records if record is not None]
-        if changed or stale or page.deleted or page.cursor is not None:
+        if changed or stale or page.deleted or batch.commit.checkpoints:
             records += await self._take(system, page, changed, rows, batch)
         await self._read_again(system, list(stale.values()))
         return records
@@ -336,18 +339,22 @@ class Run:
         emptied = await self._gate.emptied() if self._scanned else set()
         for system in sorted(self._scanned):
             self._intake.approved = system in emptied
-            async for page in self._store.unmarked(system, self._marks[system]):
-                for start in range(0, len(page), BATCH):
-                    keys = [key for _, key in page[start : start + BATCH]]
-                    try:
-                        await self._confirm_gone(system, keys)
-                    except Failure as failure:
-                        self._intake.approved = False
-                        self._down[system] = failure
-                        return
+            try:
+                await self._confirm_missing(system)
+            except Failure as failure:
+                self._down[system] = failure
+                continue
+            finally:
+                self._intake.approved = False
+            if system in self._ends:
+                await self._store.commit(Commit(checkpoints={system: self._ends[system]}))
             if system in emptied:
                 await self._gate.settle(system)
-        self._intake.approved = False
+
+    async def _confirm_missing(self, system: str) -> None:
+        async for page in self._store.unmarked(system, self._marks[system]):
+            for start in range(0, len(page), BATCH):
+                await self._confirm_gone(system, [key for _, key in page[start : start + BATCH]])
 
     async def _confirm_gone(self, system: str, keys: Sequence[str]) -> None:
         page = await self._session.systems[system].fetch(keys)
