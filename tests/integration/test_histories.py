@@ -13,6 +13,7 @@ from support.histories import FIELDS, Act, Doing, Replay, Setting
 from support.invariants import check
 
 RUN = ("run", Doing())
+SEALED = {"encryptionKey": {"secretKeyRef": {"name": "key", "key": "key"}}}
 
 
 async def played(
@@ -87,6 +88,21 @@ async def test_a_copy_on_its_way_of_a_record_that_is_gone_gets_what_the_one_says
     acts = [("add", "c", "t0", FIELDS), ("add", "a", "t0", FIELDS), ("run", removed)]
     replay = await played(tmp_path, *acts, systems="abc", traits={name: Traits(changes=False) for name in "abc"})
     assert (shown(replay, "x"), len(replay.systems["b"].writes)) == ({"a": ["x3-abc"], "b": ["x3-abc"], "c": []}, 1)
+
+
+async def test_what_a_write_replaced_is_told_although_the_system_compares_versions(tmp_path: Path) -> None:
+    acts: list[Act] = [
+        ("add", "a", "t0", FIELDS),
+        RUN,
+        RUN,
+        ("edit", "a", "t0", "x", "new"),
+        RUN,
+        RUN,
+        ("undo", 2, False),
+    ]
+    silent = dict.fromkeys("ab", Traits(changes=False, versions=True, tells=False))
+    replay = await played(tmp_path, *acts, traits=silent, state=SEALED)
+    assert shown(replay, "x") == {"a": ["x1-abc"], "b": ["x1-abc"]}
 
 
 async def test_a_delete_that_a_resync_did_not_come_to_is_told_by_the_changes_after_it(tmp_path: Path) -> None:

@@ -198,6 +198,8 @@ class Delivery:
     def _native(self, intent: Intent, operation: NativeOperation, mapping: FieldMapping) -> NativeWrite:
         side = self._memories[intent.record].sides.get(intent.system)
         key, version = (side.key, side.version) if side else (None, None)
+        if self._session.keeps_values:
+            version = None  # it would spare the reading, and then nobody knew what was replaced
         archives = intent.write.operation is Operation.ARCHIVE
         values = archive_values(mapping) if archives else mapping.write(self._crossing.values(intent))
         return NativeWrite(operation, key, values, version, self._judge.check(intent, side), self._name(intent))

@@ -1,8 +1,8 @@
 """Written: what a batch of writes changed, for the audit.
 
 Of an update there is an entry a field, of a delete one, of all creates of a batch one for each system. What a write
-replaced is taken from the record that its condition is judged on (`delivery`), so it costs no reading. Values are kept
-only where they are sealed: else the state of a healthy sync holds none.
+replaced is taken from the record that its condition is judged on (`delivery`). Values are kept only where they are
+sealed: else the state of a healthy sync holds none.
 """
 
 from __future__ import annotations
