@@ -101,6 +101,16 @@ def test_a_plan_writes_nothing_and_names_every_write(folder: Path) -> None:
     assert done.stdout.count("Create") == 2
 
 
+def test_a_plan_is_not_told_as_if_it_were_done(folder: Path) -> None:
+    fairlead("run", "manifests", "--once", cwd=folder)
+    with sqlite3.connect(folder / "crm.db") as database:
+        database.execute("INSERT INTO customer(email, name) VALUES ('c@x', 'C')")
+    done = fairlead("run", "manifests", "--plan", cwd=folder)
+    assert "planned, and not done: " in done.stdout.splitlines()[0]
+    (row,) = [line.split() for line in done.stdout.splitlines() if line.startswith("customers ")]
+    assert row[8] == "2"
+
+
 def test_json_for_machines_is_one_document(folder: Path) -> None:
     done = fairlead("run", "manifests", "--once", "--output", "json", cwd=folder)
     (policy,) = json.loads(done.stdout)["policies"]

@@ -153,9 +153,37 @@ def test_what_was_asked_about_a_forgotten_person_is_told(desk: Desk) -> None:
     assert told.endswith("): it was about nothing else\n")
 
 
-def test_a_person_nobody_knew_is_told(desk: Desk) -> None:
-    _, told = desk.command("forget", *POLICY_OPTION, "--record", "crm/99")
-    assert told.endswith("nothing was known of crm/99: is the key right?\n")
+def test_a_key_of_which_nothing_is_known_is_refused(desk: Desk) -> None:
+    _, told = desk.command("forget", *POLICY_OPTION, "--record", "crm/1", "--record", "crm/99", check=1)
+    assert told == (
+        "nothing is known of crm/99, so nothing was forgotten: is the key right? With --unseen, what will have it is "
+        "not taken in\n"
+    )
+    _, told = desk.command("forget", *POLICY_OPTION, "--record", "crm/99", "--unseen")
+    assert told.startswith("forgot crm/99 of default/customers: ")
+
+
+def test_who_has_the_key_of_a_forgotten_person_is_told_and_taken_in_when_a_person_says_so(desk: Desk) -> None:
+    desk.command("forget", *POLICY_OPTION, "--record", "crm/4", "--unseen")
+    desk.crm.add("hugo@example.com", name="Hugo")
+
+    def resynced() -> tuple[str, int]:
+        out, _ = desk.command("run", "policy.yaml", "--once", "--resync", "--output", "json")
+        worker = json.loads(out)["policies"][0]["worker"]
+        (crm,) = [system for system in worker["systems"] if system["name"] == "crm"]
+        return crm.get("reason", ""), worker["history"][0]["counts"].get("created", 0)
+
+    assert resynced() == ("Forgotten", 0)
+    _, told = desk.command("forget", *POLICY_OPTION, "--take-in", "crm/4")
+    assert told == "the next run takes in crm/4 of default/customers\n"
+    assert desk.run()["created"] == 1
+    assert desk.erp.all()["hugo@example.com"][0] == "Hugo"
+    assert resynced() == ("", 0)
+
+
+def test_who_was_not_forgotten_needs_not_be_taken_in(desk: Desk) -> None:
+    _, told = desk.command("forget", *POLICY_OPTION, "--take-in", "crm/1", check=1)
+    assert told == "crm/1: was not forgotten\n"
 
 
 def test_forgetting_makes_no_state(desk: Desk) -> None:

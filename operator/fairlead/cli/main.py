@@ -89,10 +89,16 @@ def forget(
     *,
     policy: PolicyOption = "",
     record: Annotated[
-        list[str], typer.Option("--record", help="SYSTEM/KEY: a native key of the person in one system. Repeatable.")
-    ],
+        list[str] | None,
+        typer.Option("--record", help="SYSTEM/KEY: a native key of the person in one system. Repeatable."),
+    ] = None,
     keep: Annotated[
         list[str] | None, typer.Option("--keep", help="SYSTEM/KEY: a dead letter that is somebody else. Repeatable.")
+    ] = None,
+    unseen: Annotated[bool, typer.Option("--unseen", help="Also keys of which nothing is known yet.")] = False,
+    take_in: Annotated[
+        list[str] | None,
+        typer.Option("--take-in", help="SYSTEM/KEY: what was forgotten, and is somebody else by now. Repeatable."),
     ] = None,
     state: StateOption = Path(".fairlead"),
 ) -> None:
@@ -100,7 +106,12 @@ def forget(
     from fairlead.cli import state as commands  # noqa: PLC0415
     from fairlead.cli.place import Target  # noqa: PLC0415
 
-    raise typer.Exit(commands.forget(Target(paths or [], policy, state), record, keep or []))
+    if bool(record) == bool(take_in):
+        raise typer.BadParameter("give --record (whom to forget) or --take-in (who is not forgotten any more)")
+    target = Target(paths or [], policy, state)
+    if take_in:
+        raise typer.Exit(commands.take_in(target, take_in))
+    raise typer.Exit(commands.forget(target, record or [], keep or [], unseen=unseen))
 
 
 @audit_app.command("list")

@@ -1,16 +1,17 @@
-"""`fairlead state export`, `fairlead state import` and `fairlead forget`: what a person does to a policy's memory."""
+"""`fairlead state export`, `state import` and `forget`: what a person does to a policy's memory."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from typing import BinaryIO
 
 import msgspec
 
 from fairlead.cli.place import Place, Refused, Target, at_place, closing, tell
 from fairlead.model.problem import near
-from fairlead.state.base import DeadLetter, StateError
+from fairlead.state.base import DeadLetter, StateError, Store
 from fairlead.state.erasure import Erasure
 from fairlead.state.requests import kind_of
 from fairlead.worker.exit import OK
@@ -18,6 +19,8 @@ from fairlead.worker.report import moment
 
 _CHUNK = 1 << 20
 """Bytes of lines that are read at once."""
+
+_UNSEEN = "With --unseen, what will have it is not taken in"
 
 _MOST = 20
 """Dead letters that are named."""
@@ -55,24 +58,50 @@ def import_state(target: Target, source: BinaryIO) -> int:
     return at_place(target, restore)
 
 
-def forget(target: Target, records: Sequence[str], keep: Sequence[str]) -> int:
-    """Erases records `SYSTEM/KEY` from the policy's state for good. Those of `keep` are somebody else."""
+def forget(target: Target, records: Sequence[str], keep: Sequence[str], *, unseen: bool) -> int:
+    """Erases records `SYSTEM/KEY` from the policy's state for good; those of `keep` are somebody else."""
 
     async def erase(place: Place) -> int:
         named, others = _places(place, "--record", records), _places(place, "--keep", keep)
-        async with place.beside():
-            pass  # a state that is not there is not made
-        store = place.stores.of(place.policy)
-        async with closing(store):
-            await store.open(place.layout)
-            await store.unlock(place.keys())
-            erasure = await store.erase(named, others)
+        async with _opened(place) as store:
+            erasure = await store.erase(named, others, unseen=unseen)
+        if erasure.unknown:
+            names = ", ".join(map("/".join, erasure.unknown))
+            raise Refused(f"nothing is known of {names}, so nothing was forgotten: is the key right? {_UNSEEN}")
         if erasure.doubtful:
             raise Refused(_in_doubt(erasure.doubtful))
         _tell_forgotten(place.policy.id, erasure)
         return OK
 
     return at_place(target, erase)
+
+
+def take_in(target: Target, records: Sequence[str]) -> int:
+    """Lets records `SYSTEM/KEY` that were forgotten be taken in again."""
+
+    async def readmit(place: Place) -> int:
+        named = _places(place, "--take-in", records)
+        async with _opened(place) as store:
+            readmitted = await store.readmit(named)
+        if readmitted:
+            tell(f"the next run takes in {', '.join(map('/'.join, sorted(readmitted)))} of {place.policy.id}")
+        if others := sorted(set(named) - readmitted):
+            raise Refused(f"{', '.join(map('/'.join, others))}: was not forgotten")
+        return OK
+
+    return at_place(target, readmit)
+
+
+@asynccontextmanager
+async def _opened(place: Place) -> AsyncIterator[Store]:
+    """The state as a worker has it; one that is not there is not made."""
+    async with place.beside():
+        pass
+    store = place.stores.of(place.policy)
+    async with closing(store):
+        await store.open(place.layout)
+        await store.unlock(place.keys())
+        yield store
 
 
 def _places(place: Place, option: str, names: Sequence[str]) -> list[tuple[str, str]]:
@@ -100,8 +129,6 @@ def _in_doubt(letters: Sequence[DeadLetter]) -> str:
 def _tell_forgotten(policy: str, erasure: Erasure) -> None:
     names = ["/".join(place) for place in sorted(erasure.places)]
     tell(f"forgot {', '.join(names)} of {policy}: what the systems hold is theirs, and is not taken in again")
-    for place in erasure.unknown:
-        tell(f"nothing was known of {'/'.join(place)}: is the key right?")
     for asked in erasure.ended:
         tell(f"dropped an open request of {asked.by} ({kind_of(asked)}, {moment(asked.at)}): it was about nothing else")
 

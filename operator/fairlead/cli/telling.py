@@ -40,6 +40,7 @@ _WORDS = {
     "WaitingForParent": "{field} of {record} refers to a record that is not there yet: it waits ({rule})",
     "LossyField": "field {field}: {rule}",
     "ClockSkew": "{record}: {rule}",
+    "Forgotten": "{record}: {rule}",
 }
 
 
@@ -81,6 +82,8 @@ class People:
         trouble = report.message if report else f"{error.reason}: {error.message}" if error else ""
         before, self._trouble[loop.policy.id] = self._trouble.get(loop.policy.id, ""), trouble
         done, notes = (done_by(report.tally), report.tally.notes) if report else ("", [])
+        if done and loop.plan is not None:
+            done = f"planned, and not done: {done}"
         if not (done or notes or trouble != before):
             return
         name = escape(loop.policy.metadata.name)

@@ -193,6 +193,9 @@ async def _apply(place: Place, store: Store, plan: _Plan, run: str, asker: Asker
     undone_by = f"{int(time.time()):x}-{secrets.token_hex(3)}"
     pieces = [tuple(plan.records[n : n + PAGE]) for n in range(0, len(plan.records), PAGE)]
     answers = await ask(place, store, asker, [Undo(run, undone_by, piece, approved) for piece in pieces])
-    done = counted(answers.done, "record")
-    tell(f"run {undone_by} undoes {run} in {done}; `fairlead undo {undone_by}` takes that back")
+    if answers.kept:
+        tell(f"it will be undone by run {undone_by}: `fairlead audit list --run {undone_by}` tells when it is")
+    else:
+        done = counted(answers.done, "record")
+        tell(f"run {undone_by} undoes {run} in {done}; `fairlead undo {undone_by}` takes that back")
     return NEEDS_A_PERSON if plan.refused and answers.code == OK else answers.code

@@ -299,11 +299,11 @@ class Store(Matched, Referring, Protocol):
         """Drops audit entries, runs and answers of before a time (epoch seconds), and nothing else."""
         ...
 
-    async def erase(self, places: Sequence[Place], keep: Collection[Place] = ()) -> Erasure:
+    async def erase(self, places: Sequence[Place], keep: Collection[Place] = (), *, unseen: bool = False) -> Erasure:
         """Forgets the records that have, or had, these keys, in every system, and every value of them, the audit's too.
 
         From now on their keys are `erased`. Where a dead letter may be one of them, nothing is done, unless it is among
-        `places`, or is somebody else (`keep`).
+        `places`, or is somebody else (`keep`); nor where nothing is known of a key, unless `unseen` ones are meant too.
 
         Raises:
             StateError: they may be forgotten, and not everything overwritten: the same call does what is left.
@@ -312,6 +312,14 @@ class Store(Matched, Referring, Protocol):
 
     async def erased(self, system: str, keys: Sequence[str]) -> frozenset[str]:
         """Those of `keys` that are not to be taken in again, because a person was erased."""
+        ...
+
+    async def readmit(self, places: Sequence[Place]) -> frozenset[Place]:
+        """Lets what has these keys be taken in again, by the next run: it is somebody else by now.
+
+        Returns:
+            Those of them that were `erased`.
+        """
         ...
 
     def export(self) -> AsyncIterator[bytes]:

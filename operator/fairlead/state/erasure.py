@@ -19,14 +19,14 @@ class Erasure(msgspec.Struct, frozen=True):
 
     Attributes:
         places: all that was forgotten.
-        unknown: what was named, and nothing was known of; it is not taken in from now on.
         ended: open requests that were about nothing else; they are answered.
+        unknown: what was named, and nothing is known of. Where there is any, nothing was forgotten.
         doubtful: dead letters that may be the same person. Where there are any, nothing was forgotten.
     """
 
     places: frozenset[Place] = frozenset()
-    unknown: tuple[Place, ...] = ()
     ended: tuple[Request, ...] = ()
+    unknown: tuple[Place, ...] = ()
     doubtful: tuple[DeadLetter, ...] = ()
 
 

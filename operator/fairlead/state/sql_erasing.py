@@ -17,7 +17,7 @@ from fairlead.state.erasure import Erasure, named_by
 from fairlead.state.place import Place, naming, reservation
 from fairlead.state.requests import FORGOTTEN, Answer, Request, without, without_names
 from fairlead.state.sql_memory import NUMBERED, SQLMemory
-from fairlead.state.tables import ANSWER, ERASED, PENDING, REQUEST, Put, Query, Row
+from fairlead.state.tables import ANSWER, ERASED, PENDING, REQUEST, Drop, Put, Query, Row
 
 Message = TypeVar("Message", Undelivered, DeadLetter)
 
@@ -40,10 +40,12 @@ class SQLErasing(SQLMemory):
         self._anybody_erased: bool | None = None
         """None before it was looked up."""
 
-    async def erase(self, places: Sequence[Place], keep: Collection[Place] = ()) -> Erasure:
+    async def erase(self, places: Sequence[Place], keep: Collection[Place] = (), *, unseen: bool = False) -> Erasure:
         """See `Store.erase`."""
         async with self._transaction():
             person = await self._person(places)
+            if person.unknown and not unseen:
+                return Erasure(unknown=tuple(person.unknown))
             doubtful = [each async for each in self._doubtful(person) if (each.system, each.key) not in keep]
             if doubtful:
                 return Erasure(doubtful=tuple(doubtful))
@@ -56,7 +58,7 @@ class SQLErasing(SQLMemory):
                 f"it is forgotten, but what was deleted may still be read in free space of the state ({error}): give "
                 "the same command again"
             ) from None
-        return Erasure(frozenset(person.places), tuple(person.unknown), tuple(ended))
+        return Erasure(frozenset(person.places), tuple(ended))
 
     @abstractmethod
     async def _sweep(self) -> None:
@@ -72,7 +74,7 @@ class SQLErasing(SQLMemory):
                 record = (await self.tombstones(system, [key])).get(key)
             if record is not None:
                 person.numbers.add(record)
-            elif not await self._one("SELECT 1 FROM dead WHERE system = ? AND key = ?", system, key):
+            elif not await self._one(_MENTIONED, *(system, key) * 3) and not await self.erased(system, [key]):
                 person.unknown.append((system, key))
         for memory in (await self.recall(sorted(person.numbers))).values():
             person.places |= {(name, side.key) for name, side in memory.sides.items()}
@@ -172,6 +174,15 @@ class SQLErasing(SQLMemory):
         query = f"SELECT e.mark FROM {self.NUMBERS} erased e ON e.mark = j.value"
         return frozenset(by_mark[row[0]] for row in await self._all(query, list(by_mark)))
 
+    async def readmit(self, places: Sequence[Place]) -> frozenset[Place]:
+        """See `Store.readmit`."""
+        async with self._transaction():
+            known = [(system, key) for system, key in places if await self.erased(system, [key])]
+            marks: list[Row] = [(self._mark(*place),) for place in known]
+            await self._apply([Drop(ERASED, ERASED.key, marks), *self._rows.steps(Commit(waiting=known), 0.0)])
+        self._anybody_erased = None
+        return frozenset(known)
+
     def _mark(self, system: str, key: str) -> int:
         """What is left of an erased key: a fingerprint."""
         text = f"{system}\x00{key}".encode()
@@ -196,4 +207,7 @@ def _scrubbed(item: Message, names: re.Pattern[str]) -> Message:
     return msgspec.structs.replace(item, message=names.sub("(forgotten)", item.message))
 
 
+_MENTIONED = " UNION ALL ".join(
+    f"SELECT 1 FROM {table} WHERE system = ? AND key = ?" for table in ("dead", "waiting", "orphan")
+)
 _BURIED = "SELECT system, key FROM tombstone WHERE record = ?"

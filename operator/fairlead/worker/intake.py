@@ -26,7 +26,7 @@ from fairlead.worker.newcomers import creates, hold_creates, remembered
 from fairlead.worker.reuse import Reuse
 from fairlead.worker.session import Session
 from fairlead.worker.settlement import is_uncertain, may_be_done
-from fairlead.worker.tally import Note, Tally, skewed
+from fairlead.worker.tally import FORGOTTEN, PASSED_OVER, Note, Tally, skewed
 
 LACKING = "lacking"
 """Fact in the store: some systems may lack records that were met in others, and a run did not come to create them."""
@@ -138,6 +138,10 @@ class Intake:
         if not erased:
             return found
         self.passed_over.add(system)
+        tally = self._tally.of(system)
+        if not tally.passes_over:
+            tally.passes_over = True
+            self._tally.note(Note(FORGOTTEN, system, "", PASSED_OVER, ""))
         return {i: record for i, record in found.items() if keys[i] not in erased}
 
     def _note_skew(self, system: str, observed: Iterable[Observation]) -> None:

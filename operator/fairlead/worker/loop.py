@@ -159,6 +159,7 @@ class PolicyLoop:
             kind = requested or self._schedule.kind(self._host.clock(), float(resynced) if resynced else None)
             approved = annotations.get(APPROVE, "")
             self.running = Run(session, kind, approved=approved, stopping=stopping, enforce=enforce)
+            before = await session.store.counts() if planning else None
             finished = await self.running.run()
             finished.tally.planned = self.plan.count if self.plan else 0
             whole = kind is Kind.RESYNC or resynced is None
@@ -169,6 +170,8 @@ class PolicyLoop:
             if whole and decided and finished.good:
                 await session.store.commit(Commit(meta={ENFORCE_HANDLED: decided}))
             await self._measure(session, finished, annotations)
+            if before:  # what the plan would create or delete is in its own copy of the state
+                self.measured = msgspec.structs.replace(self.measured, records=before.records)
         return finished
 
     async def _measure(self, session: Session, finished: RunReport, annotations: dict[str, str]) -> None:

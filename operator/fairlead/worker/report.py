@@ -12,7 +12,7 @@ from fairlead.model.health import Halted, Measured, PolicyReason, RunSummary, Sy
 from fairlead.state.base import StateError
 from fairlead.state.history import Counts, RunRecord
 from fairlead.worker.run import RunReport
-from fairlead.worker.tally import SystemTally, skewed
+from fairlead.worker.tally import FORGOTTEN, PASSED_OVER, SystemTally, skewed
 
 HISTORY = 5
 """Runs shown in a status."""
@@ -81,9 +81,20 @@ def _system(before: SystemHealth, reachable: bool, tally: SystemTally) -> System
     reason, message = tally.reason, tally.message
     if reachable and tally.skew:
         reason, message = FindingKind.CLOCK_SKEW.value, skewed(tally.skew)
-    elif reachable and not tally.changed and before.reason == FindingKind.CLOCK_SKEW:
-        reason, message = before.reason, before.message  # nothing was read that says otherwise
+    elif reachable and tally.passes_over:
+        reason, message = FORGOTTEN, PASSED_OVER
+    elif reachable and before.reason in _STAYING and not _says_otherwise(before, tally):
+        reason, message = before.reason, before.message
     return SystemHealth(before.name, reachable, reason, message, changed)
+
+
+_STAYING = (FindingKind.CLOCK_SKEW, FORGOTTEN)
+"""Reasons of a system that can be used."""
+
+
+def _says_otherwise(before: SystemHealth, tally: SystemTally) -> bool:
+    """Whether so much was read that what was told before would be told again."""
+    return tally.whole if before.reason == FORGOTTEN else tally.changed > 0
 
 
 def _summary(run: RunRecord) -> RunSummary:

@@ -279,6 +279,7 @@ class Run:
             await self._store.commit(Commit(meta={MET: ",".join(sorted(self._intake.met))}))
             return
         self._scanned.add(system)
+        self.tally.of(system).whole = True
         self._intake.met.add(system)
         self._lacking = True
         await self._store.commit(Commit(meta={MET: ",".join(sorted(self._intake.met)), LACKING: "yes"}))

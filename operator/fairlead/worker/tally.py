@@ -18,6 +18,10 @@ class SystemTally(msgspec.Struct):
     last_change: float | None = None
     skew: float = 0.0
     """Seconds by which the system's clock is ahead, where that matters; 0 when it is right."""
+    passes_over: bool = False
+    """It has records that were forgotten, and are not taken in."""
+    whole: bool = False
+    """It was read from end to end."""
     reason: str = ""
     message: str = ""
     """Why the system could not be used, empty when it could."""
@@ -36,6 +40,16 @@ class Note(msgspec.Struct, frozen=True):
     field: str
     rule: str
     winner: str
+
+
+FORGOTTEN = "Forgotten"
+"""Reason, and kind of note, where a system has records that were forgotten."""
+
+PASSED_OVER = (
+    "it has records that were forgotten, and are not taken in: one that is somebody else by now is, after "
+    "`fairlead forget --take-in SYSTEM/KEY`"
+)
+"""What is said of that."""
 
 
 def skewed(seconds: float) -> str:

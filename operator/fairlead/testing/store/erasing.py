@@ -122,7 +122,7 @@ def without(mine: list[dict[str, Any]], others: list[dict[str, Any]]) -> list[di
 async def fill_with_a_person(store: Store) -> None:
     """Puts rows of every table into a store: a person's, and somebody else's."""
     await store.record_run(RunRecord("r1", "Changes", 1.0, 2.0, "Succeeded", "", {"read": 3}))
-    await store.erase([("crm", "who was erased before")])
+    await store.erase([("crm", "who was erased before")], unseen=True)
     for commit in (PERSONS, OTHERS):
         await store.commit(commit)
     for request in REQUESTS:
@@ -243,4 +243,21 @@ class ErasingTests:
         await store.erase([CRM, DOUBLE])
         before = await rows(store)
         erasure = await store.erase([CRM, DOUBLE])
-        assert (erasure.unknown, await rows(store)) == ((CRM, DOUBLE), before)
+        assert (erasure.unknown, await rows(store)) == ((), before)
+
+    async def test_nothing_is_forgotten_where_nothing_is_known_of_a_key(self, store: Store) -> None:
+        await fill_with_a_person(store)
+        before = await rows(store)
+        erasure = await store.erase([CRM, DOUBLE, ("erp", "typo")])
+        assert (erasure.places, erasure.unknown) == (frozenset(), (("erp", "typo"),))
+        assert await rows(store) == before
+
+    async def test_an_unseen_key_is_erased_where_it_is_meant(self, store: Store) -> None:
+        assert (await store.erase([("erp", "new")], unseen=True)).places == {("erp", "new")}
+        assert await store.erased("erp", ["new", "other"]) == {"new"}
+
+    async def test_who_was_erased_can_be_taken_in_again(self, store: Store) -> None:
+        await store.erase([CRM, OTHER], unseen=True)
+        assert await store.readmit([CRM, SOMEBODY]) == {CRM}
+        assert await store.erased("crm", [CRM[1], OTHER[1]]) == {OTHER[1]}
+        assert await store.waiting("crm") == [CRM[1]]

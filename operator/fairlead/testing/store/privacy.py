@@ -173,7 +173,7 @@ class PrivacyTests:
         store = again()
         await store.open(LAYOUT)
         assert await store.erased("crm", ["a", "b"]) == frozenset()
-        await store.erase([("crm", "a")])
+        await store.erase([("crm", "a")], unseen=True)
         assert await store.erased("crm", ["a", "b"]) == {"a"}
         assert await store.erased("erp", ["a"]) == frozenset()
         await store.close()

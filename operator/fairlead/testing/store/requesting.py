@@ -78,7 +78,7 @@ class RequestTests:
     async def test_what_was_asked_about_an_erased_person_is_gone(self, store: Store) -> None:
         for each in (FIRST, ABOUT_A_KEY):
             await store.ask(each)
-        await store.erase([("crm", "a secret key")])
+        await store.erase([("crm", "a secret key")], unseen=True)
         assert await store.requests() == [FIRST]
 
     async def test_answers_go_after_a_day(self, store: Store) -> None:

@@ -88,7 +88,7 @@ async def fill(store: Store) -> None:
     bases: dict[str, dict[bytes, Value]] = {"name": {prints(6): ["old", Decimal("0.10")], prints(8): None}}
     apart = Recollection(2, {"crm": Side("b", 2**63 - 1, prints(5, 6))}, frozenset({"erp"}))
     await store.record_run(RunRecord("r1", "Changes", 1.5, 2.5, "Succeeded", "", {"read": 3}))
-    await store.erase([("crm", "somebody")])
+    await store.erase([("crm", "somebody")], unseen=True)
     await store.unlock([KEY])
     await store.commit(WITH_VALUES)
     await store.ask(ASKED)
