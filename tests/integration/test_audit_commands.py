@@ -124,7 +124,7 @@ def test_an_undo_is_kept_until_a_worker_runs(desk: Desk) -> None:
     run = edited(desk)
     _, told = desk.command("undo", run, *POLICY, "--yes", "--timeout", "0", check=4)
     (kept,) = re.findall(
-        r"it will be undone by run (\S+): `fairlead audit list --run \1` tells when it is$", told, re.M
+        r"it will be undone by run (\S+): `fairlead audit list --run \1` tells when it is$", told, re.MULTILINE
     )
     assert entries(desk, "--run", kept) == []
     assert desk.erp.all()["ada@example.com"][0] == "Wrong"
