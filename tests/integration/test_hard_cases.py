@@ -506,7 +506,6 @@ async def test_cursors_lose_nothing_of_many_rows_of_the_same_moment_or_of_none(f
         rows = series.format(when).replace("'m'", f"'{when[:2]}'")
         firm.erp.sql(f"INSERT INTO customer(email, name, changed) {rows}")
         await firm.run()
-    await firm.run(Kind.RESYNC)
     assert len(firm.rows("crm")) == 2403
 
 
