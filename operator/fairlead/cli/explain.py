@@ -5,7 +5,7 @@ The state holds fingerprints, not values: that systems agree is known, and what 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import msgspec
 import orjson
@@ -13,23 +13,26 @@ import orjson
 from fairlead.cli.audit import name_of, pages, record_of, short
 from fairlead.cli.choices import Output
 from fairlead.cli.output import console
-from fairlead.cli.place import Place, Target, at_place
-from fairlead.engine.case import EDIT, UNDO, FindingKind, Operation
+from fairlead.cli.place import Place, Refused, Target, at_place
+from fairlead.cli.words import rule_of, sentence
+from fairlead.engine.case import Operation
 from fairlead.engine.fingerprint import UNSEEN, field
-from fairlead.engine.rules import FieldRule, Rules
+from fairlead.engine.rules import Rules
 from fairlead.model.record import Value
-from fairlead.model.syncpolicy import Edits, WhenEmpty
-from fairlead.state.audit import AuditEntry, AuditQuery, WriteKind
-from fairlead.state.base import DISCARDED, Recollection, Store
+from fairlead.state.audit import AuditEntry, AuditQuery
+from fairlead.state.base import DISCARDED, DeadLetter, Recollection, Store, Undelivered
+from fairlead.state.place import Place as Where
+from fairlead.state.place import reservation
 from fairlead.worker.exit import OK
 from fairlead.worker.report import moment
+from fairlead.worker.settlement import is_uncertain
 
 
 class Standing(msgspec.Struct, frozen=True):
     """What one system holds of one field, as far as is known.
 
     Attributes:
-        state: Agrees, Differs, NotRead, Frozen or Undelivered.
+        state: Agrees, Differs, NotRead, NotTakenIn, Frozen or Undelivered.
         value: where it had to be kept.
     """
 
@@ -47,11 +50,29 @@ class Story(msgspec.Struct, frozen=True):
     last: str
 
 
+class Untaken(msgspec.Struct, frozen=True):
+    """A dead letter: what a system has under a key, and since when and why that was not taken in."""
+
+    system: str
+    key: str
+    since: str
+    reason: str
+    message: str
+
+
 class Explained(msgspec.Struct, frozen=True):
-    """One record. `absent` says why systems have it not, `last` what the audit says of the whole record."""
+    """One record, or a dead letter that is no record.
+
+    Attributes:
+        record: its number; negative where it is none.
+        letters: what was not taken in of it.
+        absent: why systems have it not.
+        last: what the audit says of the whole record.
+    """
 
     record: int
     name: str
+    letters: list[Untaken]
     absent: dict[str, str]
     last: str
     fields: list[Story]
@@ -62,7 +83,7 @@ def explain(target: Target, record: str, output: Output) -> int:
 
     async def work(place: Place) -> int:
         async with place.beside() as store:
-            found = await explained(place.rules, store, await record_of(place, store, record))
+            found = await explained(place, store, record)
         if output is Output.JSON:
             document = msgspec.to_builtins(found, builtin_types=(object,))
             console().out(orjson.dumps(document, option=orjson.OPT_INDENT_2, default=str).decode(), highlight=False)
@@ -73,30 +94,65 @@ def explain(target: Target, record: str, output: Output) -> int:
     return at_place(target, work)
 
 
-async def explained(rules: Rules, store: Store, record: int) -> Explained:
-    """What is known of a record."""
+async def explained(place: Place, store: Store, name: str) -> Explained:
+    """What is known of the record, or dead letter, at SYSTEM/KEY.
+
+    Raises:
+        Refused: nothing is there.
+    """
+    system, _, key = name.partition("/")
+    try:
+        return await _record(place.rules, store, await record_of(place, store, name), (system, key))
+    except Refused:
+        letters = await _letters(store, [(system, key)])
+        if not letters:
+            raise
+    number = reservation(system, key)
+    last = await _last(store, number, ())
+    return Explained(number, name, list(letters.values()), {}, sentence(last[""]) if "" in last else "", [])
+
+
+async def _record(rules: Rules, store: Store, record: int, named: Where) -> Explained:
     memory = (await store.recall([record])).get(record)
-    last: dict[str, AuditEntry] = {}
-    former = tuple((await store.former(record)).items())
-    async for page in pages(store, AuditQuery(records=(record,), former=former)):
-        for each in page:
-            last.setdefault(each.entry.field, each.entry)
-        if rules.fields.keys() <= last.keys() and "" in last:
-            break
+    sides = [(system, side.key) for system, side in memory.sides.items()] if memory else []
+    letters = await _letters(store, sorted({named, *sides}))
+    last = await _last(store, record, rules.fields)
     name = name_of(record, await store.names([record]))
     word = sentence(last[""]) if "" in last else ""
     if memory is None:
-        return Explained(record, name, dict.fromkeys(rules.systems, "it was deleted"), word, [])
+        absent = dict.fromkeys(rules.systems, "it was deleted")
+        return Explained(record, name, list(letters.values()), absent, word, [])
+    since = {system: letters[system, key].since for system, key in sides if (system, key) in letters}
     stories = [
         Story(
             field_name,
-            _standings(rules, memory, field_name, last.get(field_name)),
+            _standings(rules, memory, since, field_name, last.get(field_name)),
             rule_of(rule),
             sentence(last[field_name]) if field_name in last else "",
         )
         for field_name, rule in rules.fields.items()
     ]
-    return Explained(record, name, _absent(rules, memory), word, stories)
+    return Explained(record, name, list(letters.values()), _absent(rules, memory), word, stories)
+
+
+async def _letters(store: Store, places: Sequence[Where]) -> dict[Where, Untaken]:
+    return {(each.system, each.key): _untaken(each) for each in await store.dead_letters(places)}
+
+
+def _untaken(letter: DeadLetter) -> Untaken:
+    return Untaken(letter.system, letter.key, moment(letter.since), letter.reason, letter.message)
+
+
+async def _last(store: Store, record: int, fields: Collection[str]) -> dict[str, AuditEntry]:
+    """Field, or nothing for the whole record → the last that the audit says of it."""
+    last: dict[str, AuditEntry] = {}
+    former = tuple((await store.former(record)).items())
+    async for page in pages(store, AuditQuery(records=(record,), former=former)):
+        for each in page:
+            last.setdefault(each.entry.field, each.entry)
+        if set(fields) | {""} <= last.keys():
+            break
+    return last
 
 
 def _absent(rules: Rules, memory: Recollection) -> dict[str, str]:
@@ -110,25 +166,40 @@ def _absent(rules: Rules, memory: Recollection) -> dict[str, str]:
         elif system not in memory.sides and pending is not None and pending.discarded:
             found[system] = "its create was discarded by a person: only a change of the record brings it back"
         elif system not in memory.sides and pending is not None:
-            found[system] = f"it is to be created there, and was not yet{_why(pending.error, pending.message)}"
+            how = "was refused" if _is_refused(pending) else "was not yet"
+            found[system] = f"it is to be created there, and {how}{_why(pending)}"
         elif system not in memory.sides:
             found[system] = "it is not known there" if rule.creates else "it is not known there, and not created"
         elif pending is not None and pending.write.operation is not Operation.UPDATE:
-            ends = "waits for approval" if pending.held else "is on its way"
-            found[system] = f"its {pending.write.operation.value.lower()} {ends}{_why(pending.error, pending.message)}"
+            found[system] = f"its {pending.write.operation.value.lower()} {_how_far(pending)}"
     return found
 
 
-def _why(error: str, message: str) -> str:
-    return f": {error}: {message}" if error else ""
+def _how_far(pending: Undelivered) -> str:
+    if pending.held:
+        return f"waits for approval{_why(pending)}"
+    return f"{'was refused' if _is_refused(pending) else 'is on its way'}{_why(pending)}"
 
 
-def _standings(rules: Rules, memory: Recollection, name: str, last: AuditEntry | None) -> dict[str, Standing]:
+def _is_refused(pending: Undelivered) -> bool:
+    return pending.dead and not is_uncertain(pending)
+
+
+def _why(pending: Undelivered) -> str:
+    return f": {pending.error}: {pending.message}" if pending.error else ""
+
+
+def _standings(
+    rules: Rules, memory: Recollection, untaken: Mapping[str, str], name: str, last: AuditEntry | None
+) -> dict[str, Standing]:
     slot = rules.fields[name].field.slot
     holders = [s for s in memory.sides if s in rules.systems and rules.systems[s].maps(name) and s not in memory.away]
     prints = {system: field(memory.sides[system].prints, slot) for system in holders}
     several = len(set(prints.values()) - {UNSEEN}) > 1
-    found = {system: _standing(memory, name, system, prints[system], differs=several) for system in sorted(holders)}
+    found = {
+        system: _standing(memory, name, system, prints[system], untaken.get(system), differs=several)
+        for system in sorted(holders)
+    }
     if last is not None and last.kind == DISCARDED:  # an older one is no reason any more
         for system in last.values.keys() & found.keys():
             if found[system].state == "Differs":
@@ -136,70 +207,28 @@ def _standings(rules: Rules, memory: Recollection, name: str, last: AuditEntry |
     return found
 
 
-def _standing(memory: Recollection, name: str, system: str, seen: bytes, *, differs: bool) -> Standing:
+def _standing(
+    memory: Recollection, name: str, system: str, seen: bytes, untaken: str | None, *, differs: bool
+) -> Standing:
     pending, conflict = memory.pending.get(system), memory.frozen.get(name)
     if conflict is not None:
         reason = f"a conflict waits for a person since {moment(conflict.since)}"
         return Standing("Frozen", reason, conflict.values.get(system))
     if pending is not None and name in pending.write.values:
-        held = "waits for approval" if pending.held else "is on its way"
-        reason = f"the value of {pending.write.origins.get(name, '')} {held}{_why(pending.error, pending.message)}"
+        reason = f"the value of {pending.write.origins.get(name, '')} {_how_far(pending)}"
         return Standing("Undelivered", reason, pending.write.values[name])
+    if untaken is not None:
+        return Standing("NotTakenIn", f"it was not taken in since {untaken}")
     if seen == UNSEEN:
         return Standing("NotRead", "it was not read there yet")
     return Standing("Differs", "it differs from another system") if differs else Standing("Agrees")
 
 
-def rule_of(rule: FieldRule) -> str:
-    """The rule of a field in a sentence."""
-    owner = rule.system_of_record
-    if rule.condition is not None:
-        owner = f"{rule.condition.then.system_of_record} (when {rule.condition.when.source}), else {owner}"
-    if rule.edits is Edits.SYSTEM_OF_RECORD_ONLY:
-        text = f"owned by {owner}, where alone it may be edited"
-    else:
-        text = f"owned by {owner}; it may be edited anywhere, and onConflict: {rule.on_conflict.value} decides"
-    return text + ("; an empty value overwrites none" if rule.when_empty is WhenEmpty.KEEP else "")
-
-
-_FOUND: dict[str, str] = {
-    FindingKind.CONFLICT: "a conflict was decided: {winner}'s value stands ({rule})",
-    FindingKind.REVERTED: "an edit was reverted to {winner}'s value ({rule})",
-    FindingKind.OVERWRITTEN: "another value was overwritten by {winner}'s ({rule})",
-    FindingKind.FROZEN: "a conflict waits for a person ({rule})",
-    FindingKind.RESOLVED: "a conflict was resolved ({rule})",
-    FindingKind.REPAIRED: "{winner}'s value was restored ({rule})",
-    FindingKind.KEPT: "it was emptied, and stays filled elsewhere ({rule})",
-    FindingKind.DELETED: "it was deleted in {winner}, and so everywhere (deletes.propagate: {rule})",
-    FindingKind.DELETE_NOT_SPREAD: "it was deleted in {winner}, and kept elsewhere (deletes.propagate: {rule})",
-    DISCARDED: "a write that had failed was discarded by {rule}",
-    FindingKind.RECREATED: "it was edited while {winner} deleted it, and came back ({rule})",
-}
-
-
-def sentence(entry: AuditEntry) -> str:
-    """An entry in words."""
-    words = _written(entry) if entry.system else _FOUND.get(entry.kind, f"{entry.kind} ({{rule}})")
-    return f"{moment(entry.at)}: {words.format(winner=entry.winner, rule=entry.rule)}, in run {entry.run}"
-
-
-def _written(entry: AuditEntry) -> str:
-    undone = entry.rule.startswith(f"{UNDO} ")
-    if entry.kind == WriteKind.CREATED:
-        return f"it was created in {entry.system}" + (" by {rule}" if undone else "")
-    if entry.kind == WriteKind.DELETED:
-        return f"it was deleted in {entry.system}" + (" by {rule}" if undone else "")
-    if entry.kind == WriteKind.ARCHIVED:
-        return f"it was archived in {entry.system}"
-    if undone:
-        return f"{entry.system} got its old value back by {{rule}}"
-    why = "where it was edited" if entry.rule == EDIT else "{rule}"
-    return f"{entry.system} was given the value of {{winner}} ({why})"
-
-
 def _print(found: Explained) -> None:
     out = console()
     out.print(found.name, style="bold", markup=False)
+    for letter in found.letters:
+        out.print(f"  {_refusal(letter)}", markup=False)
     if found.last:
         out.print(f"  {found.last}", markup=False)
     for system, why in found.absent.items():
@@ -210,17 +239,24 @@ def _print(found: Explained) -> None:
             out.print(f"  {line}", markup=False)
 
 
+def _refusal(letter: Untaken) -> str:
+    text = f"{letter.system}/{letter.key} was not taken in since {letter.since}"
+    if letter.reason == DISCARDED:
+        return f"{text} ({letter.message}), and was discarded by a person: only a change of it brings it back"
+    return f"{text}: {letter.reason}: {letter.message}"
+
+
 def _lines(story: Story) -> Sequence[str]:
-    agreed = [system for system, standing in story.systems.items() if standing.state == "Agrees"]
-    lines = [f"in agreement: {', '.join(agreed)}"] if agreed else []
-    lines += [_told(system, its) for system, its in story.systems.items() if its.state != "Agrees"]
-    return [
-        *(lines or ["no system that has the record has this field"]),
-        story.rule,
-        *([story.last] if story.last else []),
-    ]
+    standings = story.systems.items()
+    agreed = [system for system, its in standings if its.state == "Agrees"]
+    told = [f"{system}: {_told(its)}" for system, its in standings if its.state != "Agrees"]
+    agreement = [f"in agreement: {', '.join(agreed)}"] if agreed else []
+    if len(agreed) == 1 and any(its.state == "NotTakenIn" for _, its in standings):
+        told, agreement = [*told, f"in agreement until then: {agreed[0]}"], []
+    lines = [*agreement, *told] or ["no system that has the record has this field"]
+    return [*lines, story.rule, *([story.last] if story.last else [])]
 
 
-def _told(system: str, standing: Standing) -> str:
+def _told(standing: Standing) -> str:
     known = f" ({short(standing.value)})" if standing.value is not None else ""
-    return f"{system}: {standing.reason}{known}"
+    return f"{standing.reason}{known}"

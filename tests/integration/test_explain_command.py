@@ -1,0 +1,103 @@
+"""`fairlead explain` on what is not in order: what was not taken in, what was refused, and what differs."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.site import Site, policy
+
+REFUSES = (
+    "CREATE TRIGGER refuses_{0} BEFORE {0} ON customer WHEN new.note = 'forbidden' BEGIN SELECT RAISE(ABORT, 'no'); END"
+)
+MOMENT = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ"
+
+
+def declare(site: Site, **spec: Any) -> None:
+    match = [{"fields": ["email"], "normalize": ["Lowercase"]}]
+    site.write("policy", policy(match=match, **spec))
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
+    """Records of which something is not in order, for what only reads."""
+    made = Site(tmp_path_factory.mktemp("explained"))
+    declare(made)
+    made.add("crm", "refused@x", "broken@x", "twice@x", name="old")
+    assert made.once().returncode == 0
+    for operation in ("INSERT", "UPDATE"):
+        made.sql("erp", REFUSES.format(operation))
+    made.sql("crm", "UPDATE customer SET note = 'forbidden' WHERE email = 'refused@x'")
+    made.sql("crm", "UPDATE customer SET name = 'a name of more than twenty letters' WHERE email = 'broken@x'")
+    made.sql("erp", "INSERT INTO customer(id, email) VALUES (8, 'Twice@X')")
+    made.add("crm", "unwelcome@x", note="forbidden")
+    made.once()
+    return made
+
+
+def explained(site: Site, record: str) -> str:
+    """What is told of a record; times are left out."""
+    done = site.fairlead("explain", record, "manifests")
+    assert done.returncode == 0, done.stderr
+    return re.sub(MOMENT, "TIME", done.stdout)
+
+
+def document(site: Site, record: str) -> Any:
+    """The same for machines."""
+    return json.loads(site.fairlead("explain", record, "manifests", "--output", "json").stdout)
+
+
+def story(site: Site, record: str, field: str) -> list[str]:
+    """What is told of one field, besides its rule."""
+    _, _, text = explained(site, record).partition(f"\n{field}\n")
+    lines = [line.strip() for line in re.split(r"^\S", text, maxsplit=1, flags=re.MULTILINE)[0].splitlines()]
+    return [line for line in lines if not line.startswith("owned by")]
+
+
+def test_a_side_that_breaks_the_contract_is_no_agreement(site: Site) -> None:
+    assert explained(site, "crm/2").splitlines()[:2] == [
+        "crm/2 = erp/2",
+        "  crm/2 was not taken in since TIME: ContractBroken: field name breaks 'maxLength' of the policy's schema",
+    ]
+    assert story(site, "crm/2", "name") == ["crm: it was not taken in since TIME", "in agreement until then: erp"]
+
+
+def test_machines_are_told_what_was_not_taken_in(site: Site) -> None:
+    found = document(site, "erp/2")
+    (letter,) = found["letters"]
+    assert (letter["system"], letter["key"], letter["reason"]) == ("crm", "2", "ContractBroken")
+    states = {name: standing["state"] for name, standing in found["fields"][0]["systems"].items()}
+    assert states == {"crm": "NotTakenIn", "erp": "Agrees"}
+
+
+def test_a_dead_letter_that_is_no_record_is_explained(site: Site) -> None:
+    why = "Duplicate: matches the same record as 3 of the same system: merge the two there"
+    assert explained(site, "erp/8") == f"erp/8\n  erp/8 was not taken in since TIME: {why}\n"
+
+
+def test_a_refused_value_is_not_on_its_way(site: Site) -> None:
+    (refused,) = [line for line in story(site, "crm/1", "note") if line.startswith("erp")]
+    assert refused == 'erp: the value of crm was refused: Invalid: customer refuses the row: no ("forbidden")'
+
+
+def test_a_refused_create_is_not_on_its_way(site: Site) -> None:
+    assert explained(site, "crm/4").splitlines()[:2] == [
+        "crm/4",
+        "  erp: it is to be created there, and was refused: Invalid: customer refuses the row: no",
+    ]
+
+
+def test_a_dead_letter_that_was_discarded_is_told_as_that(tmp_path: Path) -> None:
+    site = Site(tmp_path)
+    site.add("crm", "a@x", name="a name of more than twenty letters")
+    site.once()
+    assert site.fairlead("dead-letters", "discard", "manifests", "--all", "--yes", "--timeout", "0").returncode == 4
+    site.once()
+    assert explained(site, "crm/1").splitlines()[1] == (
+        "  crm/1 was not taken in since TIME (field name breaks 'maxLength' of the policy's schema), "
+        "and was discarded by a person: only a change of it brings it back"
+    )
