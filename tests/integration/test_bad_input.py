@@ -6,10 +6,13 @@ What is a connector's own (TLS, answers that are no JSON, pages that repeat) is 
 from __future__ import annotations
 
 import json
+import os
 import re
 import resource as limits
 import sqlite3
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import orjson
@@ -212,7 +215,47 @@ def same_in_both(site: Site, count: int) -> None:
         site.fill(name, count)
 
 
-def test_a_full_disk_ends_with_exit_code_3_and_the_next_run_goes_on_where_it_was(site: Site) -> None:
+@contextmanager
+def small_disk(folder: Path) -> Iterator[Path]:
+    """A disk of its own at a folder, with room for a small state.
+
+    Who may not mount one skips what needs it, even where nothing else may be skipped: test_sqlite_store has the rule.
+    """
+    if os.geteuid() != 0:
+        pytest.skip("only root can mount a small disk")
+    folder.mkdir()
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1500k", "tmpfs", folder], capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip(f"no small disk can be mounted here: {done.stderr.strip()}")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", folder], check=True)
+
+
+def filled(disk: Path) -> Path:
+    """A file that takes all the room that is left."""
+    path = disk / "filler"
+    with suppress(OSError), path.open("wb", buffering=0) as filler:
+        while filler.write(bytes(4096)):
+            pass
+    return path
+
+
+def test_a_full_disk_is_told_as_one_and_once_there_is_space_the_next_run_goes_on_where_it_was(site: Site) -> None:
+    same_in_both(site, 100)
+    with small_disk(site.folder / ".fairlead") as disk:
+        assert site.once().returncode == OK
+        filler = filled(disk)
+        site.add("crm", "a@x")
+        full = site.once()
+        assert (full.returncode, "StateUnavailable" in full.stdout) == (STATE_UNUSABLE, True)
+        assert "no space is left for the state .fairlead/default.customers.db: enlarge spec.state.size or" in told(full)
+        filler.unlink()
+        assert (site.once().returncode, len(site.emails("erp"))) == (OK, 101)
+
+
+def test_a_state_that_may_not_grow_ends_with_exit_code_3_and_the_next_run_goes_on_where_it_was(site: Site) -> None:
     same_in_both(site, 4000)
     full = site.once(limit=lambda: limits.setrlimit(limits.RLIMIT_FSIZE, (400_000, 400_000)))
     assert full.returncode == STATE_UNUSABLE

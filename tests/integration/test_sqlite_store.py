@@ -4,6 +4,7 @@ import sqlite3
 import uuid
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -19,6 +20,7 @@ from fairlead.state.base import (
     Store,
 )
 from fairlead.state.sqlite import SQLiteStore
+from fairlead.state.sqlite_file import state_error
 from fairlead.state.tables import Step
 from fairlead.testing.store import KEY, LAYOUT, OTHER_KEY, StoreSuite, prints, recollection
 from fairlead.testing.store.sample import all_conflicts
@@ -76,6 +78,15 @@ async def test_a_full_disk_changes_nothing_and_says_so(tmp_path: Path) -> None:
         await store.commit(Commit(records=many))
     assert await store.next_record() == 1
     await store.close()
+
+
+@pytest.mark.parametrize(("free", "expected"), [(0, StateFull), (15, StateFull), (16, StateError)])
+def test_an_io_error_where_no_room_is_left_is_a_full_disk(monkeypatch, tmp_path: Path, free: int, expected) -> None:
+    disk = SimpleNamespace(f_bavail=free, f_frsize=4096)
+    monkeypatch.setattr("os.statvfs", lambda folder: disk if folder == tmp_path else None)
+    error = sqlite3.OperationalError("disk I/O error")
+    error.sqlite_errorname = "SQLITE_IOERR_SHMSIZE"
+    assert type(state_error(error, tmp_path / "state.db")) is expected
 
 
 async def test_a_scratch_store_is_a_copy_that_leaves_the_file_alone(tmp_path: Path) -> None:

@@ -133,7 +133,7 @@ def state_error(error: sqlite3.Error | OSError, path: Path) -> StateError:
     if isinstance(error, OSError):
         return _disk_error(error, path)
     code = getattr(error, "sqlite_errorname", "") or ""
-    if code.startswith("SQLITE_FULL"):
+    if code.startswith("SQLITE_FULL") or (code.startswith("SQLITE_IOERR") and _no_room(path)):
         return _full(path)
     if code.startswith(_UNREACHABLE):
         return StateError(f"state {path} cannot be used ({error}): {_LOOK}; nothing was lost")
@@ -147,6 +147,18 @@ def state_error(error: sqlite3.Error | OSError, path: Path) -> StateError:
 
 _UNREACHABLE = ("SQLITE_IOERR", "SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_PERM")
 _LOOK = "see that its folder is on a sound disk and that this user may write there, or name another one"
+
+
+_ROOM = 65_536
+"""Bytes without which SQLite cannot even make its index of the log, of 32 KiB, and then tells an I/O error."""
+
+
+def _no_room(path: Path) -> bool:
+    try:
+        found = os.statvfs(path.parent)
+    except OSError:
+        return False
+    return found.f_bavail * found.f_frsize < _ROOM
 
 
 def _disk_error(error: OSError, path: Path) -> StateError:
