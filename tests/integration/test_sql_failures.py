@@ -13,6 +13,7 @@ from pathlib import Path
 import psycopg
 import pytest
 import trustme
+from psycopg.conninfo import conninfo_to_dict
 
 from fairlead.connectors import sqlite_session
 from fairlead.connectors.base import System
@@ -46,6 +47,15 @@ def told(failure: Failure) -> tuple[type[Failure], str]:
 
 
 # --- where the server is, and as whom ---
+
+
+async def test_without_a_password_nothing_is_said_and_none_is_taken_from_the_machine(
+    database: str, tmp_path: Path, monkeypatch, capfd
+) -> None:
+    monkeypatch.setenv("PGPASSFILE", str(tmp_path))
+    url = f"postgresql://127.0.0.1:{conninfo_to_dict(database)['port']}/x"
+    await failure_of(PostgresDatabase(connection_of("db", url), MappingSecrets({})))
+    assert capfd.readouterr().err == ""
 
 
 async def test_a_database_that_does_not_exist(database: str) -> None:

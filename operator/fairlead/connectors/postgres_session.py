@@ -45,6 +45,9 @@ LOCK_TIMEOUT = 20
 IDLE = 60.0
 """Seconds after which an unused connection is not trusted any more: firewalls forget them."""
 
+_NO_FILE = f"{os.devnull}/none"
+"""A path at which no file can ever be. libpq looks for passwords there; of a device it says so on stderr."""
+
 _GRACE = 15.0
 _MODES = frozenset({"disable", "allow", "prefer", "require", "verify-ca", "verify-full"})
 _ROOTS = (
@@ -155,7 +158,7 @@ class Sessions:
             "connect_timeout": CONNECT_TIMEOUT,
             "keepalives_idle": 30,
             "application_name": "fairlead",
-            "passfile": os.devnull,  # credentials come from the Secret alone
+            "passfile": _NO_FILE,  # credentials come from the Secret alone
             "options": " ".join(f"-c {name}={value}" for name, value in settings.items()),
             "sslmode": mode,
             "gssencmode": "disable",
