@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 import yaml
 
+from fairlead import __version__
 from fairlead.model.bundle import load
 from fairlead.model.check import check
 
 ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 LINK = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)")
 TARGET = re.compile(r"^make ([a-z-]+)", re.MULTILINE)
@@ -53,6 +55,31 @@ def test_the_first_policy_is_valid_and_takes_twenty_lines(tmp_path: Path) -> Non
     bundle = load([file], preset_documents())
     assert [*bundle.problems, *check(bundle)] == []
     assert text[1].count("\n") <= 25
+
+
+def test_the_cluster_pulls_nothing_but_the_image_that_was_pushed() -> None:
+    install = re.search(r"## Install on a cluster\n\n```bash\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+    assert install is not None
+    pushed = re.search(r"docker push (\S+)", install[1])
+    repository = re.search(r"image\.repository=(\S+)", install[1])
+    applied = re.search(r"^(.+) \| kubectl apply -f -$", install[1], re.MULTILINE)
+    assert pushed is not None
+    assert repository is not None
+    assert applied is not None
+    applying = ["bash", "-c", applied[1]]
+    manifests = subprocess.run(applying, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    pods = [each["spec"]["template"] for each in yaml.safe_load_all(manifests) if each["kind"] == "Deployment"]
+    assert (
+        f"{repository[1]}:{__version__}",
+        {container["image"] for pod in pods for container in pod["spec"]["containers"]},
+    ) == (pushed[1], {pushed[1], "postgres:15"})
+
+
+def test_what_is_applied_to_the_cluster_is_every_document_of_the_examples() -> None:
+    files = sorted((ROOT / "examples/cluster").glob("*.yaml"))
+    apart = [each for file in files for each in yaml.safe_load_all(file.read_text())]
+    together = list(yaml.safe_load_all("".join(file.read_text() for file in files)))
+    assert together == apart
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
