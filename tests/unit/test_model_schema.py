@@ -175,6 +175,17 @@ def test_near_miss_of_an_enum_is_suggested() -> None:
     ]
 
 
+@pytest.mark.parametrize("place", ["spec", "spec.fields.name"])
+def test_an_owner_by_a_condition_is_told_the_field_for_it(place: str) -> None:
+    owner = {"when": "record.region == 'EU'", "then": "erp"}
+    problems = schema.problems("SyncPolicy", with_values(manifests.policy(), {f"{place}.systemOfRecord": owner}))
+    expected = (
+        f"{place}.systemOfRecord: must be text, not a mapping: where a field's owner depends on the record, "
+        "write systemOfRecordWhen (when, then, otherwise)"
+    )
+    assert [expected] == [str(problem) for problem in problems]
+
+
 def test_name_that_is_there_twice_is_named() -> None:
     problems = schema.problems("SyncPolicy", with_values(manifests.policy(), {"spec.systems.1.name": "crm"}))
     assert [str(problem) for problem in problems] == ["spec.systems[1]: name 'crm' stands here twice: remove one"]

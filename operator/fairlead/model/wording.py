@@ -31,6 +31,11 @@ _HINTS = {
     "^/": "write a path that begins with '/', without query string",
 }
 
+_MAPPINGS = {
+    "systemOfRecord": "where a field's owner depends on the record, write systemOfRecordWhen (when, then, otherwise)",
+}
+"""Field that is text → what to write where somebody gave a mapping."""
+
 
 def describe(error: ValidationError) -> str:
     """One sentence that says what to write instead."""
@@ -43,8 +48,16 @@ def _type(error: ValidationError) -> str:
     wanted = value if isinstance(value, list) else [value]
     expected = " or ".join(_TYPES[name] for name in wanted)
     given = _given(error.instance)
-    quote = ": quote it" if wanted == ["string"] and isinstance(error.instance, int | float) else ""
-    return f"must be {expected}, not {given}{quote}"
+    hint = _text_hint(error) if wanted == ["string"] else ""
+    return f"must be {expected}, not {given}" + (f": {hint}" if hint else "")
+
+
+def _text_hint(error: ValidationError) -> str:
+    """How to write as text what was given otherwise; empty where that is not known."""
+    if isinstance(error.instance, int | float):
+        return "quote it"
+    name = error.absolute_path[-1] if error.absolute_path else None
+    return _MAPPINGS.get(str(name), "") if isinstance(error.instance, dict) else ""
 
 
 def _given(value: Any) -> str:
