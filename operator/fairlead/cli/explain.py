@@ -5,13 +5,14 @@ The state holds fingerprints, not values: that systems agree is known, and what 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 
 import msgspec
 import orjson
 
 from fairlead.cli.audit import name_of, pages, record_of, short
 from fairlead.cli.choices import Output
+from fairlead.cli.differing import Past
 from fairlead.cli.output import console
 from fairlead.cli.place import Place, Refused, Target, at_place
 from fairlead.cli.words import rule_of, sentence
@@ -19,13 +20,13 @@ from fairlead.engine.case import Operation
 from fairlead.engine.fingerprint import UNSEEN, field
 from fairlead.engine.rules import Rules
 from fairlead.model.record import Value
-from fairlead.state.audit import AuditEntry, AuditQuery
+from fairlead.state.audit import AuditQuery
 from fairlead.state.base import DISCARDED, DeadLetter, Recollection, Store, Undelivered
 from fairlead.state.place import Place as Where
 from fairlead.state.place import reservation
 from fairlead.worker.exit import OK
 from fairlead.worker.report import moment
-from fairlead.worker.settlement import is_uncertain
+from fairlead.worker.settlement import is_uncertain, lossy_fields
 
 
 class Standing(msgspec.Struct, frozen=True):
@@ -108,31 +109,26 @@ async def explained(place: Place, store: Store, name: str) -> Explained:
         if not letters:
             raise
     number = reservation(system, key)
-    last = await _last(store, number, ())
-    return Explained(number, name, list(letters.values()), {}, sentence(last[""]) if "" in last else "", [])
+    past = await _past(store, number, ())
+    return Explained(number, name, list(letters.values()), {}, _last(past, ""), [])
 
 
 async def _record(rules: Rules, store: Store, record: int, named: Where) -> Explained:
     memory = (await store.recall([record])).get(record)
     sides = [(system, side.key) for system, side in memory.sides.items()] if memory else []
     letters = await _letters(store, sorted({named, *sides}))
-    last = await _last(store, record, rules.fields)
+    past = await _past(store, record, rules.fields)
     name = name_of(record, await store.names([record]))
-    word = sentence(last[""]) if "" in last else ""
     if memory is None:
         absent = dict.fromkeys(rules.systems, "it was deleted")
-        return Explained(record, name, list(letters.values()), absent, word, [])
+        return Explained(record, name, list(letters.values()), absent, _last(past, ""), [])
     since = {system: letters[system, key].since for system, key in sides if (system, key) in letters}
+    known = _Known(rules, memory, past, since, await lossy_fields(store))
     stories = [
-        Story(
-            field_name,
-            _standings(rules, memory, since, field_name, last.get(field_name)),
-            rule_of(rule),
-            sentence(last[field_name]) if field_name in last else "",
-        )
+        Story(field_name, known.standings(field_name), rule_of(rule), _last(past, field_name))
         for field_name, rule in rules.fields.items()
     ]
-    return Explained(record, name, list(letters.values()), _absent(rules, memory), word, stories)
+    return Explained(record, name, list(letters.values()), _absent(rules, memory), _last(past, ""), stories)
 
 
 async def _letters(store: Store, places: Sequence[Where]) -> dict[Where, Untaken]:
@@ -143,16 +139,20 @@ def _untaken(letter: DeadLetter) -> Untaken:
     return Untaken(letter.system, letter.key, moment(letter.since), letter.reason, letter.message)
 
 
-async def _last(store: Store, record: int, fields: Collection[str]) -> dict[str, AuditEntry]:
-    """Field, or nothing for the whole record → the last that the audit says of it."""
-    last: dict[str, AuditEntry] = {}
+async def _past(store: Store, record: int, fields: Collection[str]) -> Past:
+    """What the audit tells of a record, back to the last entry of each field and of the whole."""
+    past = Past()
     former = tuple((await store.former(record)).items())
     async for page in pages(store, AuditQuery(records=(record,), former=former)):
         for each in page:
-            last.setdefault(each.entry.field, each.entry)
-        if set(fields) | {""} <= last.keys():
+            past.add(each.entry)
+        if {*fields, ""} <= past.last.keys():
             break
-    return last
+    return past
+
+
+def _last(past: Past, name: str) -> str:
+    return sentence(past.last[name]) if name in past.last else ""
 
 
 def _absent(rules: Rules, memory: Recollection) -> dict[str, str]:
@@ -189,39 +189,45 @@ def _why(pending: Undelivered) -> str:
     return f": {pending.error}: {pending.message}" if pending.error else ""
 
 
-def _standings(
-    rules: Rules, memory: Recollection, untaken: Mapping[str, str], name: str, last: AuditEntry | None
-) -> dict[str, Standing]:
-    slot = rules.fields[name].field.slot
-    holders = [s for s in memory.sides if s in rules.systems and rules.systems[s].maps(name) and s not in memory.away]
-    prints = {system: field(memory.sides[system].prints, slot) for system in holders}
-    several = len(set(prints.values()) - {UNSEEN}) > 1
-    found = {
-        system: _standing(memory, name, system, prints[system], untaken.get(system), differs=several)
-        for system in sorted(holders)
-    }
-    if last is not None and last.kind == DISCARDED:  # an older one is no reason any more
-        for system in last.values.keys() & found.keys():
-            if found[system].state == "Differs":
-                found[system] = Standing("Differs", f"what was to be written there was discarded by {last.rule}")
-    return found
+class _Known(msgspec.Struct, frozen=True):
+    """What is known of a record.
 
+    Attributes:
+        untaken: system → since when what it has was not taken in.
+        lossy: see `Past.why`.
+    """
 
-def _standing(
-    memory: Recollection, name: str, system: str, seen: bytes, untaken: str | None, *, differs: bool
-) -> Standing:
-    pending, conflict = memory.pending.get(system), memory.frozen.get(name)
-    if conflict is not None:
-        reason = f"a conflict waits for a person since {moment(conflict.since)}"
-        return Standing("Frozen", reason, conflict.values.get(system))
-    if pending is not None and name in pending.write.values:
-        reason = f"the value of {pending.write.origins.get(name, '')} {_how_far(pending)}"
-        return Standing("Undelivered", reason, pending.write.values[name])
-    if untaken is not None:
-        return Standing("NotTakenIn", f"it was not taken in since {untaken}")
-    if seen == UNSEEN:
-        return Standing("NotRead", "it was not read there yet")
-    return Standing("Differs", "it differs from another system") if differs else Standing("Agrees")
+    rules: Rules
+    memory: Recollection
+    past: Past
+    untaken: dict[str, str]
+    lossy: frozenset[str]
+
+    def standings(self, name: str) -> dict[str, Standing]:
+        """System → what it holds of a field."""
+        slot, sides = self.rules.fields[name].field.slot, self.memory.sides
+        systems = [system for system in sides if system in self.rules.systems and system not in self.memory.away]
+        prints = {s: field(sides[s].prints, slot) for s in sorted(systems) if self.rules.systems[s].maps(name)}
+        several = len(set(prints.values()) - {UNSEEN}) > 1
+        found = {system: self._standing(name, system, seen, differs=several) for system, seen in prints.items()}
+        differing = [system for system, standing in found.items() if standing.state == "Differs"]
+        first_sync = self.rules.first_sync if len(differing) == len(found) else None
+        why = self.past.why(name, differing, self.lossy, first_sync)
+        return {**found, **{system: Standing("Differs", why[system]) for system in differing}}
+
+    def _standing(self, name: str, system: str, seen: bytes, *, differs: bool) -> Standing:
+        pending, conflict = self.memory.pending.get(system), self.memory.frozen.get(name)
+        if conflict is not None:
+            reason = f"a conflict waits for a person since {moment(conflict.since)}"
+            return Standing("Frozen", reason, conflict.values.get(system))
+        if pending is not None and name in pending.write.values:
+            reason = f"the value of {pending.write.origins.get(name, '')} {_how_far(pending)}"
+            return Standing("Undelivered", reason, pending.write.values[name])
+        if system in self.untaken:
+            return Standing("NotTakenIn", f"it was not taken in since {self.untaken[system]}")
+        if seen == UNSEEN:
+            return Standing("NotRead", "it was not read there yet")
+        return Standing("Differs" if differs else "Agrees")
 
 
 def _print(found: Explained) -> None:

@@ -32,6 +32,10 @@ _FOUND: dict[str, str] = {
     FindingKind.KEPT: "it was emptied, and stays filled elsewhere ({rule})",
     FindingKind.DELETED: "it was deleted in {winner}, and so everywhere (deletes.propagate: {rule})",
     FindingKind.DELETE_NOT_SPREAD: "it was deleted in {winner}, and kept elsewhere (deletes.propagate: {rule})",
+    FindingKind.LOSSY_FIELD: "{rule}",
+    FindingKind.LINKED: "it is one record now, {rule}",
+    FindingKind.SPLIT: "it is a record of its own now, {rule}",
+    FindingKind.REPLACED: "it is no record any more, {rule}",
     DISCARDED: "a write that had failed was discarded by {rule}",
     FindingKind.RECREATED: "it was edited while {winner} deleted it, and came back ({rule})",
 }
@@ -39,8 +43,14 @@ _FOUND: dict[str, str] = {
 
 def sentence(entry: AuditEntry) -> str:
     """An entry in words."""
-    words = _written(entry) if entry.system else _FOUND.get(entry.kind, f"{entry.kind} ({{rule}})")
+    words = _written(entry) if entry.system else _found(entry)
     return f"{moment(entry.at)}: {words.format(winner=entry.winner, rule=entry.rule)}, in run {entry.run}"
+
+
+def _found(entry: AuditEntry) -> str:
+    if entry.kind == DISCARDED and entry.record < 0:
+        return "it was discarded by {rule}"
+    return _FOUND.get(entry.kind, f"{entry.kind} ({{rule}})")
 
 
 def _written(entry: AuditEntry) -> str:

@@ -19,7 +19,8 @@ WRITTEN = "(written)"
 _LOSSY = "lossy"
 """Fact in the store: the fields that were reported, as `system/field`, comma separated."""
 
-_STORES_OTHERWISE = "stores it otherwise than it was written: that counts as seen, and is not written again"
+STORES_OTHERWISE = "stores it otherwise than it was written: that counts as seen, and is not written again"
+"""Of a system: what is told of a field that loses something there."""
 
 
 UNCERTAIN = (
@@ -125,6 +126,11 @@ class Settlement(msgspec.Struct):
 Kinds = Mapping[str, Kind]
 
 
+async def lossy_fields(store: Store) -> frozenset[str]:
+    """`SYSTEM/FIELD` of all that was reported as lossy."""
+    return frozenset(filter(None, (await store.meta(_LOSSY) or "").split(",")))
+
+
 class LossyFields:
     """Reports each lossy field of a policy once, however many runs meet it."""
 
@@ -134,7 +140,7 @@ class LossyFields:
 
     async def prepare(self) -> None:
         """Learns what was reported."""
-        self._known = set(filter(None, (await self._store.meta(_LOSSY) or "").split(",")))
+        self._known = set(await lossy_fields(self._store))
 
     def report(self, found: Iterable[Lossy], commit: Commit, tally: Tally, run: str, now: float) -> None:
         """Adds what is new to the transaction."""
@@ -144,7 +150,7 @@ class LossyFields:
                 continue
             self._known.add(name)
             commit.meta[_LOSSY] = ",".join(sorted(self._known))
-            rule = f"{item.system} {_STORES_OTHERWISE}"
+            rule = f"{item.system} {STORES_OTHERWISE}"
             tally.note(Note(FindingKind.LOSSY_FIELD, item.system, item.field, rule, item.system))
             values = {WRITTEN: item.written, item.system: item.stored}
             kind = FindingKind.LOSSY_FIELD.value
