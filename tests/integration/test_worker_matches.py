@@ -66,6 +66,24 @@ async def test_a_duplicate_that_is_linked_takes_the_place_of_the_one_that_was_me
     assert (await settled(town))[1] == 0
 
 
+@pytest.mark.parametrize("crm_is_there", [True, False], ids=["in a record", "alone"])
+async def test_the_one_whose_place_a_duplicate_takes_is_told_once(town_of, crm_is_there: bool) -> None:
+    town = town_of()
+    town["erp"].add(person("a@x", note="one"), "B1")
+    if crm_is_there:
+        await town.run()
+    town["erp"].add(person("a@x", note="two"), "B2")
+    if not crm_is_there:
+        town["crm"].add(person("a@x", name="crm's"), "A")
+    await town.run()
+    (crm,) = town["crm"].records
+    await town.leave(Link(("crm", crm), ("erp", "B2")))
+    report = await town.run()
+    message = "Duplicate: matches the same record as B2 of the same system: merge the two there"
+    told = [(note.record, note.rule) for note in report.tally.notes if note.kind == "DeadLetter"]
+    assert (told, report.tally.dead) == ([("erp/B1", message)], 1)
+
+
 async def test_a_duplicate_that_is_linked_replaces_the_other_one_in_their_record(town_of) -> None:
     town = town_of("crm", "erp", "shop")
     town["crm"].add(person("a@x", name="crm's"), "A")

@@ -21,7 +21,7 @@ from fairlead.state.requests import Link, Request, Split
 from fairlead.transport.failure import Failure
 from fairlead.worker.batch import Batch
 from fairlead.worker.handling import Handled, Scope
-from fairlead.worker.matching import places_of
+from fairlead.worker.matching import duplicate_of, places_of
 from fairlead.worker.tally import Note
 
 
@@ -90,7 +90,8 @@ class Identity:
         await self._demote_lone_twins([kept, joined])
         record = self._join(kept, joined, without=replaced_side)
         if replaced_side:
-            self._demote((replaced_side, kept.memory.sides[replaced_side].key), record)
+            place = replaced_side, kept.memory.sides[replaced_side].key
+            self._demote(place, record.sides[replaced_side].key, record)
         self._adopt([kept, joined], record)
         self._tell(FindingKind.LINKED, record, record.sides)
         self._matching.look_again(self._commit)
@@ -161,15 +162,15 @@ class Identity:
 
     async def _demote_lone_twins(self, subjects: Sequence[Subject]) -> None:
         """A person chose a duplicate: what stood in its way, and is linked with nothing, is the duplicate now."""
-        systems = {subject.place[0] for subject in subjects if not subject.known}
+        chosen = dict(subject.place for subject in subjects if not subject.known)
         letters = [s.letter for s in subjects if not s.known and s.letter is not None]
         numbers = {r for letter in letters for r in letter.candidates if r > 0}
         twins = await self._store.recall(sorted(numbers - {subject.memory.record for subject in subjects}))
         for twin in twins.values():
-            if len(twin.sides) == 1 and systems.issuperset(twin.sides):
-                self._retire(twin, subjects[0].memory)
+            if len(twin.sides) == 1 and chosen.keys() >= twin.sides.keys():
+                self._retire(twin, chosen, subjects[0].memory)
 
-    def _retire(self, twin: Recollection, instead: Recollection) -> None:
+    def _retire(self, twin: Recollection, chosen: Mapping[str, str], instead: Recollection) -> None:
         """A record is a dead letter from now on, to which what was said of it, and deleted of it, belongs."""
         (place,), commit = places_of(twin), self._commit
         letter = reservation(*place)
@@ -179,11 +180,11 @@ class Identity:
         commit.audit.append(
             AuditEntry(self._now, self._scope.run, letter, "", FindingKind.REPLACED.value, rule, "", dict([place]))
         )
-        self._demote(place, instead)
+        self._demote(place, chosen[place[0]], instead)
 
-    def _demote(self, place: Place, record: Recollection) -> None:
-        message = f"a person linked another key of {place[0]}: merge the two there"
-        self._matching.refuse(*place, "Duplicate", message, self._commit, [record.record])
+    def _demote(self, place: Place, chosen: str, record: Recollection) -> None:
+        """A place is a dead letter, in the words in which it is told when the same run reads it again: once."""
+        self._matching.refuse(*place, *duplicate_of(chosen), self._commit, [record.record])
 
     # --- one is two ---
 

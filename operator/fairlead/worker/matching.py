@@ -181,11 +181,7 @@ class Matching:
         twin = memory.sides.get(system) or (
             cases[matching[0]].observed[system].record if matching[0] in cases else None
         )
-        return (
-            ("Duplicate", f"matches the same record as {twin.key} of the same system: merge the two there")
-            if twin
-            else None
-        )
+        return duplicate_of(twin.key) if twin else None
 
     async def barred(
         self, system: str, keys: Sequence[str], memories: Mapping[int, Recollection]
@@ -295,6 +291,11 @@ class Matching:
         values = {o.record.key: o.record.values for o in reading.observed.values()}
         keys = self.keys(list(values.values()))
         return {records[key]: its for key, its in zip(values, keys, strict=True)}
+
+
+def duplicate_of(key: str) -> tuple[str, str]:
+    """Why a record cannot be met whose record has another key of its system already: (reason, message)."""
+    return "Duplicate", f"matches the same record as {key} of the same system: merge the two there"
 
 
 def places_of(memory: Recollection) -> list[Place]:
