@@ -7,11 +7,13 @@ arrows is said by Fairlead itself; the arrows say what a person has just done in
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +26,34 @@ PORT = 18480
 TOKEN = "demo"  # noqa: S105 - of a server that lives as long as the demo
 PATIENCE = 15.0
 """Seconds in which two systems must agree."""
+
+
+class Worker:
+    """`fairlead run examples/demo`, and what it has told so far."""
+
+    def __init__(self) -> None:
+        command = [sys.executable, "-m", "fairlead", "run", "examples/demo", "--state", str(FOLDER / "state")]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        self._told: list[str] = []
+        self._echo = threading.Thread(target=self._pass_on)
+        self._echo.start()
+
+    def _pass_on(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            print(line, end="", flush=True)
+            self._told.append(line)
+
+    def told(self, *patterns: str) -> bool:
+        """Whether it has told all of this."""
+        return all(any(re.search(pattern, line) for line in self._told) for pattern in patterns)
+
+    def stop(self) -> int:
+        """Stops it, as Ctrl-C does; its exit code."""
+        self.process.send_signal(signal.SIGINT)
+        code = self.process.wait(timeout=30)
+        self._echo.join()
+        return code
 
 
 class CRM:
@@ -84,7 +114,7 @@ def say(text: str) -> None:
 
 
 def wait_until(what: str, agreed: Callable[[], bool]) -> None:
-    """Waits until the systems agree; the demo fails if they do not."""
+    """Waits until the systems agree, or until that was told; the demo fails if it does not happen."""
     deadline = time.monotonic() + PATIENCE
     while not agreed():
         if time.monotonic() > deadline:
@@ -103,29 +133,36 @@ def start_crm() -> subprocess.Popen[str]:
     return process
 
 
-def story(crm: CRM, erp: ERP) -> None:
-    """What people do, and what must come of it."""
+def story(crm: CRM, erp: ERP, worker: Worker) -> None:
+    """What people do, and what must come of it, in the systems and in what is told, before they do the next thing."""
     wait_until("the first sync", lambda: crm.count("products") == 3 and crm.count("customers") == 4)
     wait_until("Ada's address in the ERP", lambda: erp.customer("Ada@example.com") is not None)
+    wait_until("the report on it", lambda: worker.told("products .*3 created", "name of .* = erp/2 overwritten"))
+
     say("in the CRM: Ada gets a new phone number; in the ERP: Alan's credit is raised")
     crm.edit("Ada@example.com", contact={"phone": "+44 20 99"})
     erp.edit("alan@example.com", credit_limit=250)
     wait_until("Ada's phone in the ERP", lambda: (erp.customer("Ada@example.com") or {}).get("phone") == "+44 20 99")
     wait_until("Alan's credit in the CRM", lambda: (crm.customer("alan@example.com") or {}).get("credit") == 250)
+    wait_until(
+        "the report on them", lambda: worker.told("crm: (1 changed, )?1 updated", "erp: (1 changed, )?1 updated")
+    )
 
     say("in the CRM: somebody raises Ada's credit, which the ERP owns")
     crm.edit("Ada@example.com", credit=1_000_000)
     wait_until("the reverted credit", lambda: (crm.customer("Ada@example.com") or {}).get("credit") == 5000)
+    wait_until("the report on it", lambda: worker.told("edit of credit .* reverted"))
 
     say("in both at once: Grace's name (the CRM is the system of record), and her note (which waits for a person)")
     crm.edit("grace@example.com", name="Grace B. Hopper", note="call on Monday")
     erp.edit("grace@example.com", name="Hopper, Grace", remark="call on Friday")
     wait_until("the CRM's name", lambda: (erp.customer("grace@example.com") or {}).get("name") == "Grace B. Hopper")
+    wait_until("the report on it", lambda: worker.told("conflict on name", "conflict on note"))
 
     say("in the CRM: Katherine is deleted")
     crm.delete("katherine@example.com")
     wait_until("the delete", lambda: erp.customer("katherine@example.com") is None)
-    time.sleep(1.5)
+    wait_until("the report on it", lambda: worker.told("deleted in crm"))
 
 
 def main() -> int:
@@ -140,12 +177,10 @@ def main() -> int:
         crm.add("customers", email="grace@example.com", name="Grace Hopper", contact={"phone": "+1 555 2"})
         crm.add("customers", email="katherine@example.com", name="Katherine Johnson", contact={"phone": "+1 555 4"})
         say("fairlead run examples/demo")
-        command = [sys.executable, "-m", "fairlead", "run", "examples/demo", "--state", str(FOLDER / "state")]
-        worker = subprocess.Popen(command, text=True)
-        processes.append(worker)
-        story(crm, erp)
-        worker.send_signal(signal.SIGINT)
-        return worker.wait(timeout=30)
+        worker = Worker()
+        processes.append(worker.process)
+        story(crm, erp, worker)
+        return worker.stop()
     finally:
         for process in processes:
             process.terminate()

@@ -179,15 +179,3 @@ def wait_until(holds, seconds: float = 20.0) -> None:
 def test_the_examples_are_valid() -> None:
     for example in sorted((ROOT / "examples").iterdir()):
         fairlead("validate", str(example), cwd=ROOT)
-
-
-def test_the_demo_tells_the_whole_story() -> None:
-    done = subprocess.run(
-        [sys.executable, "tools/demo.py"], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    for words in (
-        "edit of credit of", "conflict on name of", "conflict on note of", "waits for a person", "deleted in crm",
-        "ConflictsPending",
-    ):  # fmt: skip
-        assert words in done.stdout

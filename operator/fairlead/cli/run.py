@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
+import shlex
 import signal
 import time
 from collections.abc import AsyncIterator
@@ -37,6 +39,9 @@ _STOPPED = 128
 """Plus the number of the signal: a run that was to be whole was not, or was ended at once."""
 
 _WRITES_SHOWN = 50
+
+_LIST = re.compile(r"`(fairlead (?:conflicts|dead-letters) list)`")
+"""What a conclusion points at: commands that need no arguments in a worker's pod, and need them here."""
 
 Findings = list[tuple[PolicyLoop, Conclusion]]
 
@@ -161,7 +166,7 @@ class _Command:
             event = {"time": datetime.now(UTC).isoformat(), "event": "end", **_document(findings)}
             self._print_json(event, indented=False)
         else:
-            _show(self._console, findings)
+            _show(self._console, findings, self._options)
 
     def _print_json(self, document: dict[str, object], *, indented: bool) -> None:
         text = orjson.dumps(document, option=orjson.OPT_INDENT_2 if indented else 0).decode()
@@ -200,13 +205,21 @@ def _document(findings: Findings) -> dict[str, object]:
     }
 
 
-def _show(out: Console, findings: Findings) -> None:
+def _show(out: Console, findings: Findings, options: RunOptions) -> None:
     for loop, _ in findings:
         _show_plan(out, loop)
     out.print(table(COLUMNS, [policy_row(loop.policy, loop.measured, found, _ago(loop)) for loop, found in findings]))
     for loop, found in findings:
         if not found.ready or found.reason is not PolicyReason.IN_SYNC:
-            out.print(f"\n[bold]{escape(loop.policy.metadata.name)}[/bold]: {escape(found.message)}")
+            message = _to_type(found.message, loop, options)
+            out.print(f"\n[bold]{escape(loop.policy.metadata.name)}[/bold]: {escape(message)}")
+
+
+def _to_type(message: str, loop: PolicyLoop, options: RunOptions) -> str:
+    """A message whose commands have the arguments by which they find the policy and its state."""
+    paths = [str(path) for path in options.paths]
+    arguments = shlex.join([*paths, "--state", str(options.state), "--policy", loop.policy.id])
+    return _LIST.sub(lambda command: f"`{command[1]} {arguments}`", message)
 
 
 def _show_plan(out: Console, loop: PolicyLoop) -> None:
