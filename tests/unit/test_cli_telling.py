@@ -102,6 +102,28 @@ def test_every_kind_of_note_has_words(kind: str) -> None:
     assert kind not in sentence(Note(kind, "crm/1", "name", "the rule", "erp"))
 
 
+@pytest.mark.parametrize(
+    ("kind", "rule", "expected"),
+    [
+        ("Overwritten", "FromAny", "name of crm/1 went nowhere: the record ended (FromAny)"),
+        ("Overwritten", "onLeave: Delete", "name of crm/1 went nowhere: the record ended (onLeave: Delete)"),
+        (
+            "Conflict",
+            "onUpdateConflict: DeleteWins",
+            "edit of name of crm/1 went nowhere: the record ended (onUpdateConflict: DeleteWins)",
+        ),
+        (
+            "Overwritten",
+            "firstSync: SystemOfRecordWins",
+            "name of crm/1 overwritten: erp's value stands (firstSync: SystemOfRecordWins)",
+        ),
+        ("Deleted", "FromAny", "crm/1 deleted in erp, and so everywhere (FromAny)"),
+    ],
+)
+def test_no_value_is_told_to_stand_where_the_record_ended(kind: str, rule: str, expected: str) -> None:
+    assert expected == sentence(Note(kind, "crm/1", "name", rule, "erp"))
+
+
 def test_what_a_run_did_names_nothing_that_it_did_not(loop: PolicyLoop) -> None:
     assert done_by(Tally(systems={"crm": SystemTally(read=5)})) == ""
 

@@ -10,6 +10,7 @@ import orjson
 from rich.console import Console
 from rich.markup import escape
 
+from fairlead.model.syncpolicy import Propagate
 from fairlead.worker.loop import PolicyLoop
 from fairlead.worker.run import Outcome, RunReport
 from fairlead.worker.tally import Note, Tally
@@ -43,10 +44,21 @@ _WORDS = {
     "Forgotten": "{record}: {rule}",
 }
 
+_WORDS_OF_AN_END = {
+    "Conflict": "edit of {field} of {record} went nowhere: the record ended ({rule})",
+    "Overwritten": "{field} of {record} went nowhere: the record ended ({rule})",
+}
+"""Where a record ended no value stands, and its last ones are told so."""
+
+_RULES_OF_AN_END = (*Propagate, "onLeave: ", "onUpdateConflict: ")
+"""How the rules begin by which a record ends."""
+
 
 def sentence(note: Note) -> str:
     """A note in words."""
     words = _WORDS.get(note.kind, "{kind}: {field} of {record}: {rule}")
+    if note.rule.startswith(_RULES_OF_AN_END):
+        words = _WORDS_OF_AN_END.get(note.kind, words)
     return words.format(**msgspec.to_builtins(note))
 
 
