@@ -176,6 +176,11 @@ def wait_until(holds, seconds: float = 20.0) -> None:
         time.sleep(0.05)
 
 
+def test_help_begins_with_what_fairlead_is(tmp_path: Path) -> None:
+    usage, what, *_ = filter(None, map(str.strip, fairlead("--help", cwd=tmp_path).stdout.splitlines()))
+    assert (usage.split()[0], what.split()[:4]) == ("Usage:", ["Fairlead", "keeps", "business", "systems"])
+
+
 def test_the_examples_are_valid() -> None:
     for example in sorted((ROOT / "examples").iterdir()):
         fairlead("validate", str(example), cwd=ROOT)

@@ -1,4 +1,4 @@
-"""`fairlead`: the command line.
+"""Fairlead keeps business systems (CRM, ERP, billing, databases) in agreement, as Connections and SyncPolicies declare.
 
 Exit codes: 0 all is well; 1 it ran, but something needs a person (a policy is not ready, a manifest is invalid, the
 cluster cannot be used) or the operator lost its Lease; 2 the command was called wrongly; 3 the state cannot be used;
