@@ -39,6 +39,7 @@ def rules_of(**spec: Any) -> Rules:
     whole = {
         "entity": "Customer",
         "schema": {"type": "object", "properties": PROPERTIES},
+        "match": [],
         "systems": systems,
         "systemOfRecord": "crm",
         **spec,

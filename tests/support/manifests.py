@@ -367,7 +367,9 @@ CONNECTIONS = [
 POLICIES = [
     Case("SyncPolicy: least", policy(), accepted=True),
     Case("SyncPolicy: everything", full_policy(), accepted=True),
-    *_missing(policy(), "spec.entity", "spec.schema", "spec.systems", "spec.systemOfRecord", "spec.systems.1"),
+    *_missing(
+        policy(), "spec.entity", "spec.schema", "spec.match", "spec.systems", "spec.systemOfRecord", "spec.systems.1"
+    ),
     *_missing(policy(), "spec.systems.0.name", "spec.systems.0.connection", "spec.systems.0.object"),
     *_missing(policy(), "spec.systems.0.fields", "spec.match.0.fields"),
     *_cases(

@@ -32,6 +32,7 @@ def spec_of(systems: Iterable[Any], named: Iterable[str] = ("x", "y"), **spec: A
     whole = {
         "entity": "Thing",
         "schema": {"type": "object", "properties": {name: {"type": "string"} for name in named}},
+        "match": [],
         "systems": [{"connection": s["name"], "object": "thing", "fields": {f: f for f in named}, **s} for s in names],
         "systemOfRecord": names[0]["name"],
         **spec,

@@ -183,6 +183,7 @@ def policies(draw: st.DrawFn) -> Manifest:
     spec = {
         "entity": draw(st.from_regex(r"[A-Z][a-z]{0,9}", fullmatch=True)),
         "schema": {"type": "object", "properties": {field: {"type": "string"} for field in fields}},
+        "match": [],
         "systems": systems,
         "systemOfRecord": draw(st.sampled_from(names)),
         "fields": draw(st.dictionaries(st.sampled_from(fields), rules)),

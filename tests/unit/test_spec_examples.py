@@ -151,6 +151,7 @@ def test_its_policy_is_valid(written: dict[str, Any], tmp_path: Path) -> None:
         "spec": {
             "entity": "Thing",
             "schema": {"type": "object"},
+            "match": [],
             "systems": systems,
             "systemOfRecord": "crm",
             **{name: part for name, part in example.spec.items() if part},

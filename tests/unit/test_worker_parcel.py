@@ -68,7 +68,7 @@ def test_nothing_of_a_settlement_or_a_tally_is_forgotten_on_the_way() -> None:
     """Whoever adds something to them adds it here, and to `Parcel`."""
     assert all(getattr(WHOLE, name) for name in Settlement.__struct_fields__)
     counts = dict.fromkeys(("created", "updated", "archived", "deleted", "failed"), 1)
-    read_by_the_leader = {"read", "changed", "last_change", "skew", "reason", "message"}
+    read_by_the_leader = {"read", "changed", "last_change", "skew", "passes_over", "whole", "reason", "message"}
     assert counts.keys() | read_by_the_leader == set(SystemTally.__struct_fields__)
     sum_ = SystemTally()
     sum_.add(SystemTally(**counts))

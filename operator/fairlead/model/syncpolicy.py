@@ -261,7 +261,7 @@ class SyncPolicySpec(Spec, frozen=True, kw_only=True):
 
     entity: str
     schema: dict[str, Any]
-    match: tuple[Match, ...] = ()
+    match: tuple[Match, ...]
     systems: tuple[SystemSpec, ...]
     system_of_record: str
     priority: tuple[str, ...] = ()
