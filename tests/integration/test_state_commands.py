@@ -174,6 +174,8 @@ def test_who_has_the_key_of_a_forgotten_person_is_told_and_taken_in_when_a_perso
         return crm.get("reason", ""), worker["history"][0]["counts"].get("created", 0)
 
     assert resynced() == ("Forgotten", 0)
+    _, told = desk.command("explain", "crm/4", *POLICY_OPTION, check=1)
+    assert told.startswith("crm/4 was forgotten, and is not taken in: ")
     _, told = desk.command("forget", *POLICY_OPTION, "--take-in", "crm/4")
     assert told == "the next run takes in crm/4 of default/customers\n"
     assert desk.run()["created"] == 1

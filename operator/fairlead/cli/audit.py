@@ -75,6 +75,11 @@ async def record_of(place: Place, store: Store, name: str) -> int:
     if found is None:
         found = (await store.tombstones(system, [key])).get(key)
     if found is None:
+        if await store.erased(system, [key]):
+            raise Refused(
+                f"{name} was forgotten, and is not taken in: where somebody else has that key by now, say so with "
+                f"`fairlead forget --take-in {name}`"
+            )
         raise Refused(f"{policy} knows no record {name}")
     return found
 
