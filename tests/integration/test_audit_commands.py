@@ -182,6 +182,11 @@ def test_many_deletes_of_an_undo_need_their_plan_approved(desk: Desk) -> None:
         (["explain", "shop/1"], "'shop' is no system of default/customers"),
         (["audit", "list", "--record", "erp/99"], "default/customers knows no record erp/99"),
         (["audit", "list", "--system", "erb"], "--system: 'erb' is none of the policy's: did you mean 'erp'?"),
+        (
+            ["audit", "list", "--kind", "Nonsense"],
+            "--kind: the audit has no 'Nonsense'; its kinds are Archived, Conflict, ",
+        ),
+        (["audit", "list", "--run", "nonsense"], "--run: default/customers has no run nonsense: the last one that "),
         (["audit", "list", "--since", "soon"], "--since: 'soon' is neither a time like"),
     ],
 )
@@ -190,6 +195,33 @@ def test_what_is_not_there_is_told(desk: Desk, arguments: list[str], expected: s
     names = arguments[: place + (0 if arguments[0] == "audit" else 1)]
     command = [*names, *POLICY, *arguments[len(names) :]]
     assert expected in desk.command(*command, check=1)[1]
+
+
+def test_a_run_that_wrote_nothing_is_known(desk: Desk) -> None:
+    out, _ = desk.command("run", "policy.yaml", "--once", "--output", "json")
+    run = json.loads(out)["policies"][0]["worker"]["history"][0]["id"]
+    _, told = desk.command("audit", "list", *POLICY, "--run", run)
+    assert told == "nothing like this is in the audit; what is older than spec.state.retention was dropped\n"
+
+
+def test_manifests_in_the_place_of_the_record_are_told(desk: Desk) -> None:
+    _, told = desk.command("explain", "policy.yaml", check=1)
+    assert told == "the record comes first: fairlead explain SYSTEM/KEY policy.yaml\n"
+
+
+def test_one_record_that_was_created_is_one(desk: Desk) -> None:
+    desk.crm.add("linus@example.com")
+    desk.run()
+    out, _ = desk.command("audit", "list", *POLICY, "--kind", "Created", "--limit", "1")
+    assert "   1 record   " in out.decode()
+
+
+def test_an_amount_is_a_number(desk: Desk) -> None:
+    desk.crm.edit("ada@example.com", credit=33.5)
+    desk.run()
+    out, _ = desk.command("audit", "list", *POLICY, "--field", "credit")
+    assert out.decode().endswith("   null → 33.5\n")
+    assert [entry["values"] for entry in entries(desk, "--field", "credit")] == [{"old": None, "new": 33.5}]
 
 
 def test_a_worker_that_is_killed_in_the_middle_of_an_undo_leaves_nothing_half(desk: Desk) -> None:

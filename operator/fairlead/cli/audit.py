@@ -7,21 +7,28 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime
 
 import msgspec
-import orjson
 
 from fairlead.cli.choices import Output
-from fairlead.cli.output import console, table
+from fairlead.cli.output import as_json, console, table
 from fairlead.cli.place import Place, Refused, Target, at_place, tell
-from fairlead.model.common import seconds
+from fairlead.engine.case import FindingKind
+from fairlead.model.common import counted, seconds
 from fairlead.model.problem import near
 from fairlead.model.record import Value
-from fairlead.state.audit import NEW, OLD, Audited, AuditEntry, AuditQuery, created_records
-from fairlead.state.base import Store
+from fairlead.state.audit import NEW, OLD, Audited, AuditEntry, AuditQuery, WriteKind, created_records
+from fairlead.state.base import DISCARDED, Store
 from fairlead.state.place import reservation
 from fairlead.worker.exit import OK
 from fairlead.worker.report import moment
+from fairlead.worker.reversal import started
 
 _PAGE = 500
+_RUNS = 100
+"""Runs that the state's history keeps."""
+
+KINDS = frozenset({*FindingKind, *WriteKind, DISCARDED} - {FindingKind.CLOCK_SKEW})
+"""Of the audit's entries; a skewed clock is told by the run only."""
+
 _LONGEST = 60
 """Characters of a value in a table."""
 
@@ -88,6 +95,10 @@ async def _query(place: Place, store: Store, wanted: Wanted) -> AuditQuery:
     records = await _numbers_of(place, store, wanted.record) if wanted.record else ()
     _known("--system", wanted.system, place.layout.systems)
     _known("--field", wanted.field, place.layout.fields)
+    if wanted.kind and wanted.kind not in KINDS:
+        raise Refused(f"--kind: the audit has no {wanted.kind!r}; its kinds are {', '.join(sorted(KINDS))}")
+    if wanted.run:
+        await _check_run(place, store, wanted.run)
     since = _since(wanted.since)
     former = tuple([pair for record in records for pair in (await store.former(record)).items()])
     return AuditQuery(wanted.run, records, wanted.field, wanted.system, wanted.kind, since, former)
@@ -111,6 +122,26 @@ async def _numbers_of(place: Place, store: Store, name: str) -> tuple[int, ...]:
 def _known(option: str, name: str, names: Mapping[str, object] | Sequence[str]) -> None:
     if name and name not in names:
         raise Refused(f"{option}: {name!r} is none of the policy's{near(name, names)}")
+
+
+async def _check_run(place: Place, store: Store, run: str) -> None:
+    """Sees that there is such a run, or may have been one of which the audit was dropped.
+
+    Raises:
+        Refused: there is not.
+    """
+    if await store.audit(AuditQuery(run=run), limit=1) or _is_old(place, run):
+        return
+    if any(each.id == run for each in await store.history(_RUNS)):
+        return
+    latest = [each.entry.run for each in await store.audit(AuditQuery(), limit=1)]
+    hint = f": the last one that the audit tells of is {latest[0]}" if latest else ""
+    raise Refused(f"--run: {place.policy.id} has no run {run}{hint}")
+
+
+def _is_old(place: Place, run: str) -> bool:
+    began = started(run)
+    return began > 0 and began < time.time() - seconds(place.policy.spec.state.retention)
 
 
 def _since(text: str) -> float:
@@ -139,7 +170,7 @@ async def _print_lines(store: Store, query: AuditQuery, wanted: Wanted) -> None:
         shown = page[:left] if wanted.limit else page
         names = await names_of(store, shown, query)
         for each in shown:
-            console().out(orjson.dumps(document(each, names), default=str).decode(), highlight=False)
+            console().out(as_json(document(each, names)), highlight=False)
         left -= len(shown)
         if wanted.limit and left <= 0:
             return
@@ -201,7 +232,7 @@ def document(each: Audited, names: Names) -> dict[str, object]:
 
 def _row(entry: AuditEntry, names: Names) -> tuple[str, ...]:
     many = entry.lowest is not None
-    record = f"{len(created_records(entry))} records" if many else name_of(entry.record, names)
+    record = counted(len(created_records(entry)), "record") if many else name_of(entry.record, names)
     what = (entry.kind, record, entry.field, entry.system, entry.winner, entry.rule)
     return (moment(entry.at), entry.run, *what, "" if many else _values(entry))
 
@@ -217,5 +248,5 @@ def _values(entry: AuditEntry) -> str:
 
 def short(value: Value) -> str:
     """A value for people."""
-    text = orjson.dumps(value, default=str).decode()
+    text = as_json(value)
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"

@@ -6,15 +6,16 @@ The state holds fingerprints, not values: that systems agree is known, and what 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from decimal import Decimal
+from pathlib import Path
 
 import msgspec
-import orjson
 
 from fairlead.cli.audit import name_of, pages, record_of, short
 from fairlead.cli.choices import Output
 from fairlead.cli.differing import Past
-from fairlead.cli.output import console
-from fairlead.cli.place import Place, Refused, Target, at_place
+from fairlead.cli.output import as_json, console
+from fairlead.cli.place import Place, Refused, Target, at_place, tell
 from fairlead.cli.words import rule_of, sentence
 from fairlead.engine.case import Operation
 from fairlead.engine.fingerprint import UNSEEN, field
@@ -24,7 +25,7 @@ from fairlead.state.audit import AuditQuery
 from fairlead.state.base import DISCARDED, DeadLetter, Recollection, Store, Undelivered
 from fairlead.state.place import Place as Where
 from fairlead.state.place import reservation
-from fairlead.worker.exit import OK
+from fairlead.worker.exit import NEEDS_A_PERSON, OK
 from fairlead.worker.report import moment
 from fairlead.worker.settlement import is_uncertain, lossy_fields
 
@@ -86,12 +87,15 @@ def explain(target: Target, record: str, output: Output) -> int:
         async with place.beside() as store:
             found = await explained(place, store, record)
         if output is Output.JSON:
-            document = msgspec.to_builtins(found, builtin_types=(object,))
-            console().out(orjson.dumps(document, option=orjson.OPT_INDENT_2, default=str).decode(), highlight=False)
+            document = msgspec.to_builtins(found, builtin_types=(Decimal,))
+            console().out(as_json(document, indent=True), highlight=False)
         else:
             _print(found)
         return OK
 
+    if not target.paths and Path(record).exists():
+        tell(f"the record comes first: fairlead explain SYSTEM/KEY {record}")
+        return NEEDS_A_PERSON
     return at_place(target, work)
 
 

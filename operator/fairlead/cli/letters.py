@@ -14,7 +14,7 @@ import msgspec
 
 from fairlead.cli.asking import Asker, ask
 from fairlead.cli.choices import Output
-from fairlead.cli.output import console, table
+from fairlead.cli.output import as_json, console, table
 from fairlead.cli.place import Place, Refused, Target, at_place, tell
 from fairlead.cli.selection import (
     Listing,
@@ -31,7 +31,6 @@ from fairlead.cli.selection import (
 )
 from fairlead.model.record import Value
 from fairlead.state.base import DeadLetter, Store, Undelivered
-from fairlead.state.codec import dump
 from fairlead.state.requests import DiscardDeadLetters, RetryDeadLetters
 from fairlead.worker.exit import OK
 from fairlead.worker.report import duration, moment
@@ -123,7 +122,7 @@ def export(target: Target, selection: Selection, file: Path | None) -> int:
         async with place.beside() as store:
             with _opened(file) as put:
                 async for page in _found(store, selection):
-                    lines = [dump({**each.document(), "values": each.values}).decode() + "\n" for each in page]
+                    lines = [as_json({**each.document(), "values": each.values}) + "\n" for each in page]
                     await asyncio.to_thread(put, "".join(lines))
                     total += len(lines)
         tell(f"exported {number_of(total, 'dead letter')} of {place.policy.id}")

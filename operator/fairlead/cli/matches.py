@@ -7,12 +7,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
-import orjson
 
 from fairlead.cli.asking import Asker, ask
 from fairlead.cli.choices import Output
 from fairlead.cli.looking import looking, values_of
-from fairlead.cli.output import console, table
+from fairlead.cli.output import as_json, console, table
 from fairlead.cli.place import Place, Refused, Target, at_place, tell
 from fairlead.model.problem import near
 from fairlead.model.record import Value
@@ -151,7 +150,7 @@ async def _said(place: Place, store: Store, shown: Sequence[Doubt]) -> Said:
 def _print(shown: Sequence[Doubt], said: Said, following: str, output: Output) -> None:
     if output is Output.JSON:
         document = {"matches": [_document(doubt, said) for doubt in shown], "next": following}
-        print(orjson.dumps(document, option=orjson.OPT_INDENT_2, default=str).decode())  # noqa: T201
+        print(as_json(document, indent=True))  # noqa: T201
         return
     if not shown:
         tell("nothing is in doubt")

@@ -1,9 +1,11 @@
-"""What the command line prints for people: tables and colours."""
+"""What the command line prints: tables and colours for people, JSON for machines."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from decimal import Decimal
 
+import orjson
 from rich.console import Console
 from rich.text import Text
 
@@ -14,6 +16,17 @@ from fairlead.model.syncpolicy import SyncPolicy
 def console() -> Console:
     """Standard output; colours only on a terminal, and not where NO_COLOR is set (no-color.org)."""
     return Console(highlight=False, soft_wrap=True)
+
+
+def as_json(value: object, *, indent: bool = False) -> str:
+    """JSON, in which a decimal is a number with all its digits."""
+    return orjson.dumps(value, default=_decimal, option=orjson.OPT_INDENT_2 if indent else None).decode()
+
+
+def _decimal(value: object) -> orjson.Fragment:
+    if isinstance(value, Decimal):
+        return orjson.Fragment(format(value, "f"))
+    raise TypeError(f"{type(value).__name__} is no JSON")
 
 
 COLUMNS = (

@@ -8,15 +8,13 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
 import msgspec
-import orjson
 
 from fairlead.cli.choices import Output
-from fairlead.cli.output import console, table
+from fairlead.cli.output import as_json, console, table
 from fairlead.cli.place import Place, Refused, tell
 from fairlead.model.common import counted, seconds
 from fairlead.model.problem import near
 from fairlead.state.base import Recollection, Store
-from fairlead.state.codec import dump
 
 T = TypeVar("T")
 
@@ -123,7 +121,7 @@ class Listing(Generic[T]):
         write(f'{{"{self._name}": [')
         async for page in pages:
             for item in page:
-                write(f"{',' if total else ''}\n{dump(self._document(item)).decode()}")
+                write(f"{',' if total else ''}\n{as_json(self._document(item))}")
                 total += 1
         write("]}\n")
         return total
@@ -148,7 +146,7 @@ def write(text: str) -> None:
 
 def shown(document: object) -> None:
     """Prints one document for machines."""
-    write(orjson.dumps(orjson.loads(dump(document)), option=orjson.OPT_INDENT_2).decode() + "\n")
+    write(as_json(document, indent=True) + "\n")
 
 
 def confirm(what: str, count: int, *, selection: Selection, yes: bool, always: bool = False) -> None:
@@ -187,4 +185,4 @@ def number_of(count: int, noun: str) -> str:
 
 def plain(value: Any) -> str:
     """A value on one line, as JSON."""
-    return dump(value).decode()
+    return as_json(value)
