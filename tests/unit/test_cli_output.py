@@ -5,6 +5,7 @@ from decimal import Decimal
 import pytest
 
 from fairlead.cli.output import as_json
+from fairlead.cli.selection import plain, shown
 
 
 @pytest.mark.parametrize(
@@ -17,3 +18,8 @@ from fairlead.cli.output import as_json
 )
 def test_a_decimal_is_a_number_with_all_its_digits(number: Decimal, expected: str) -> None:
     assert as_json({"credit": [number]}) == f'{{"credit":[{expected}]}}'
+
+
+def test_conflicts_and_dead_letters_show_a_decimal_as_a_number(capsys: pytest.CaptureFixture[str]) -> None:
+    shown({"credit": Decimal("33.50")})
+    assert (plain(Decimal("33.50")), capsys.readouterr().out) == ("33.50", '{\n  "credit": 33.50\n}\n')
