@@ -115,3 +115,14 @@ def test_every_document_that_the_code_names_exists() -> None:
     sources = [path for folder in ("operator", "tests", "benchmarks") for path in (ROOT / folder).rglob("*.py")]
     named = {name for path in sources for name in re.findall(r"docs/[\w./-]+\.md", path.read_text())}
     assert [name for name in sorted(named) if not (ROOT / name).exists()] == []
+
+
+def test_the_image_is_built_in_an_environment_of_its_own() -> None:
+    lines = (ROOT / "Containerfile").read_text().splitlines()
+    copied = [name for line in lines if line.startswith("COPY ") for name in line.split()[1:-1]]
+    assert [name for name in copied if not (ROOT / name).exists()] == []
+    # a base of Debian has EXTERNALLY-MANAGED, where pip installs nothing beside the packages of the system
+    assert (
+        "RUN python3 -m venv /opt/fairlead && /opt/fairlead/bin/pip install --no-cache-dir /src && rm -rf /src" in lines
+    )
+    assert "ENV PATH=/opt/fairlead/bin:$PATH PYTHONUNBUFFERED=1" in lines
