@@ -46,6 +46,48 @@ async def test_a_damaged_file_is_told_apart_and_left_as_it_is(tmp_path: Path) ->
     assert path.read_bytes() == before
 
 
+@pytest.mark.parametrize("scratch", [False, True], ids=["for a run", "for a plan"])
+async def test_a_file_that_lost_what_it_held_is_no_new_one(tmp_path: Path, scratch: bool) -> None:
+    path = tmp_path / "state.db"
+    path.touch()
+    with pytest.raises(StateCorrupted, match=r"is damaged \(it is empty\): restore a copy, or move the file away"):
+        await SQLiteStore(path, scratch=scratch).open(LAYOUT)
+    assert path.stat().st_size == 0
+
+
+async def test_a_file_that_lost_what_it_held_is_told_to_who_reads_beside_a_worker(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    path.touch()
+    with pytest.raises(StateCorrupted, match="it is empty"):
+        await SQLiteStore(path).peek()
+
+
+async def test_a_worker_that_died_while_it_made_the_file_shuts_out_no_other(tmp_path: Path) -> None:
+    leftovers = [tmp_path / "state.db.new", tmp_path / "state.db.new-journal"]
+    for leftover in leftovers:
+        leftover.write_bytes(b"half of it")
+    store = SQLiteStore(tmp_path / "state.db")
+    await store.open(LAYOUT)
+    assert await store.next_record() == 1
+    await store.close()
+    assert not any(leftover.exists() for leftover in leftovers)
+
+
+async def test_the_log_of_a_file_that_was_moved_away_is_not_taken_into_a_new_one(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    old = SQLiteStore(path)
+    await old.open(LAYOUT)
+    await old.commit(Commit(records=[recollection(1, crm=Side("a", 1, prints(1, 2)))]))
+    log = (tmp_path / "state.db-wal").read_bytes()
+    await old.close()
+    path.rename(tmp_path / "damaged.db")
+    (tmp_path / "state.db-wal").write_bytes(log)
+    new = SQLiteStore(path)
+    await new.open(LAYOUT)
+    assert await new.known("crm") == 0
+    await new.close()
+
+
 async def test_a_damaged_page_is_found_when_the_file_is_opened(tmp_path: Path) -> None:
     path = tmp_path / "state.db"
     store = SQLiteStore(path)

@@ -55,7 +55,14 @@ def locked(path: Path) -> IO[str]:
 
 
 def connected(path: Path) -> sqlite3.Connection:
-    """The file, made when there is none, and sound."""
+    """The file, made when there is none, and sound.
+
+    Raises:
+        StateCorrupted: it is empty.
+    """
+    if not path.exists():
+        _make(path)
+    _refuse_empty(path)
     database = _prepared(sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10), path)
     if database.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
         raise sqlite3.DatabaseError("quick_check failed")
@@ -67,9 +74,11 @@ def attached(path: Path) -> sqlite3.Connection:
 
     Raises:
         StateMissing: there is none.
+        StateCorrupted: it is empty.
     """
     if not path.exists():
         raise StateMissing(f"there is no state {path}")
+    _refuse_empty(path)
     database = sqlite3.connect(
         f"{path.absolute().as_uri()}?mode=rw", uri=True, isolation_level=None, check_same_thread=False, timeout=10
     )
@@ -80,9 +89,14 @@ def attached(path: Path) -> sqlite3.Connection:
 
 
 def copied(path: Path) -> sqlite3.Connection:
-    """A private copy, on disk but without a name (SQLite's temporary database)."""
+    """A private copy, on disk but without a name (SQLite's temporary database).
+
+    Raises:
+        StateCorrupted: the file is empty.
+    """
     copy = sqlite3.connect("", isolation_level=None, check_same_thread=False)
     if path.exists():
+        _refuse_empty(path)
         source = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=10)
         try:
             source.backup(copy)
@@ -102,12 +116,44 @@ def rewritten(database: sqlite3.Connection, folder: Path) -> None:
         database.execute("PRAGMA temp_store = MEMORY")
 
 
+def _make(path: Path) -> None:
+    """Makes the file under another name first, so that one of 0 bytes never is a beginning that broke off.
+
+    What is left beside it was of a file that was moved away: SQLite would take its log for one of the new file.
+    """
+    new = path.with_name(path.name + ".new")
+    for name in (path.name, new.name):
+        for leftover in ("-wal", "-shm", "-journal"):
+            path.with_name(name + leftover).unlink(missing_ok=True)
+    new.unlink(missing_ok=True)
+    database = sqlite3.connect(new, isolation_level=None)
+    try:
+        _declare(database)
+    finally:
+        database.close()
+    new.rename(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _refuse_empty(path: Path) -> None:
+    if path.stat().st_size == 0:
+        raise _damaged(path, "it is empty")
+
+
 def _prepared(database: sqlite3.Connection, path: Path) -> sqlite3.Connection:
     _set_up(database)
     if _version(database, path) == 0:
-        made = "; ".join(text for table in tables({}) for text in declarations(table, TYPES, _options(table)))
-        database.executescript(f"BEGIN; {made}; PRAGMA user_version = {VERSION}; COMMIT;")
+        _declare(database)
     return database
+
+
+def _declare(database: sqlite3.Connection) -> None:
+    made = "; ".join(text for table in tables({}) for text in declarations(table, TYPES, _options(table)))
+    database.executescript(f"BEGIN; {made}; PRAGMA user_version = {VERSION}; COMMIT;")
 
 
 def _set_up(database: sqlite3.Connection) -> None:
@@ -139,8 +185,12 @@ def state_error(error: sqlite3.Error | OSError, path: Path) -> StateError:
         return StateError(f"state {path} cannot be used ({error}): {_LOOK}; nothing was lost")
     if isinstance(error, sqlite3.OperationalError | sqlite3.IntegrityError | sqlite3.ProgrammingError):
         return StateError(f"state {path}: {error}")
+    return _damaged(path, str(error))
+
+
+def _damaged(path: Path, how: str) -> StateCorrupted:
     return StateCorrupted(
-        f"state {path} is damaged ({error}): restore a copy, or move the file away; without it every record is first "
+        f"state {path} is damaged ({how}): restore a copy, or move the file away; without it every record is first "
         "met again, as spec.firstSync says, and nothing is created twice where match keys find it"
     )
 
