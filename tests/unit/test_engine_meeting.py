@@ -248,6 +248,16 @@ def test_what_is_on_its_way_is_not_written_again() -> None:
 
 
 @pytest.mark.parametrize(
+    ("coming", "found"), [("theirs", {"stands": ("crm", "crm's"), "reason": RULE}), ("crm's", None)]
+)
+def test_a_copy_on_its_way_from_a_system_that_has_the_record_no_more_gets_what_is_said_now(
+    coming: str, found: dict[str, Any] | None
+) -> None:
+    x = OneField()
+    assert x.weigh(x.met("crm", "crm's"), undelivered={"shop": x.coming("erp", coming)}) == found
+
+
+@pytest.mark.parametrize(
     ("there", "coming", "found"),
     [
         ("", "theirs", {"needs": "erp"}),
