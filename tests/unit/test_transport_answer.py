@@ -87,6 +87,15 @@ def test_a_503_that_asks_for_a_pause_is_a_throttle() -> None:
     assert (type(failure), failure.retry_after) == (Throttled, 7.0)
 
 
+def test_a_throttle_says_how_long_the_system_asks_to_wait() -> None:
+    failure = failed(429, {"message": "no good"}, headers={"retry-after": "3600"})
+    assert failure.message == "GET /things answered 429 (no good): it asks to wait 3600 s"
+
+
+def test_a_throttle_that_asks_for_no_pause_says_none() -> None:
+    assert failed(429, {"message": "no good"}).message == "GET /things answered 429 (no good)"
+
+
 def test_a_retry_after_that_is_a_date_counts_by_the_systems_own_clock() -> None:
     dates = {"date": "Sun, 01 Mar 2026 12:00:00 GMT", "retry-after": "Sun, 01 Mar 2026 12:00:30 GMT"}
     assert failed(429, headers=dates).retry_after == 30.0
@@ -154,6 +163,16 @@ def test_what_is_not_json_is_told_without_quoting_it(body: bytes) -> None:
         parsed(body, "text/plain")
     assert caught.value.message == (
         "the answer to GET /things is text/plain, not JSON: check spec.url; is this the API, and not its web page?"
+    )
+
+
+@pytest.mark.parametrize("kind", ["application/json; charset=utf-8", "Application/Problem+JSON"])
+def test_what_says_that_it_is_json_and_is_not_is_told_by_the_place(kind: str) -> None:
+    with pytest.raises(Misconfigured) as caught:
+        parsed(b'{"items":\n [}', kind)
+    assert (caught.value.reason, caught.value.message) == (
+        "NotJSON",
+        "the answer to GET /things says that it is JSON and is not, at line 2, column 3: ask the vendor",
     )
 
 

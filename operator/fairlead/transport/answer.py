@@ -120,6 +120,12 @@ def document(answer: Answer, request: Request) -> Any:
             raise Transient(f"the answer to {request.label} ends in the middle", reason="TruncatedAnswer") from None
         if request.about in (About.NEW, About.RECORD, About.PROBE) and "html" not in kind:
             return None
+        if "json" in kind.lower():
+            place = f"line {error.lineno}, column {error.colno}"
+            raise Misconfigured(
+                f"the answer to {request.label} says that it is JSON and is not, at {place}: ask the vendor",
+                reason="NotJSON",
+            ) from None
     raise Misconfigured(
         f"the answer to {request.label} is {kind}, not JSON: check spec.url; is this the API, and not its web page?",
         reason="NotJSON",
@@ -210,7 +216,10 @@ def _message(answer: Answer, request: Request, failure: type[Failure]) -> str:
     start += f" ({text})" if text else ""
     if failure is Misconfigured and answer.status in (404, 410):
         return f"{start}: check systems[].object, the connector's path and spec.url"
-    return f"{start}: check the connector and spec.url" if failure is Misconfigured else start
+    if failure is Misconfigured:
+        return f"{start}: check the connector and spec.url"
+    pause = _pause(answer) if failure is Throttled else None
+    return start if pause is None else f"{start}: it asks to wait {pause:.0f} s"
 
 
 def _to(answer: Answer) -> str:
