@@ -166,7 +166,9 @@ def test_an_object_that_does_not_exist_is_told(site: Site) -> None:
         with_api(site, api)
         done = site.once()
     assert done.returncode == NEEDS_A_PERSON
-    assert "crm: " in told(done)
+    assert "crm: GET /customers answered 404 (no such object): check systems[].object, the connector's path" in told(
+        done
+    )
 
 
 def test_a_host_that_does_not_resolve_is_told(site: Site) -> None:

@@ -112,7 +112,11 @@ async def test_a_page_that_comes_again_is_told(system: HTTPSystem) -> None:
     system.faults.add(Fault(FaultKind.REPEAT_PAGE, after=2))
     async with opened(system, with_paging(**PAGING["Page"])) as thing:
         failure = await scan_failure(thing)
-    assert (type(failure), failure.reason) == (Misconfigured, "RepeatedPage")
+    assert (type(failure), failure.reason, failure.message) == (
+        Misconfigured,
+        "RepeatedPage",
+        "GET /customers gave the same page twice: check the parameters in paginate; does the system know them?",
+    )
 
 
 async def test_a_cursor_that_leads_back_is_told(system: HTTPSystem) -> None:
@@ -120,7 +124,11 @@ async def test_a_cursor_that_leads_back_is_told(system: HTTPSystem) -> None:
     system.faults.add(Fault(FaultKind.BACKWARDS_CURSOR, after=1, times=9))
     async with opened(system, SMALL) as thing:
         failure = await scan_failure(thing)
-    assert (type(failure), failure.reason) == (Misconfigured, "CursorWentBack")
+    assert (type(failure), failure.reason, failure.message) == (
+        Misconfigured,
+        "CursorWentBack",
+        "GET /customers went back to a page that it had given already: check paginate, or ask the vendor",
+    )
 
 
 @pytest.mark.parametrize("kind", [FaultKind.TRUNCATE, FaultKind.RESET])
