@@ -75,10 +75,19 @@ def test_design_example_is_valid() -> None:
     assert told(policy) == []
 
 
+NO_TYPE = (
+    "spec.schema.properties.email.type: is not JSON Schema: a type is one of string, number, integer, boolean, array, "
+    "object, null, or a list of them"
+)
+
 BROKEN: dict[str, tuple[dict[str, Any], str]] = {
     "schema is not JSON Schema": (
         {"spec.schema.properties.email": {"type": "strin"}},
-        "spec.schema.properties.email.type: is not JSON Schema: 'strin' is not valid under any of the given schemas",
+        f"{NO_TYPE}: did you mean 'string'?",
+    ),
+    "schema has a list with an unknown type": (
+        {"spec.schema.properties.email": {"type": ["null", "text"]}},
+        NO_TYPE,
     ),
     "schema refers to another place": (
         {"spec.schema.properties.email": {"$ref": "https://example.com/x.json"}},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from difflib import get_close_matches
 from typing import Any
 
 import jsonschema_rs
@@ -14,6 +15,7 @@ from fairlead.model.common import PRECISION, PRECISIONS
 from fairlead.model.problem import Path, Problem, near
 
 _SCHEMA: Path = ("spec", "schema")
+_TYPES = ("string", "number", "integer", "boolean", "array", "object", "null")
 _FIELD = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}", re.ASCII)
 
 
@@ -24,12 +26,23 @@ def is_json_schema(context: Context) -> Iterator[Problem]:
         Draft202012Validator.check_schema(schema)
     except SchemaError as error:
         path = (*_SCHEMA, *error.absolute_path)
-        yield Problem(message=f"is not JSON Schema: {_first_line(error.message)}", path=path)
+        yield Problem(message=f"is not JSON Schema: {_said(error)}", path=path)
         return
     remote = list(_remote_references(schema, _SCHEMA))
     yield from remote
     if not remote:
         yield from _compiles(schema)
+
+
+def _said(error: SchemaError) -> str:
+    """What is wrong; of a type, which there are, since the validator says of it only that no alternative fits."""
+    if error.validator != "anyOf" or error.absolute_path[-1] != "type":
+        return _first_line(error.message)
+    given = error.instance if isinstance(error.instance, list) else [error.instance]
+    unknown = next((name for name in given if isinstance(name, str) and name not in _TYPES), None)
+    words = f"a type is one of {', '.join(_TYPES)}, or a list of them"
+    close = get_close_matches(unknown, _TYPES, n=1) if unknown else []
+    return f"{words}: did you mean {close[0]!r}?" if close else words
 
 
 def _compiles(schema: dict[str, Any]) -> Iterator[Problem]:
