@@ -130,16 +130,22 @@ async def _check_run(place: Place, store: Store, run: str) -> None:
     Raises:
         Refused: there is not.
     """
-    if await store.audit(AuditQuery(run=run), limit=1) or _is_old(place, run):
+    if await store.audit(AuditQuery(run=run), limit=1) or was_dropped(place, run):
         return
     if any(each.id == run for each in await store.history(_RUNS)):
         return
-    latest = [each.entry.run for each in await store.audit(AuditQuery(), limit=1)]
-    hint = f": the last one that the audit tells of is {latest[0]}" if latest else ""
+    latest = await latest_run(store)
+    hint = f": the last one that the audit tells of is {latest}" if latest else ""
     raise Refused(f"--run: {place.policy.id} has no run {run}{hint}")
 
 
-def _is_old(place: Place, run: str) -> bool:
+async def latest_run(store: Store) -> str:
+    """The last run that the audit tells of; empty when it tells of none."""
+    return next((each.entry.run for each in await store.audit(AuditQuery(), limit=1)), "")
+
+
+def was_dropped(place: Place, run: str) -> bool:
+    """Whether a run began so long ago that the audit tells of it no more."""
     began = started(run)
     return began > 0 and began < time.time() - seconds(place.policy.spec.state.retention)
 

@@ -12,16 +12,16 @@ import orjson
 import typer
 
 from fairlead.cli.asking import Asker, ask
+from fairlead.cli.audit import latest_run, was_dropped
 from fairlead.cli.choices import Output
 from fairlead.cli.output import console, table
 from fairlead.cli.place import Place, Refused, Target, at_place, tell
-from fairlead.model.common import counted, seconds
-from fairlead.state.audit import AuditQuery
+from fairlead.model.common import counted
 from fairlead.state.base import Store
 from fairlead.state.requests import Undo
 from fairlead.worker.exit import NEEDS_A_PERSON, OK
 from fairlead.worker.guard import limit_in
-from fairlead.worker.reversal import PAGE, Reversal, Reversals, started
+from fairlead.worker.reversal import PAGE, Reversal, Reversals
 
 _SHOWN = 50
 """Rows of a table, and reasons, that are shown."""
@@ -109,12 +109,11 @@ async def _explain_nothing(place: Place, store: Store, run: str) -> None:
     if known:
         hint = "`fairlead audit list` names the run that decided each write, whichever sent it"
         raise Refused(f"nothing that run {run} decided was written: there is nothing to undo; {hint}")
-    retention = place.policy.spec.state.retention
-    began = started(run)
-    if began and began < time.time() - seconds(retention):
+    if was_dropped(place, run):
+        retention = place.policy.spec.state.retention
         raise Refused(f"the audit of run {run} was dropped: it is older than spec.state.retention ({retention})")
-    latest = [each.entry.run for each in await store.audit(AuditQuery(), limit=1)]
-    hint = f", for example {latest[0]}" if latest else ""
+    latest = await latest_run(store)
+    hint = f", for example {latest}" if latest else ""
     raise Refused(f"{place.policy.id} has no run {run}: `fairlead audit list` names its runs{hint}")
 
 
