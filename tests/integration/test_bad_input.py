@@ -187,7 +187,7 @@ def test_a_record_that_breaks_the_contract_is_a_dead_letter_others_flow_and_it_h
     site.add("crm", "b@x", name="Bob")
     done = site.once()
     assert (done.returncode, site.names("erp")) == (OK, {"b@x": "Bob"})
-    assert "crm/1 is a dead letter: field name breaks 'maxLength' of the policy's schema" in told(done)
+    assert "crm/1 is a dead letter: field name breaks 'maxLength: 20' of the policy's schema" in told(done)
     assert "1 record cannot be synced" in told(done)
     site.sql("crm", "UPDATE customer SET name = 'Ada' WHERE email = 'a@x'")
     assert "InSync" in site.once().stdout

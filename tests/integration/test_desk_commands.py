@@ -187,7 +187,7 @@ def test_a_conflict_that_no_longer_exists_is_told_and_nothing_changes(desk: Desk
         ),
         (
             ("--all", "--value", '"a name of more than twenty"'),
-            "--value, for name: the value breaks 'maxLength' of the policy's schema\n",
+            "--value, for name: the value breaks 'maxLength: 20' of the policy's schema\n",
         ),
         (
             ("--all", "--value", "Ada"),

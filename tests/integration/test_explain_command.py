@@ -63,7 +63,7 @@ def story(site: Site, record: str, field: str) -> list[str]:
 def test_a_side_that_breaks_the_contract_is_no_agreement(site: Site) -> None:
     assert explained(site, "crm/2").splitlines()[:2] == [
         "crm/2 = erp/2",
-        "  crm/2 was not taken in since TIME: ContractBroken: field name breaks 'maxLength' of the policy's schema",
+        "  crm/2 was not taken in since TIME: ContractBroken: field name breaks 'maxLength: 20' of the policy's schema",
     ]
     assert story(site, "crm/2", "name") == ["crm: it was not taken in since TIME", "in agreement until then: erp"]
 
@@ -100,7 +100,7 @@ def test_a_dead_letter_that_was_discarded_is_told_as_that(tmp_path: Path) -> Non
     assert site.fairlead("dead-letters", "discard", "manifests", "--all", "--yes", "--timeout", "0").returncode == 4
     site.once()
     assert explained(site, "crm/1").splitlines()[1] == (
-        "  crm/1 was not taken in since TIME (field name breaks 'maxLength' of the policy's schema), "
+        "  crm/1 was not taken in since TIME (field name breaks 'maxLength: 20' of the policy's schema), "
         "and was discarded by a person: only a change of it brings it back"
     )
 

@@ -171,7 +171,7 @@ async def test_a_child_waits_for_a_parent_that_is_not_known_yet_and_is_no_dead_l
     trade.crm.add("sale", number="1", customer=trade.crm.add("customer", email="a@x"), note="n")
     loop = PolicyLoop(trade.sales(), trade.host)
     report = await run_of(loop)
-    assert waiting(report) == [("crm/1", "customer"), ("erp/(new)", "customer")]
+    assert waiting(report) == [("crm/1", "customer"), ("erp/(new, from crm/1)", "customer")]
     assert (trade.erp.sales(), report.tally.dead, loop.measured.waiting) == ({}, 0, 1)
     told = conclude(loop.measured, Mode.ENFORCE)
     assert (told.ready, told.reason) == (True, PolicyReason.CATCHING_UP)
@@ -204,7 +204,8 @@ async def test_a_child_whose_parent_is_not_in_the_target_yet_waits_for_that(trad
     blocked = "CREATE TRIGGER no BEFORE INSERT ON customer BEGIN SELECT RAISE(ABORT, 'closed'); END"
     trade.erp.database.execute(blocked)
     _, report = await trade.run(trade.customers(), trade.sales())
-    assert (waiting(report), trade.erp.sales(), report.tally.waiting) == ([("erp/(new)", "customer")], {}, 0)
+    assert waiting(report) == [("erp/(new, from crm/1)", "customer")]
+    assert (trade.erp.sales(), report.tally.waiting) == ({}, 0)
     trade.erp.database.execute("DROP TRIGGER no")
     parents = PolicyLoop(trade.customers(), trade.host)
     await run_of(parents, Kind.RESYNC)

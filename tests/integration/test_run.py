@@ -180,7 +180,7 @@ async def test_a_record_that_breaks_the_contract_is_a_dead_letter_and_stops_no_o
     await world.run()
     assert list(world.erp.all()) == ["a@x.com"]
     assert [(letter.reason, letter.message) for letter in world.letters] == [
-        ("ContractBroken", "field name breaks 'maxLength' of the policy's schema")
+        ("ContractBroken", "field name breaks 'maxLength: 120' of the policy's schema")
     ]
 
 

@@ -170,7 +170,7 @@ async def test_a_system_that_the_policy_does_not_have_is_refused(town: Town) -> 
     [
         ("[17]", "the value must be text"),
         ("Ada", "the value is no JSON; a text stands in quotes, as in '\"Ada\"'"),
-        ('"a name that is too long"', "the value breaks 'maxLength' of the policy's schema"),
+        ('"a name that is too long"', "the value breaks 'maxLength: 10' of the policy's schema"),
     ],
 )
 async def test_a_value_that_breaks_the_schema_is_refused_before_it_is_sent(

@@ -121,7 +121,7 @@ def test_what_cannot_be_synced_is_named_in_the_log_without_its_values(pod: Pod) 
         wait_until(lambda: pod.answer("readyz")[0] == 200)
         _, log = ended(worker)
     notes = [(line["kind"], line["record"], line["rule"]) for line in log if line["event"] == "note"]
-    assert notes == [("DeadLetter", "crm/c1", "field name breaks 'maxLength' of the policy's schema")]
+    assert notes == [("DeadLetter", "crm/c1", "field name breaks 'maxLength: 20' of the policy's schema")]
     assert "much too long" not in json.dumps(log)
 
 

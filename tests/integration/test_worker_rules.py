@@ -183,7 +183,9 @@ async def test_a_merge_takes_in_what_a_read_only_system_adds(make: Make) -> None
 async def test_a_merge_that_would_break_the_schema_waits_for_a_person(make: Make) -> None:
     desk = await agreed(make({**TAGS, "maxItems": 2}, **MERGE), ["a"])
     await edited(desk, crm=["a", "b"], erp=["a", "c"])
-    assert (await desk.audit())[-1][1] == "onConflict: Merge: what comes of it breaks 'maxItems' of the policy's schema"
+    assert (await desk.audit())[-1][
+        1
+    ] == "onConflict: Merge: what comes of it breaks 'maxItems: 2' of the policy's schema"
 
 
 # --- Expression ---
@@ -216,7 +218,7 @@ async def test_an_expression_computes_the_value(make: Make, source: str, expecte
         ("values.shop", "'values.shop' failed: an attribute is not there; guard it with has(a.b)"),
         ("1 / 0", "'1 / 0' failed: division by zero"),
         ("'many'", "what comes of it must be a number"),
-        ("values.crm + 100", "what comes of it breaks 'maximum' of the policy's schema"),
+        ("values.crm + 100", "what comes of it breaks 'maximum: 99' of the policy's schema"),
     ],
 )
 async def test_what_an_expression_cannot_decide_waits_for_a_person(make: Make, source: str, why: str) -> None:

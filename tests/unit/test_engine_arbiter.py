@@ -102,7 +102,7 @@ def test_a_value_of_another_type_is_no_systems() -> None:
         ("values.shop", True, "'values.shop' failed: an attribute is not there; guard it with has(a.b)"),
         ("base", False, "the value before the edit in crm is not known"),
         ("[values.crm]", True, "what comes of it must be text, not a list"),
-        ("values.crm + values.erp", True, "what comes of it breaks 'maxLength' of the policy's schema"),
+        ("values.crm + values.erp", True, "what comes of it breaks 'maxLength: 3' of the policy's schema"),
     ],
     ids=["it fails", "no old value", "another type", "it breaks the contract"],
 )

@@ -38,11 +38,17 @@ def broken(
     [
         ({"email": "a@x.com", "name": "short", "credit": Decimal("12.34"), "tags": ["a"]}, None),
         ({"email": None}, "field email is required and has no value"),
-        ({"email": "hunter2"}, "field email breaks 'format' of the policy's schema"),
-        ({"email": "a@x.com", "name": "hunter2"}, "field name breaks 'maxLength' of the policy's schema"),
-        ({"email": "a@x.com", "credit": Decimal("0.001")}, "field credit breaks 'multipleOf' of the policy's schema"),
-        ({"email": "a@x.com", "credit": Decimal(10**30)}, "field credit breaks 'maximum' of the policy's schema"),
-        ({"email": "a@x.com", "tags": ["a", "hunter2"]}, "field tags.1 breaks 'pattern' of the policy's schema"),
+        ({"email": "hunter2"}, "field email breaks 'format: email' of the policy's schema"),
+        ({"email": "a@x.com", "name": "hunter2"}, "field name breaks 'maxLength: 5' of the policy's schema"),
+        (
+            {"email": "a@x.com", "credit": Decimal("0.001")},
+            "field credit breaks 'multipleOf: 0.01' of the policy's schema",
+        ),
+        ({"email": "a@x.com", "credit": Decimal(10**30)}, "field credit breaks 'maximum: 1000' of the policy's schema"),
+        (
+            {"email": "a@x.com", "tags": ["a", "hunter2"]},
+            "field tags.1 breaks 'pattern: ^[a-z]+$' of the policy's schema",
+        ),
     ],
 )
 def test_what_breaks_the_contract_is_named_without_its_value(values: dict[str, Value], message: str | None) -> None:
@@ -70,13 +76,17 @@ def test_a_schema_of_types_alone_needs_no_second_look() -> None:
 @pytest.mark.parametrize(
     ("whole", "values", "message"),
     [
-        ({"dependentRequired": {"a": ["b"]}}, {"a": "1"}, "breaks 'dependentRequired' of the schema"),
+        ({"dependentRequired": {"a": ["b"]}}, {"a": "1"}, 'breaks \'dependentRequired: {"a": ["b"]}\' of the schema'),
         ({"additionalProperties": False}, {"a": "1", "b": "2"}, None),
-        ({"anyOf": [{"required": ["a"]}, {"required": ["b"]}]}, {}, "breaks 'anyOf' of the schema"),
+        (
+            {"anyOf": [{"required": ["a"]}, {"required": ["b"]}]},
+            {},
+            'breaks \'anyOf: [{"required": ["a"]}, {"required": ["b"]}]\' of the schema',
+        ),
         (
             {"if": {"properties": {"a": {"const": "x"}}, "required": ["a"]}, "then": {"required": ["b"]}},
             {"a": "x"},
-            "breaks 'required' of the schema",
+            "breaks 'required: [\"b\"]' of the schema",
         ),
     ],
 )
@@ -99,13 +109,20 @@ def test_references_inside_the_schema_are_followed() -> None:
         "properties": {"country": {"$ref": "#/$defs/code"}},
     }
     found = broken({"country": "GBR"}, schema=schema, mapped=frozenset({"country"}))
-    assert found == {0: "field country breaks 'maxLength' of the policy's schema"}
+    assert found == {0: "field country breaks 'maxLength: 2' of the policy's schema"}
+
+
+def test_a_rule_that_is_long_is_told_by_its_keyword() -> None:
+    countries = [f"country {number}" for number in range(100)]
+    schema = {"type": "object", "properties": {"country": {"type": "string", "enum": countries}}}
+    found = broken({"country": "hunter2"}, schema=schema, mapped=frozenset({"country"}))
+    assert found == {0: "field country breaks 'enum' of the policy's schema"}
 
 
 def test_a_costly_pattern_does_not_hold_a_page_up() -> None:
     schema = {"type": "object", "properties": {"a": {"type": "string", "pattern": "^(a+)+$"}}}
     assert broken({"a": "a" * 50_000 + "!"}, schema=schema, mapped=frozenset("a")) == {
-        0: "field a breaks 'pattern' of the policy's schema"
+        0: "field a breaks 'pattern: ^(a+)+$' of the policy's schema"
     }
 
 
@@ -140,8 +157,8 @@ def test_what_conversion_assures_needs_no_validator(
         ("email", None, "is no value, which the schema requires"),
         ("name", None, None),
         ("name", "short", None),
-        ("name", "hunter2", "breaks 'maxLength' of the policy's schema"),
-        ("tags", ["a", "hunter2"], "breaks 'pattern' of the policy's schema"),
+        ("name", "hunter2", "breaks 'maxLength: 5' of the policy's schema"),
+        ("tags", ["a", "hunter2"], "breaks 'pattern: ^[a-z]+$' of the policy's schema"),
         ("note", "anything", None),
     ],
 )

@@ -70,7 +70,7 @@ def test_match_keys_are_of_the_declared_fields() -> None:
 def test_a_record_and_a_value_that_a_rule_makes_must_keep_the_schema() -> None:
     schema = {"type": "object", "properties": {"x": {"type": "string", "maxLength": 3}, "y": {"type": "string"}}}
     rules = rules_of(schema=schema, fields={"y": {"systemOfRecordWhen": WHEN}})
-    broken = "breaks 'maxLength' of the policy's schema"
+    broken = "breaks 'maxLength: 3' of the policy's schema"
     conditions = [rule.condition.then for rule in rules.fields.values() if rule.condition]
     contracts = [each.contract for each in (rules, *rules.fields.values(), *conditions)]
     assert [contract.field_error("x", "long") for contract in contracts] == [broken] * 4

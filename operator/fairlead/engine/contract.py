@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,9 @@ _ASSURED = {"type", "description", "title", PRECISION}
 """Keywords that canonical conversion already assures, so that a property with only these needs no second look."""
 
 _ASSURED_FORMATS = ("date-time", "date")
+
+_SHOWN = 60
+"""Characters of what a keyword asks for that a message still shows; a longer one is better read in the policy."""
 
 _RECORD = "urn:fairlead:record"
 """Makes the schema one of its own wherever it stands, so that `#/$defs/…` means what is in it."""
@@ -77,19 +81,30 @@ class Contract:
             return None
         for error in self._one.iter_errors({field: value}):
             if error.instance_path and error.instance_path[0] == field:
-                return f"breaks {error.schema_path[-1]!r} of the policy's schema"
+                return f"breaks {self._rule(error)} of the policy's schema"
         return None  # what it breaks is about other fields, which are not here
 
     def _first_error(self, record: Mapping[str, Value]) -> str | None:
         for error in self._one.iter_errors(record):
             path = ".".join(str(part) for part in error.instance_path)
-            keyword = str(error.schema_path[-1])
-            return (
-                f"field {path} breaks {keyword!r} of the policy's schema"
-                if path
-                else f"breaks {keyword!r} of the schema"
-            )
+            rule = self._rule(error)
+            return f"field {path} breaks {rule} of the policy's schema" if path else f"breaks {rule} of the schema"
         return None
+
+    def _rule(self, error: jsonschema_rs.ValidationError) -> str:
+        """The keyword as the schema has it, "'maxLength: 20'"; without what it asks for where that is long.
+
+        It is read from the schema and never from the error, which knows the record's value, too.
+        """
+        keyword = error.schema_path[-1]
+        asked: Any = self._whole
+        try:
+            for step in error.schema_path:
+                asked = asked[step]
+        except (LookupError, TypeError):  # a path through a reference that this walk does not follow
+            return f"'{keyword}'"
+        text = asked if isinstance(asked, str) else json.dumps(asked, ensure_ascii=False)
+        return f"'{keyword}: {text}'" if len(text) <= _SHOWN else f"'{keyword}'"
 
 
 def _assured(schema: Any) -> bool:

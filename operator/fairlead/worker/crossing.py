@@ -13,7 +13,7 @@ from fairlead.state.referring import WAITING_FOR_PARENT
 from fairlead.worker.references import Outgoing, References, Translation
 from fairlead.worker.session import Session
 from fairlead.worker.settlement import Settlement
-from fairlead.worker.tally import Note, Tally
+from fairlead.worker.tally import Note, Tally, place_of
 
 NEVER = 9e15
 """Epoch seconds: a write that waits for a parent is not due by time."""
@@ -116,8 +116,7 @@ class Crossing:
         memory = self._memories.get(intent.record)
         before = memory.pending.get(intent.system) if memory else None
         if before is None or before.error != WAITING_FOR_PARENT:
-            side = memory.sides.get(intent.system) if memory else None
-            place = f"{intent.system}/{side.key if side else '(new)'}"
+            place = place_of(memory, intent.system)
             self._tally.note(Note(WAITING_FOR_PARENT, place, name, f"references: {references.parents[name]}", ""))
         item = self._undelivered(intent, intent.write, name)
         if before is not None:

@@ -32,7 +32,7 @@ from fairlead.worker.matching import Matching
 from fairlead.worker.parcel import Parcel, Share
 from fairlead.worker.session import Session
 from fairlead.worker.settlement import HELD, UNCERTAIN, Settlement, attempts_of, is_uncertain
-from fairlead.worker.tally import Note, Tally
+from fairlead.worker.tally import Note, Tally, place_of
 from fairlead.worker.twins import Twins, unlinkable
 from fairlead.worker.written import Written
 
@@ -438,8 +438,7 @@ class Delivery:
             before = memory.pending.get(intent.system) if memory else None
             attempts = attempts_of(before, message)
             self._tally.of(intent.system).failed += 1
-            side = memory.sides.get(intent.system) if memory else None
-            name = f"{intent.system}/{side.key if side else '(new)'}"
+            name = place_of(memory, intent.system)
             self._tally.note(Note("NotDelivered", name, "", f"{error.value}: {message}", ""))
             self.settlement.undelivered.append(
                 Undelivered(

@@ -24,7 +24,7 @@ from fairlead.worker.delivery import BATCH, Delivery
 from fairlead.worker.intake import Intake
 from fairlead.worker.session import Session
 from fairlead.worker.settlement import LossyFields, Settlement, attempts_of, may_be_done
-from fairlead.worker.tally import Note, Tally
+from fairlead.worker.tally import Note, Tally, place_of
 from fairlead.worker.twins import FORGOTTEN
 from fairlead.worker.written import Written
 
@@ -319,14 +319,15 @@ class Sending:
                     continue
                 del settlement.reread[record][system]
                 why = FORGOTTEN if key in erased else f"{UNLINKABLE}: {key} {_ANOTHER}"
-                batch.commit.pending.append(self._refused(memories[record].pending[system], why))
+                batch.commit.pending.append(self._refused(memories[record], system, why))
                 if not settlement.reread[record] and record not in settlement.missing:
                     del memories[record]
 
-    def _refused(self, item: Undelivered, message: str) -> Undelivered:
-        self._tally.of(item.system).failed += 1
+    def _refused(self, memory: Recollection, system: str, message: str) -> Undelivered:
+        item = memory.pending[system]
+        self._tally.of(system).failed += 1
         error = ErrorClass.INVALID.value
-        self._tally.note(Note("NotDelivered", f"{item.system}/(new)", "", f"{error}: {message}", ""))
+        self._tally.note(Note("NotDelivered", place_of(memory, system), "", f"{error}: {message}", ""))
         attempts = attempts_of(item, message)
         return msgspec.structs.replace(item, attempts=attempts, dead=True, error=error, message=message)
 

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import msgspec
+
+if TYPE_CHECKING:
+    from fairlead.state.base import Recollection
 
 
 class SystemTally(msgspec.Struct):
@@ -40,6 +45,14 @@ class Note(msgspec.Struct, frozen=True):
     field: str
     rule: str
     winner: str
+
+
+def place_of(memory: Recollection | None, system: str) -> str:
+    """How a record is named in a system: SYSTEM/KEY, or by where else it is if it is still to be created there."""
+    if memory is not None and system in memory.sides:
+        return f"{system}/{memory.sides[system].key}"
+    elsewhere = min((f"{name}/{side.key}" for name, side in memory.sides.items()), default="") if memory else ""
+    return f"{system}/(new, from {elsewhere})" if elsewhere else f"{system}/(new)"
 
 
 FORGOTTEN = "Forgotten"
