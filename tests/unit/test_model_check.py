@@ -304,6 +304,12 @@ def test_a_port_that_cannot_be_is_told() -> None:
     assert [expected] == [problem.message for problem in found]
 
 
+def test_a_connection_whose_file_was_not_named_is_told_so() -> None:
+    problems = check_policy(decode("SyncPolicy", POLICY), {}, {}, ())
+    expected = "spec.systems[0].connection: namespace default has no Connection 'crm': apply it, or name its file too"
+    assert expected == str(problems[0])
+
+
 def test_unknown_object_is_told() -> None:
     policy = with_values(POLICY, {"spec.systems.0.object": "contact"})
     expected = "spec.systems[0].object: connector shop has no object 'contact': did you mean 'contacts'?"

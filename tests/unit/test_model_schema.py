@@ -201,6 +201,16 @@ def test_a_password_in_the_url_is_not_repeated() -> None:
     assert "hunter2" not in " ".join(map(str, schema.problems("Connection", wrong)))
 
 
+@pytest.mark.parametrize("url", ["mysql://db.example.com/erp", "erp.db", ""])
+def test_a_url_that_is_not_one_of_ours_is_told_once_and_with_those_that_are(url: str) -> None:
+    problems = schema.problems("Connection", with_values(manifests.connection(), {"spec.url": url}))
+    expected = (
+        "spec.url: is not accepted: write a URL of https, http, postgresql or sqlite, for example "
+        "https://api.example.com, postgresql://host:5432/database or sqlite:///file.db"
+    )
+    assert [expected] == [str(problem) for problem in problems]
+
+
 def test_status_is_left_to_the_api_server() -> None:
     exported = manifests.connection() | {"status": {"conditions": [{"type": "Ready"}]}}
     assert schema.problems("Connection", exported) == []

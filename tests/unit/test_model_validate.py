@@ -61,6 +61,12 @@ def test_json_holds_everything(tmp_path: Path, capsys: pytest.CaptureFixture[str
     }
 
 
+def test_a_note_is_told_from_a_problem(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = written(tmp_path, {"apiVersion": "v1", "kind": "Pod"}, manifests.database())
+    expected = [f"note: {path}:1: Pod is passed over: it is not Fairlead's", "1 resource: valid"]
+    assert (0, expected) == (validate_paths([path], Output.TABLE), capsys.readouterr().out.splitlines())
+
+
 def test_nothing_to_check_is_not_valid(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code = validate_paths([written(tmp_path, {"apiVersion": "v1", "kind": "Pod"})], Output.TABLE)
     assert (

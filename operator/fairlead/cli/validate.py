@@ -50,7 +50,8 @@ def rendered(verdict: Verdict, output: Output) -> str:
 
 
 def _text(verdict: Verdict) -> str:
-    return "\n".join([*map(str, verdict.problems), *map(str, verdict.notes), _summary(verdict)])
+    told = [f"note: {note}" for note in verdict.notes]
+    return "\n".join([*map(str, verdict.problems), *told, _summary(verdict)])
 
 
 def _summary(verdict: Verdict) -> str:

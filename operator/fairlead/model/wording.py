@@ -25,7 +25,8 @@ _HINTS = {
     "(Mi|Gi|Ti|M|G|T)": "write a size, for example 500Mi or 1Gi",
     "^https?://": "write a URL, for example https://login.example.com/token",
     "^(https?|postgresql)://": (
-        "write a URL, for example https://api.example.com, postgresql://host:5432/database or sqlite:///file.db"
+        "write a URL of https, http, postgresql or sqlite, for example https://api.example.com, "
+        "postgresql://host:5432/database or sqlite:///file.db"
     ),
     "^[a-z": "write lower case letters, digits and '-', beginning with a letter or digit",
     "^/": "write a path that begins with '/', without query string",

@@ -31,12 +31,8 @@ def url_can_be_read(connection: Connection) -> Iterator[Problem]:
 
 def connections_exist(context: Context) -> Iterator[Problem]:
     """Every system's Connection is there, in the policy's own namespace."""
-    namespace = context.policy.metadata.namespace
-    there = [c.metadata.name for c in context.connections.values() if c.metadata.namespace == namespace]
     for path, system in context.systems():
-        if system.connection not in there:
-            message = f"namespace {namespace} has no Connection {system.connection!r}{near(system.connection, there)}"
-            yield Problem(message=message, path=(*path, "connection"), reason=Reason.CONNECTION_NOT_FOUND)
+        yield from context.lacking(system.connection, (*path, "connection"))
 
 
 def connectors_exist(context: Context) -> Iterator[Problem]:

@@ -9,7 +9,7 @@ import msgspec
 
 from fairlead.model.connection import Connection
 from fairlead.model.connector import Connector, ObjectSpec
-from fairlead.model.problem import Path
+from fairlead.model.problem import Path, Problem, Reason, near
 from fairlead.model.syncpolicy import (
     ExpressionMapping,
     FieldMapping,
@@ -99,6 +99,15 @@ class Context:
     def connection(self, system: SystemSpec) -> Connection | None:
         """The Connection that a system uses; None when there is none."""
         return connection_of(self.policy, system, self.connections)
+
+    def lacking(self, name: str, path: Path) -> Iterator[Problem]:
+        """What is told where a Connection is named that is not in the policy's own namespace."""
+        namespace = self.policy.metadata.namespace
+        there = [c.metadata.name for c in self.connections.values() if c.metadata.namespace == namespace]
+        if name not in there:
+            hint = near(name, there) if there else ": apply it, or name its file too"
+            message = f"namespace {namespace} has no Connection {name!r}{hint}"
+            yield Problem(message=message, path=path, reason=Reason.CONNECTION_NOT_FOUND)
 
     def object_of(self, system: SystemSpec) -> ObjectSpec | None:
         """What the connector declares of the system's object; None for a database, or where something is missing."""

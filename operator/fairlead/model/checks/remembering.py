@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from fairlead.model.checks.context import Context
 from fairlead.model.common import counted
 from fairlead.model.connector import SQL
-from fairlead.model.problem import Problem, Reason, near
+from fairlead.model.problem import Problem
 
 _PATH = ("spec", "state", "connection")
 _REPLICAS = ("spec", "worker", "replicas")
@@ -17,11 +17,8 @@ _SCHEMES = ("postgresql", "postgres")
 
 def connection_exists(context: Context) -> Iterator[Problem]:
     """The state's Connection is there, in the policy's own namespace."""
-    name, namespace = context.spec.state.connection, context.policy.metadata.namespace
-    there = [c.metadata.name for c in context.connections.values() if c.metadata.namespace == namespace]
-    if name is not None and name not in there:
-        message = f"namespace {namespace} has no Connection {name!r}{near(name, there)}"
-        yield Problem(message=message, path=_PATH, reason=Reason.CONNECTION_NOT_FOUND)
+    if context.spec.state.connection is not None:
+        yield from context.lacking(context.spec.state.connection, _PATH)
 
 
 def connection_is_postgresql(context: Context) -> Iterator[Problem]:
