@@ -149,6 +149,22 @@ def test_invalid_manifests_are_told_by_file_line_and_path(folder: Path, command:
     assert "systemOfRecord" in done.stdout + done.stderr
 
 
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["validate", "nowhere"], "nowhere does not exist: name YAML files, or folders of them"),
+        (
+            ["dead-letters", "show", "crm/1", "manifests"],
+            "crm/1 does not exist: name YAML files, or folders of them; if it is a record, write --record crm/1",
+        ),
+    ],
+)
+def test_a_path_that_is_not_there_is_told_and_what_to_write(folder: Path, arguments: list[str], told: str) -> None:
+    done = fairlead(*arguments, cwd=folder, check=2)
+    words = " ".join(done.stderr.replace("│", " ").split())  # without the frame
+    assert f"Invalid value for 'paths': {told} ╰" in words
+
+
 def test_valid_manifests_are_valid(folder: Path) -> None:
     fairlead("validate", "manifests", cwd=folder)
 

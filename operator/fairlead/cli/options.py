@@ -9,7 +9,21 @@ import typer
 
 from fairlead.cli.choices import Log, Output
 
-Paths = Annotated[list[Path], typer.Argument(help="YAML files, or folders of them.", exists=True)]
+
+def _there(context: typer.Context, paths: list[Path] | None) -> list[Path] | None:
+    """Refuses what is not there; somebody may have named a record, which some commands take by an option."""
+    for path in paths or []:
+        if not path.exists():
+            by_option = any(each.name == "record" and "--record" in each.opts for each in context.command.params)
+            hint = f"; if it is a record, write --record {path}" if by_option and len(path.parts) == _RECORD else ""
+            raise typer.BadParameter(f"{path} does not exist: name YAML files, or folders of them{hint}")
+    return paths
+
+
+_RECORD = 2
+"""Parts of SYSTEM/KEY."""
+
+Paths = Annotated[list[Path], typer.Argument(help="YAML files, or folders of them.", callback=_there)]
 OutputOption = Annotated[Output, typer.Option("--output", "-o", help="table for people, json for machines.")]
 LogOption = Annotated[
     Log, typer.Option("--log", help="What is told while it runs: text for people, json for machines.")
@@ -18,7 +32,7 @@ LogOption = Annotated[
 # --- commands about one policy's state ---
 
 OwnPaths = Annotated[
-    list[Path] | None, typer.Argument(help="YAML files, or folders of them; in a worker's pod none.", exists=True)
+    list[Path] | None, typer.Argument(help="YAML files, or folders of them; in a worker's pod none.", callback=_there)
 ]
 StateOption = Annotated[Path, typer.Option("--state", envvar="FAIRLEAD_STATE", help="The folder of the state files.")]
 PolicyOption = Annotated[
