@@ -40,8 +40,11 @@ _STOPPED = 128
 
 _WRITES_SHOWN = 50
 
-_LIST = re.compile(r"`(fairlead (?:conflicts|dead-letters) list)`")
+_COMMAND = re.compile(r"`(fairlead (?:conflicts list|dead-letters list|run --plan))`")
 """What a conclusion points at: commands that need no arguments in a worker's pod, and need them here."""
+
+_PLAN = "fairlead run --plan"
+"""The one of them that is about all policies."""
 
 Findings = list[tuple[PolicyLoop, Conclusion]]
 
@@ -218,8 +221,13 @@ def _show(out: Console, findings: Findings, options: RunOptions) -> None:
 def _to_type(message: str, loop: PolicyLoop, options: RunOptions) -> str:
     """A message whose commands have the arguments by which they find the policy and its state."""
     paths = [str(path) for path in options.paths]
-    arguments = shlex.join([*paths, "--state", str(options.state), "--policy", loop.policy.id])
-    return _LIST.sub(lambda command: f"`{command[1]} {arguments}`", message)
+    state = shlex.join([*paths, "--state", str(options.state)])
+    policy = shlex.join(["--policy", loop.policy.id])
+
+    def typed(command: re.Match[str]) -> str:
+        return f"`{command[1]} {state}`" if command[1] == _PLAN else f"`{command[1]} {state} {policy}`"
+
+    return _COMMAND.sub(typed, message)
 
 
 def _show_plan(out: Console, loop: PolicyLoop) -> None:
