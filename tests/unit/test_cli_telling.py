@@ -105,7 +105,7 @@ def test_every_kind_of_note_has_words(kind: str) -> None:
 @pytest.mark.parametrize(
     ("kind", "rule", "expected"),
     [
-        ("Overwritten", "FromAny", "name of crm/1 went nowhere: the record ended (FromAny)"),
+        ("Overwritten", "FromAny", "name of crm/1 went nowhere: the record ended (deletes.propagate: FromAny)"),
         ("Overwritten", "onLeave: Delete", "name of crm/1 went nowhere: the record ended (onLeave: Delete)"),
         (
             "Conflict",
@@ -117,10 +117,15 @@ def test_every_kind_of_note_has_words(kind: str) -> None:
             "firstSync: SystemOfRecordWins",
             "name of crm/1 overwritten: erp's value stands (firstSync: SystemOfRecordWins)",
         ),
-        ("Deleted", "FromAny", "crm/1 deleted in erp, and so everywhere (FromAny)"),
+        ("Deleted", "FromAny", "crm/1 deleted in erp, and so everywhere (deletes.propagate: FromAny)"),
+        (
+            "Archived",
+            "onLeave: Archive",
+            "crm/1 takes part in erp no longer, and so was archived elsewhere (onLeave: Archive)",
+        ),
     ],
 )
-def test_no_value_is_told_to_stand_where_the_record_ended(kind: str, rule: str, expected: str) -> None:
+def test_a_record_that_ended_is_told_so_and_no_value_to_stand(kind: str, rule: str, expected: str) -> None:
     assert expected == sentence(Note(kind, "crm/1", "name", rule, "erp"))
 
 

@@ -10,7 +10,7 @@ import orjson
 from rich.console import Console
 from rich.markup import escape
 
-from fairlead.model.syncpolicy import Propagate
+from fairlead.cli.words import Wording, in_full
 from fairlead.worker.loop import PolicyLoop
 from fairlead.worker.run import Outcome, RunReport
 from fairlead.worker.tally import Note, Tally
@@ -20,46 +20,45 @@ NOTES_SHOWN = 20
 
 _INDENT = " " * 10
 
-_WORDS = {
-    "Conflict": "conflict on {field} of {record}: {winner}'s value stands ({rule})",
-    "Reverted": "edit of {field} of {record} reverted to {winner}'s value ({rule})",
-    "Overwritten": "{field} of {record} overwritten: {winner}'s value stands ({rule})",
-    "Frozen": "conflict on {field} of {record} waits for a person ({rule})",
-    "Resolved": "conflict on {field} of {record} is resolved ({rule})",
-    "Repaired": "{field} of {record} repaired with {winner}'s value ({rule})",
-    "Kept": "{field} of {record} was emptied and stays filled elsewhere ({rule})",
-    "Deleted": "{record} deleted in {winner}, and so everywhere ({rule})",
-    "Archived": "{record} deleted in {winner}, and so archived elsewhere ({rule})",
-    "StaysAway": "{record} is {rule}, and stays in {winner} as it is until it takes part there again",
-    "DeleteNotSpread": "{record} deleted in {winner}, and kept elsewhere (deletes.propagate: {rule})",
-    "Recreated": "{record} was edited while {winner} deleted it: it comes back (onUpdateConflict: {rule})",
-    "DeadLetter": "{record} is a dead letter: {rule}",
-    "NotDelivered": "{record} could not be written: {rule}",
-    "Linked": "{record} is one record now, {rule}",
-    "Split": "{record} is a record of its own now, {rule}",
-    "Replaced": "{record} is no record any more, {rule}",
-    "WaitingForParent": "{field} of {record} refers to a record that is not there yet: it waits ({rule})",
-    "LossyField": "field {field}: {rule}",
-    "ClockSkew": "{record}: {rule}",
-    "Forgotten": "{record}: {rule}",
-}
-
-_WORDS_OF_AN_END = {
-    "Conflict": "edit of {field} of {record} went nowhere: the record ended ({rule})",
-    "Overwritten": "{field} of {record} went nowhere: the record ended ({rule})",
-}
-"""Where a record ended no value stands, and its last ones are told so."""
-
-_RULES_OF_AN_END = (*Propagate, "onLeave: ", "onUpdateConflict: ")
-"""How the rules begin by which a record ends."""
+_WORDS = Wording(
+    {
+        "Conflict": "conflict on {field} of {record}: {winner}'s value stands ({rule})",
+        "Reverted": "edit of {field} of {record} reverted to {winner}'s value ({rule})",
+        "Overwritten": "{field} of {record} overwritten: {winner}'s value stands ({rule})",
+        "Frozen": "conflict on {field} of {record} waits for a person ({rule})",
+        "Resolved": "conflict on {field} of {record} is resolved ({rule})",
+        "Repaired": "{field} of {record} repaired with {winner}'s value ({rule})",
+        "Kept": "{field} of {record} was emptied and stays filled elsewhere ({rule})",
+        "Deleted": "{record} deleted in {winner}, and so everywhere ({rule})",
+        "Archived": "{record} deleted in {winner}, and so archived elsewhere ({rule})",
+        "StaysAway": "{record} is {rule}, and stays in {winner} as it is until it takes part there again",
+        "DeleteNotSpread": "{record} deleted in {winner}, and kept elsewhere ({rule})",
+        "Recreated": "{record} was edited while {winner} deleted it: it comes back ({rule})",
+        "DeadLetter": "{record} is a dead letter: {rule}",
+        "NotDelivered": "{record} could not be written: {rule}",
+        "Linked": "{record} is one record now, {rule}",
+        "Split": "{record} is a record of its own now, {rule}",
+        "Replaced": "{record} is no record any more, {rule}",
+        "WaitingForParent": "{field} of {record} refers to a record that is not there yet: it waits ({rule})",
+        "LossyField": "field {field}: {rule}",
+        "ClockSkew": "{record}: {rule}",
+        "Forgotten": "{record}: {rule}",
+    },
+    ended={
+        "Conflict": "edit of {field} of {record} went nowhere: the record ended ({rule})",
+        "Overwritten": "{field} of {record} went nowhere: the record ended ({rule})",
+    },
+    left={
+        "Deleted": "{record} takes part in {winner} no longer, and so was deleted everywhere ({rule})",
+        "Archived": "{record} takes part in {winner} no longer, and so was archived elsewhere ({rule})",
+    },
+)
 
 
 def sentence(note: Note) -> str:
     """A note in words."""
-    words = _WORDS.get(note.kind, "{kind}: {field} of {record}: {rule}")
-    if note.rule.startswith(_RULES_OF_AN_END):
-        words = _WORDS_OF_AN_END.get(note.kind, words)
-    return words.format(**msgspec.to_builtins(note))
+    words = _WORDS.of(note.kind, note.rule, "{kind}: {field} of {record}: {rule}")
+    return words.format(**{**msgspec.to_builtins(note), "rule": in_full(note.rule)})
 
 
 def done_by(tally: Tally) -> str:

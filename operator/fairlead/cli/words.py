@@ -1,10 +1,12 @@
-"""Words: a field's rule, and an entry of the audit, as `fairlead explain` tells them."""
+"""Words: rules and what was found, as people are told them."""
 
 from __future__ import annotations
 
+import msgspec
+
 from fairlead.engine.case import EDIT, UNDO, FindingKind
 from fairlead.engine.rules import FieldRule
-from fairlead.model.syncpolicy import Edits, WhenEmpty
+from fairlead.model.syncpolicy import Edits, OnUpdateConflict, Propagate, WhenEmpty
 from fairlead.state.audit import AuditEntry, WriteKind
 from fairlead.state.base import DISCARDED
 from fairlead.worker.report import moment
@@ -22,35 +24,79 @@ def rule_of(rule: FieldRule) -> str:
     return text + ("; an empty value overwrites none" if rule.when_empty is WhenEmpty.KEEP else "")
 
 
-_FOUND: dict[str, str] = {
-    FindingKind.CONFLICT: "a conflict was decided: {winner}'s value stands ({rule})",
-    FindingKind.REVERTED: "an edit was reverted to {winner}'s value ({rule})",
-    FindingKind.OVERWRITTEN: "another value was overwritten by {winner}'s ({rule})",
-    FindingKind.FROZEN: "a conflict waits for a person ({rule})",
-    FindingKind.RESOLVED: "a conflict was resolved ({rule})",
-    FindingKind.REPAIRED: "{winner}'s value was restored ({rule})",
-    FindingKind.KEPT: "it was emptied, and stays filled elsewhere ({rule})",
-    FindingKind.DELETED: "it was deleted in {winner}, and so everywhere (deletes.propagate: {rule})",
-    FindingKind.DELETE_NOT_SPREAD: "it was deleted in {winner}, and kept elsewhere (deletes.propagate: {rule})",
-    FindingKind.LOSSY_FIELD: "{rule}",
-    FindingKind.LINKED: "it is one record now, {rule}",
-    FindingKind.SPLIT: "it is a record of its own now, {rule}",
-    FindingKind.REPLACED: "it is no record any more, {rule}",
-    DISCARDED: "a write that had failed was discarded by {rule}",
-    FindingKind.RECREATED: "it was edited while {winner} deleted it, and came back ({rule})",
-}
+def in_full(rule: str) -> str:
+    """A rule of deletes with the field that it is a value of; any other as it is."""
+    if rule in list(Propagate):
+        return f"deletes.propagate: {rule}"
+    return f"onUpdateConflict: {rule}" if rule in list(OnUpdateConflict) else rule
+
+
+_LEAVING = "onLeave: "
+_ENDING = (*Propagate, _LEAVING, "onUpdateConflict: ")
+"""How the rules begin by which a record ends."""
+
+
+class Wording(msgspec.Struct, frozen=True):
+    """What is said of what was found, by its kind.
+
+    Attributes:
+        ended: where a record ended, so that no value stands; its last ones are told so.
+        left: where it was not deleted, but takes part in a system no longer.
+    """
+
+    usual: dict[str, str]
+    ended: dict[str, str]
+    left: dict[str, str]
+
+    def of(self, kind: str, rule: str, unknown: str) -> str:
+        """The words for a kind that was found by a rule."""
+        words = self.usual.get(kind, unknown)
+        if rule.startswith(_LEAVING):
+            words = self.left.get(kind, words)
+        return self.ended.get(kind, words) if rule.startswith(_ENDING) else words
+
+
+_FOUND = Wording(
+    {
+        FindingKind.CONFLICT: "a conflict was decided: {winner}'s value stands ({rule})",
+        FindingKind.REVERTED: "an edit was reverted to {winner}'s value ({rule})",
+        FindingKind.OVERWRITTEN: "another value was overwritten by {winner}'s ({rule})",
+        FindingKind.FROZEN: "a conflict waits for a person ({rule})",
+        FindingKind.RESOLVED: "a conflict was resolved ({rule})",
+        FindingKind.REPAIRED: "{winner}'s value was restored ({rule})",
+        FindingKind.KEPT: "it was emptied, and stays filled elsewhere ({rule})",
+        FindingKind.DELETED: "it was deleted in {winner}, and so everywhere ({rule})",
+        FindingKind.ARCHIVED: "it was deleted in {winner}, and so archived elsewhere ({rule})",
+        FindingKind.STAYS_AWAY: "it is {rule}, and stays in {winner} as it is until it takes part there again",
+        FindingKind.DELETE_NOT_SPREAD: "it was deleted in {winner}, and kept elsewhere ({rule})",
+        FindingKind.LOSSY_FIELD: "{rule}",
+        FindingKind.LINKED: "it is one record now, {rule}",
+        FindingKind.SPLIT: "it is a record of its own now, {rule}",
+        FindingKind.REPLACED: "it is no record any more, {rule}",
+        DISCARDED: "a write that had failed was discarded by {rule}",
+        FindingKind.RECREATED: "it was edited while {winner} deleted it, and came back ({rule})",
+    },
+    ended={
+        FindingKind.CONFLICT: "an edit went nowhere, as the record ended ({rule})",
+        FindingKind.OVERWRITTEN: "its value went nowhere, as the record ended ({rule})",
+    },
+    left={
+        FindingKind.DELETED: "it takes part in {winner} no longer, and so was deleted everywhere ({rule})",
+        FindingKind.ARCHIVED: "it takes part in {winner} no longer, and so was archived elsewhere ({rule})",
+    },
+)
 
 
 def sentence(entry: AuditEntry) -> str:
     """An entry in words."""
     words = _written(entry) if entry.system else _found(entry)
-    return f"{moment(entry.at)}: {words.format(winner=entry.winner, rule=entry.rule)}, in run {entry.run}"
+    return f"{moment(entry.at)}: {words.format(winner=entry.winner, rule=in_full(entry.rule))}, in run {entry.run}"
 
 
 def _found(entry: AuditEntry) -> str:
     if entry.kind == DISCARDED and entry.record < 0:
         return "it was discarded by {rule}"
-    return _FOUND.get(entry.kind, f"{entry.kind} ({{rule}})")
+    return _FOUND.of(entry.kind, entry.rule, f"{entry.kind} ({{rule}})")
 
 
 def _written(entry: AuditEntry) -> str:
