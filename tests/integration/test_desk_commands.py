@@ -331,7 +331,7 @@ def test_what_the_page_tells_people_to_type_works(refused: Desk) -> None:
     with refused.site.worker():
         codes = {" ".join(line): refused.site.fairlead(*line).returncode for line in lines}
         wait_until(lambda: len(set(refused.site.names("erp").values())) == 2)
-    assert (len(codes), [line for line, code in codes.items() if code]) == (9, [])
+    assert (len(codes), [line for line, code in codes.items() if code]) == (10, [])
     assert (refused.listed(), refused.listed("dead-letters")) == ([], [])
 
 

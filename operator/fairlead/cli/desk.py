@@ -1,4 +1,4 @@
-"""The commands by which a person decides what the rules leave open: `fairlead conflicts`, `fairlead dead-letters`.
+"""The commands for what waits for a person: `fairlead conflicts`, `fairlead dead-letters`, `fairlead held`.
 
 Exit codes: 0 done; 1 something was refused, or is not there (it is told what, and why); 2 called wrongly; 3 the state
 cannot be used; 4 no worker took the request up in time: it is kept, and the next run does.
@@ -37,6 +37,7 @@ _CODES = (__doc__ or "").partition("\n\n")[2]
 
 conflicts = typer.Typer(no_args_is_help=True, help=f"Fields that wait for a person.\n\n{_CODES}")
 letters = typer.Typer(no_args_is_help=True, help=f"What could not be written, or taken in.\n\n{_CODES}")
+held = typer.Typer(no_args_is_help=True, help=f"What the guard holds back.\n\n{_CODES}")
 
 _STATE = Path(".fairlead")
 _WAIT = 60.0
@@ -107,6 +108,27 @@ def resolve_conflicts(
     chosen = Selection(record, system, field, "", older_than, everything)
     choice = commands.Choice(keep, value, by_policy)
     raise typer.Exit(commands.resolve(_target(paths, policy, state), chosen, choice, _asker(by, timeout), yes=yes))
+
+
+@held.command("list")
+def list_held(
+    paths: OwnPaths = None,
+    *,
+    policy: PolicyOption = "",
+    state: StateOption = _STATE,
+    system: SystemOption = "",
+    field: FieldOption = "",
+    record: RecordOption = "",
+    older_than: OlderOption = "",
+    limit: LimitOption = 100,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """List deletes, archivings and overwrites that wait until their plan is approved."""
+    from fairlead.cli import held as commands  # noqa: PLC0415
+    from fairlead.cli.selection import Selection  # noqa: PLC0415
+
+    chosen = Selection(record, system, field, "", older_than)
+    raise typer.Exit(commands.show_list(_target(paths, policy, state), chosen, output, limit))
 
 
 @letters.command("list")

@@ -23,6 +23,7 @@ state_app = typer.Typer(no_args_is_help=True, help="Move what a policy remembers
 app.add_typer(state_app, name="state")
 app.add_typer(desk.conflicts, name="conflicts")
 app.add_typer(desk.letters, name="dead-letters")
+app.add_typer(desk.held, name="held")
 app.add_typer(review.matches, name="matches")
 audit_app = typer.Typer(no_args_is_help=True, help="What happened to records, and why.")
 app.add_typer(audit_app, name="audit")

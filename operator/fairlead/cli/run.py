@@ -40,11 +40,8 @@ _STOPPED = 128
 
 _WRITES_SHOWN = 50
 
-_COMMAND = re.compile(r"`(fairlead (?:conflicts list|dead-letters list|run --plan))`")
+_COMMAND = re.compile(r"`(fairlead (?:conflicts|dead-letters|held) list)`")
 """What a conclusion points at: commands that need no arguments in a worker's pod, and need them here."""
-
-_PLAN = "fairlead run --plan"
-"""The one of them that is about all policies."""
 
 Findings = list[tuple[PolicyLoop, Conclusion]]
 
@@ -221,13 +218,8 @@ def _show(out: Console, findings: Findings, options: RunOptions) -> None:
 def _to_type(message: str, loop: PolicyLoop, options: RunOptions) -> str:
     """A message whose commands have the arguments by which they find the policy and its state."""
     paths = [str(path) for path in options.paths]
-    state = shlex.join([*paths, "--state", str(options.state)])
-    policy = shlex.join(["--policy", loop.policy.id])
-
-    def typed(command: re.Match[str]) -> str:
-        return f"`{command[1]} {state}`" if command[1] == _PLAN else f"`{command[1]} {state} {policy}`"
-
-    return _COMMAND.sub(typed, message)
+    arguments = shlex.join([*paths, "--state", str(options.state), "--policy", loop.policy.id])
+    return _COMMAND.sub(lambda command: f"`{command[1]} {arguments}`", message)
 
 
 def _show_plan(out: Console, loop: PolicyLoop) -> None:

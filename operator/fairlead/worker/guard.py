@@ -32,7 +32,7 @@ class Halt(msgspec.Struct, frozen=True):
         """A run that would delete or overwrite more than the guard allows."""
         return cls(
             plan,
-            f"{writes} deletes and overwrites are held back (limit {limit}): look at them with `fairlead run --plan`, "
+            f"{writes} deletes and overwrites are held back (limit {limit}): look at them with `fairlead held list`, "
             f"then approve with the annotation {APPROVE}={plan}, or raise spec.deletes.guard",
             writes,
         )
@@ -57,6 +57,27 @@ def limit_of(guard: Guard, records: int) -> int:
 async def limit_in(store: Store, systems: Iterable[str], guard: Guard) -> int:
     """`limit_of` the records that the system has that has most of them; to count them takes long."""
     return limit_of(guard, max([await store.known(system) for system in systems], default=0))
+
+
+async def plan_of(store: Store) -> str:
+    """The id of the plan that all held writes are: another one when one of them is, or its values are."""
+    digest = _digest(store, await _times(store))
+    async for page in store.held():
+        for item in page:
+            write = item.write
+            what = (item.record, item.system, write.operation, write.guarded, sorted(write.values.items()))
+            digest.update(b"\n" + codec.dump(what))
+    return digest.hexdigest()
+
+
+def _digest(store: Store, times: int) -> hashlib.blake2b:
+    """With the policy's key, since anyone may see the id: without it no guess of a value can be tested."""
+    return hashlib.blake2b(str(times).encode(), key=store.key[:64], digest_size=6, person=b"fairlead/plan")
+
+
+async def _times(store: Store) -> int:
+    """How many approvals were used: part of each plan, so that none of them releases the same thing twice."""
+    return int(await store.meta(APPROVALS) or 0)
 
 
 class Gate:
@@ -95,27 +116,17 @@ class Gate:
             held: how many are held now.
         """
         allowed = await self._limit()
-        plan = await self._plan() if self._released + held > allowed else ""
+        plan = await plan_of(self._store) if self._released + held > allowed else ""
         approved = plan == self._approved and plan != ""
         halt = Halt.of(plan, held, allowed) if plan and not approved else None
         if halt is None or self._session.planning:
-            used: dict[str, str | None] = {APPROVALS: str(await self._times() + 1)} if approved else {}
+            used: dict[str, str | None] = {APPROVALS: str(await _times(self._store) + 1)} if approved else {}
             await self._store.commit(Commit(released=True, meta=used))
             self._released += held
         return halt
 
     async def _limit(self) -> int:
         return await limit_in(self._store, self._session.systems, self._session.policy.spec.deletes.guard)
-
-    async def _plan(self) -> str:
-        """The id of the plan that all held writes are: another one when one of them is, or its values are."""
-        digest = self._digest(await self._times())
-        async for page in self._store.held():
-            for item in page:
-                write = item.write
-                what = (item.record, item.system, write.operation, write.guarded, sorted(write.values.items()))
-                digest.update(b"\n" + codec.dump(what))
-        return digest.hexdigest()
 
     # --- a system that reads as empty ---
 
@@ -128,11 +139,11 @@ class Gate:
         known, emptied = await self._store.known(system), await self.emptied()
         if known == 0 or system in emptied:
             return None
-        digest = self._digest(await self._times())
+        digest = _digest(self._store, await _times(self._store))
         digest.update(f"\nempty/{system}/{known}".encode())
         if digest.hexdigest() != self._approved:
             return Halt.of_empty(digest.hexdigest(), system, known)
-        facts: dict[str, str | None] = {APPROVALS: str(await self._times() + 1)}
+        facts: dict[str, str | None] = {APPROVALS: str(await _times(self._store) + 1)}
         await self._store.commit(Commit(meta={**facts, EMPTIED: ",".join(sorted({*emptied, system}))}))
         return None
 
@@ -144,11 +155,3 @@ class Gate:
         """All that is missing in an emptied system was looked at."""
         emptied = await self.emptied() - {system}
         await self._store.commit(Commit(meta={EMPTIED: ",".join(sorted(emptied)) or None}))
-
-    def _digest(self, times: int) -> hashlib.blake2b:
-        """With the policy's key, since anyone may see the id: without it no guess of a value can be tested."""
-        return hashlib.blake2b(str(times).encode(), key=self._store.key[:64], digest_size=6, person=b"fairlead/plan")
-
-    async def _times(self) -> int:
-        """How many approvals were used: part of each plan, so that none of them releases the same thing twice."""
-        return int(await self._store.meta(APPROVALS) or 0)
