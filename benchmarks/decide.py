@@ -1,7 +1,7 @@
 """(f) The engine alone: changed records decided in a second, on one core. Eight fields, two systems.
 
 The floor compares the values of two records in Python and collects what differs, with no rule and nothing remembered:
-how fast the machine is on the day. A ratio can be compared with that of another day, a number of records a second cannot.
+how fast the machine is on the day. A ratio can be compared with that of another day, records a second cannot.
 """
 
 from __future__ import annotations
