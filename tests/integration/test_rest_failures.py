@@ -178,7 +178,7 @@ STAYING: list[tuple[Fault, type[Failure], str, str]] = [
         Fault(FaultKind.THROTTLE, body="slow down"),
         Throttled,
         "Throttled",
-        "GET /customers answered 429 (slow down)",
+        "GET /customers answered 429 (slow down): if it lasts, lower the Connection's limits.requestsPerSecond",
     ),
     (
         Fault(FaultKind.STATUS, status=500, body='{"error": {"message": "database is gone"}}'),
@@ -190,7 +190,7 @@ STAYING: list[tuple[Fault, type[Failure], str, str]] = [
         Fault(FaultKind.TRUNCATE),
         Transient,
         "TruncatedAnswer",
-        "the answer to GET /customers ends in the middle",
+        "the answer to GET /customers ends in the middle: if it lasts, see whether a proxy cuts it off",
     ),
     (
         Fault(FaultKind.SLOW, seconds=9),

@@ -92,8 +92,10 @@ def test_a_throttle_says_how_long_the_system_asks_to_wait() -> None:
     assert failure.message == "GET /things answered 429 (no good): it asks to wait 3600 s"
 
 
-def test_a_throttle_that_asks_for_no_pause_says_none() -> None:
-    assert failed(429, {"message": "no good"}).message == "GET /things answered 429 (no good)"
+def test_a_throttle_that_asks_for_no_pause_says_what_to_lower() -> None:
+    assert failed(429, {"message": "no good"}).message == (
+        "GET /things answered 429 (no good): if it lasts, lower the Connection's limits.requestsPerSecond"
+    )
 
 
 def test_a_retry_after_that_is_a_date_counts_by_the_systems_own_clock() -> None:
@@ -143,7 +145,7 @@ def test_a_document_cut_anywhere_is_truncated_and_may_be_asked_for_again(length:
         parsed(WHOLE[:length])
     assert (caught.value.reason, caught.value.message) == (
         "TruncatedAnswer",
-        "the answer to GET /things ends in the middle",
+        "the answer to GET /things ends in the middle: if it lasts, see whether a proxy cuts it off",
     )
 
 

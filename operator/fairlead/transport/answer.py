@@ -117,7 +117,7 @@ def document(answer: Answer, request: Request) -> Any:
         return orjson.loads(answer.body)
     except orjson.JSONDecodeError as error:
         if "unexpected end" in error.msg or _ends_in_a_character(answer.body):
-            raise Transient(f"the answer to {request.label} ends in the middle", reason="TruncatedAnswer") from None
+            raise Transient(cut_off(request.label), reason="TruncatedAnswer") from None
         if request.about in (About.NEW, About.RECORD, About.PROBE) and "html" not in kind:
             return None
         if "json" in kind.lower():
@@ -206,6 +206,11 @@ def _reason(answer: Answer, request: Request, failure: type[Failure]) -> str:
     }.get(failure, "")
 
 
+def cut_off(label: str) -> str:
+    """What is told of an answer that ends too early."""
+    return f"the answer to {label} ends in the middle: if it lasts, see whether a proxy cuts it off"
+
+
 def _message(answer: Answer, request: Request, failure: type[Failure]) -> str:
     start = f"{request.label} answered {answer.status}"
     if 300 <= answer.status < 400:
@@ -218,8 +223,10 @@ def _message(answer: Answer, request: Request, failure: type[Failure]) -> str:
         return f"{start}: check systems[].object, the connector's path and spec.url"
     if failure is Misconfigured:
         return f"{start}: check the connector and spec.url"
-    pause = _pause(answer) if failure is Throttled else None
-    return start if pause is None else f"{start}: it asks to wait {pause:.0f} s"
+    if failure is Throttled:
+        pause, remedy = _pause(answer), "if it lasts, lower the Connection's limits.requestsPerSecond"
+        start += f": {remedy}" if pause is None else f": it asks to wait {pause:.0f} s"
+    return start
 
 
 def _to(answer: Answer) -> str:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import httpx
 import msgspec
 
-from fairlead.transport.answer import Answer
+from fairlead.transport.answer import Answer, cut_off
 from fairlead.transport.failure import Failure, Lost, Misconfigured, Transient
 from fairlead.transport.fence import fence
 
@@ -110,7 +110,7 @@ def _loss(error: httpx.HTTPError, url: httpx.URL, label: str, bounds: Bounds) ->
     if isinstance(error, httpx.TimeoutException):
         return Lost(f"{label} was silent for {bounds.silence:g} s", reason="Timeout")
     if isinstance(error, httpx.DecodingError) or "complete message body" in str(error):
-        return Lost(f"the answer to {label} ends in the middle", reason="TruncatedAnswer")
+        return Lost(cut_off(label), reason="TruncatedAnswer")
     return Lost(f"{host_of(url)} hung up on {label}", reason="ConnectionLost")
 
 
