@@ -1,5 +1,6 @@
 """`fairlead` as a person and a script use it."""
 
+import itertools
 import json
 import os
 import signal
@@ -195,6 +196,14 @@ def wait_until(holds, seconds: float = 20.0) -> None:
 def test_help_begins_with_what_fairlead_is(tmp_path: Path) -> None:
     usage, what, *_ = filter(None, map(str.strip, fairlead("--help", cwd=tmp_path).stdout.splitlines()))
     assert (usage.split()[0], what.split()[:4]) == ("Usage:", ["Fairlead", "keeps", "business", "systems"])
+
+
+@pytest.mark.parametrize("command", [(), ("run",), ("validate",), ("conflicts",), ("matches",)])
+def test_help_says_the_exit_codes_in_lines_that_are_filled(tmp_path: Path, command: tuple[str, ...]) -> None:
+    lines = [line.strip() for line in fairlead(*command, "--help", cwd=tmp_path).stdout.splitlines()]
+    start = next(at for at, line in enumerate(lines) if line.startswith("Exit codes: 0 "))
+    paragraph = lines[start : lines.index("", start)]
+    assert all(len(f"{line} {after.split()[0]}") > 78 for line, after in itertools.pairwise(paragraph))
 
 
 def test_the_examples_are_valid() -> None:

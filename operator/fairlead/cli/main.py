@@ -1,6 +1,6 @@
 """Fairlead keeps business systems (CRM, ERP, billing, databases) in agreement, as Connections and SyncPolicies declare.
 
-Exit codes: 0 all is well; 1 it ran, but something needs a person (a policy is not ready, a manifest is invalid, the
+Exit codes: 0 all is well; 1 it ran, but not all is well (a policy is not ready, a manifest is invalid, the
 cluster cannot be used) or the operator lost its Lease; 2 the command was called wrongly; 3 the state cannot be used;
 4 no worker took up in time what was asked of it: it is kept.
 """
@@ -18,14 +18,22 @@ from fairlead.cli import desk, review
 from fairlead.cli.choices import Log, Output
 from fairlead.cli.options import LogOption, OutputOption, OwnPaths, Paths, PolicyOption, StateOption
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
-state_app = typer.Typer(no_args_is_help=True, help="Move what a policy remembers to another store.")
+app = typer.Typer(
+    rich_markup_mode="markdown",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help=__doc__,
+)
+state_app = typer.Typer(
+    rich_markup_mode="markdown", no_args_is_help=True, help="Move what a policy remembers to another store."
+)
 app.add_typer(state_app, name="state")
 app.add_typer(desk.conflicts, name="conflicts")
 app.add_typer(desk.letters, name="dead-letters")
 app.add_typer(desk.held, name="held")
 app.add_typer(review.matches, name="matches")
-audit_app = typer.Typer(no_args_is_help=True, help="What happened to records, and why.")
+audit_app = typer.Typer(rich_markup_mode="markdown", no_args_is_help=True, help="What happened to records, and why.")
 app.add_typer(audit_app, name="audit")
 
 
@@ -48,8 +56,8 @@ def run(
 
     SIGINT or SIGTERM ends it after the current batch, a second one at once; neither loses anything.
 
-    Exit codes: 0 every policy delivers; 1 a policy needs a person, or a manifest is invalid; 3 a state cannot be used;
-    130 or 143 a signal ended it before it was done.
+    Exit codes: 0 every policy delivers, also where records wait for a person; 1 a policy is not ready, or a manifest is
+    invalid; 2 called wrongly; 3 a state cannot be used; 130 or 143 a signal ended it before it was done.
     """
     from fairlead.cli.run import RunOptions, run_policies  # noqa: PLC0415 - `fairlead --help` stays quick
 
@@ -60,7 +68,10 @@ def run(
 
 @app.command()
 def validate(paths: Paths, output: OutputOption = Output.TABLE) -> None:
-    """Check manifests as the API server and the operator would, without either."""
+    """Check manifests as the API server and the operator would, without either.
+
+    Exit codes: 0 all are valid; 1 one is not; 2 called wrongly.
+    """
     from fairlead.cli.validate import validate_paths  # noqa: PLC0415
 
     raise typer.Exit(validate_paths(paths, output))

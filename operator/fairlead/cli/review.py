@@ -16,7 +16,11 @@ from fairlead.cli.options import ByOption, OutputOption, OwnPaths, PolicyOption,
 
 _CODES = (__doc__ or "").partition("\n\n")[2]
 
-matches = typer.Typer(no_args_is_help=True, help=f"Records of which it is not sure which they are.\n\n{_CODES}")
+matches = typer.Typer(
+    rich_markup_mode="markdown",
+    no_args_is_help=True,
+    help=f"Records of which it is not sure which they are.\n\n{_CODES}",
+)
 
 _STATE = Path(".fairlead")
 _WAIT = 60.0
