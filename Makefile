@@ -3,7 +3,7 @@ SHELL := /bin/bash
 BIN := .venv/bin
 RUN := $(BIN)/python
 
-.PHONY: help venv test test-fast prove mutate check generate fmt demo bench clean
+.PHONY: help venv test test-fast prove mutate check generate fmt demo demo-cluster bench clean
 
 help: ## Say what each target does
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
