@@ -133,3 +133,17 @@ def test_first_sync_is_no_reason_where_a_write_was_refused(tmp_path: Path) -> No
     site.sql("crm", "UPDATE customer SET note = 'forbidden'")
     site.once()
     assert story(site, "crm/1", "note")[0] == "crm: it differs from another system"
+
+
+def test_a_reference_to_a_record_that_is_not_there_yet_is_told_as_waiting_and_as_no_agreement(tmp_path: Path) -> None:
+    site = Site(tmp_path)
+    site.write("policy", policy(fields={"note": {"references": "customers"}}))
+    site.add("crm", "a@x")
+    site.add("crm", "b@x", note="1")
+    site.once()
+    site.sql("crm", "UPDATE customer SET note = '99' WHERE id = 2")
+    site.once()
+    assert story(site, "crm/2", "note")[:2] == [
+        "crm: it refers to a record that is not there yet, and waits for it",
+        "in agreement until then: erp",
+    ]

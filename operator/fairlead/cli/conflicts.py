@@ -163,7 +163,8 @@ async def _pages(store: Store, selection: Selection) -> AsyncIterator[list[Confl
 
 def _none(place: Place, selection: Selection) -> str:
     where = f" on {selection.record}" if selection.record else " like that" if selection.narrow else ""
-    return f"there is no conflict{where} in {place.policy.id}: it may have been resolved meanwhile"
+    gone = f"there is no conflict{where} in {place.policy.id}: it may have been resolved meanwhile"
+    return f"{gone}; `fairlead conflicts list` names those that wait"
 
 
 def _row(found: Found) -> tuple[str, ...]:

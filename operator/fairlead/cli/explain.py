@@ -34,7 +34,7 @@ class Standing(msgspec.Struct, frozen=True):
     """What one system holds of one field, as far as is known.
 
     Attributes:
-        state: Agrees, Differs, NotRead, NotTakenIn, Frozen or Undelivered.
+        state: Agrees, Differs, NotRead, NotTakenIn, Waiting, Frozen or Undelivered.
         value: where it had to be kept.
     """
 
@@ -127,7 +127,7 @@ async def _record(rules: Rules, store: Store, record: int, named: Where) -> Expl
         absent = dict.fromkeys(rules.systems, "it was deleted")
         return Explained(record, name, list(letters.values()), absent, _last(past, ""), [])
     since = {system: letters[system, key].since for system, key in sides if (system, key) in letters}
-    known = _Known(rules, memory, past, since, await lossy_fields(store))
+    known = _Known(rules, memory, past, since, await _waiting(store, sides), await lossy_fields(store))
     stories = [
         Story(field_name, known.standings(field_name), rule_of(rule), _last(past, field_name))
         for field_name, rule in rules.fields.items()
@@ -193,11 +193,24 @@ def _why(pending: Undelivered) -> str:
     return f": {pending.error}: {pending.message}" if pending.error else ""
 
 
+async def _waiting(store: Store, sides: Collection[Where]) -> frozenset[Where]:
+    return frozenset(
+        [
+            (orphan.system, orphan.field)
+            for system in sorted({system for system, _ in sides})
+            async for page in store.orphans(system)
+            for orphan in page
+            if (orphan.system, orphan.key) in sides
+        ]
+    )
+
+
 class _Known(msgspec.Struct, frozen=True):
     """What is known of a record.
 
     Attributes:
         untaken: system → since when what it has was not taken in.
+        waiting: (system, field) of references to a record that is not known yet; what is seen is from before.
         lossy: see `Past.why`.
     """
 
@@ -205,6 +218,7 @@ class _Known(msgspec.Struct, frozen=True):
     memory: Recollection
     past: Past
     untaken: dict[str, str]
+    waiting: frozenset[Where]
     lossy: frozenset[str]
 
     def standings(self, name: str) -> dict[str, Standing]:
@@ -229,6 +243,8 @@ class _Known(msgspec.Struct, frozen=True):
             return Standing("Undelivered", reason, pending.write.values[name])
         if system in self.untaken:
             return Standing("NotTakenIn", f"it was not taken in since {self.untaken[system]}")
+        if (system, name) in self.waiting:
+            return Standing("Waiting", "it refers to a record that is not there yet, and waits for it")
         if seen == UNSEEN:
             return Standing("NotRead", "it was not read there yet")
         return Standing("Differs" if differs else "Agrees")
@@ -261,7 +277,7 @@ def _lines(story: Story) -> Sequence[str]:
     agreed = [system for system, its in standings if its.state == "Agrees"]
     told = [f"{system}: {_told(its)}" for system, its in standings if its.state != "Agrees"]
     agreement = [f"in agreement: {', '.join(agreed)}"] if agreed else []
-    if len(agreed) == 1 and any(its.state == "NotTakenIn" for _, its in standings):
+    if len(agreed) == 1 and any(its.state in ("NotTakenIn", "Waiting") for _, its in standings):
         told, agreement = [*told, f"in agreement until then: {agreed[0]}"], []
     lines = [*agreement, *told] or ["no system that has the record has this field"]
     return [*lines, story.rule, *([story.last] if story.last else [])]

@@ -229,7 +229,8 @@ def _unwritten(each: Undelivered, keys: dict[str, str]) -> Letter:
 
 def _none(place: Place, selection: Selection) -> str:
     where = f" of {selection.record}" if selection.record else " like that" if selection.narrow else ""
-    return f"there is no dead letter{where} in {place.policy.id}: it may have ended meanwhile"
+    gone = f"there is no dead letter{where} in {place.policy.id}: it may have ended meanwhile"
+    return f"{gone}; `fairlead dead-letters list` names those that wait"
 
 
 @contextmanager
