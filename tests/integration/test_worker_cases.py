@@ -631,6 +631,51 @@ async def test_a_record_that_breaks_the_contract_is_not_created_beside_by_its_tw
     assert (town.letters, town.values("erp")["a@x"]) == ([], "Ada K")
 
 
+@pytest.mark.parametrize(
+    ("traits", "kind"), [(Traits(changes=False), Kind.CHANGES), (Traits(deletions=False), Kind.RESYNC)]
+)
+async def test_a_dead_letter_whose_record_is_gone_ends_where_no_feed_tells_of_it(
+    town_of, traits: Traits, kind: Kind
+) -> None:
+    town = town_of()
+    town.policy["schema"]["properties"]["name"] = {"type": "string", "maxLength": 5}
+    town["crm"].traits = traits
+    for email in ("a@x", "b@x"):
+        town.add("crm", email, name="too long")
+    town.add("crm", "c@x")
+    await town.run()
+    kept = town.key("crm", "b@x")
+    town.remove("crm", "a@x")
+    await town.run(kind)
+    assert ([letter.key for letter in town.letters], list(town.values("erp"))) == ([kept], ["c@x"])
+
+
+async def test_a_twin_of_a_dead_letter_whose_record_is_gone_is_created_in_its_place(town_of) -> None:
+    town = town_of()
+    town.policy["schema"]["properties"]["name"] = {"type": "string", "maxLength": 5}
+    town["crm"].traits = Traits(deletions=False)
+    town.add("crm", "z@x")
+    town.add("crm", "a@x", name="too long")
+    town.add("erp", "a@x", name="Ada")
+    await town.run()
+    town.remove("crm", "a@x")
+    await town.run(Kind.RESYNC)
+    await town.run()
+    assert (town.letters, town.values("crm")) == ([], {"z@x": None, "a@x": "Ada"})
+
+
+async def test_a_dead_letter_that_a_resync_did_not_come_upon_and_that_is_there_stays_one(town_of) -> None:
+    town = town_of()
+    town.policy["schema"]["properties"]["name"] = {"type": "string", "maxLength": 5}
+    town.add("crm", "a@x", name="too long")
+    town.add("crm", "b@x")
+    await town.run()
+    crm, hidden = town["crm"], town.key("crm", "a@x")
+    crm.after = lambda last: [key for key in MemorySystem.after(crm, last) if key != hidden]
+    await town.run(Kind.RESYNC)
+    assert [letter.key for letter in town.letters] == [hidden]
+
+
 async def test_a_dead_letter_is_told_once_and_not_by_every_run(town_of) -> None:
     town = town_of()
     town["crm"].traits = Traits(changes=False)

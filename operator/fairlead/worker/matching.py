@@ -48,6 +48,8 @@ class Matching:
         self._letters: dict[Place, tuple[str, str]] = {}
         self._discarded: dict[Place, int | None] = {}
         """Dead letters that a person gave up, and the fingerprint of the row that is passed over."""
+        self._unmet: dict[str, set[str]] = {}
+        """Of each system that is read from end to end: the keys of dead letters that it was not met with yet."""
         self._claims: dict[Place, Sequence[int]] = {}
         self._claimed: dict[tuple[int, str], set[str]] = {}
         fields = {session.rules.fields[name].field for rule in self._rules.rules for name in rule.fields}
@@ -141,6 +143,18 @@ class Matching:
     def look_again(self, commit: Commit) -> None:
         """Reads again what was refused for the sake of another record."""
         commit.waiting += [place for place, (reason, _) in self._letters.items() if reason in _WAITS_FOR_OTHERS]
+
+    def begin(self, system: str) -> None:
+        """A system is read from end to end from now on."""
+        self._unmet[system] = {key for name, key in self._letters if name == system}
+
+    def met(self, system: str, keys: Sequence[str]) -> None:
+        """What that reading has come upon."""
+        self._unmet[system].difference_update(keys)
+
+    def unmet(self, system: str) -> list[str]:
+        """Dead letters that it has not come upon: what they are of may be gone."""
+        return sorted(key for key in self._unmet[system] if (system, key) in self._letters)
 
     @property
     def letters(self) -> Collection[Place]:

@@ -266,10 +266,12 @@ class Run:
 
     async def _scan(self, system: str) -> None:
         marks = self._marks[system] = Marks(expected=self._intake.next_record)
+        self._intake.matching.begin(system)
         read = 0
         async with aclosing(ahead(self._session.systems[system].scan())) as pages:
             async for page in pages:
                 read += len(page.keys)
+                self._intake.matching.met(system, page.keys)
                 marks.add(await self._take_changed(system, page))
         empty = await self._gate.empty(system) if read == 0 else None
         if empty is not None:
@@ -356,6 +358,9 @@ class Run:
         async for page in self._store.unmarked(system, self._marks[system]):
             for start in range(0, len(page), BATCH):
                 await self._confirm_gone(system, [key for _, key in page[start : start + BATCH]])
+        letters = self._intake.matching.unmet(system)
+        for start in range(0, len(letters), BATCH):
+            await self._confirm_gone(system, letters[start : start + BATCH])
 
     async def _confirm_gone(self, system: str, keys: Sequence[str]) -> None:
         page = await self._session.systems[system].fetch(keys)
