@@ -58,22 +58,29 @@ def show_list(target: Target, selection: Selection, output: Output, limit: int) 
         selection.check(place)
         async with place.beside() as store:
             listing = Listing("held", _COLUMNS, Held.row, Held.document)
-            total = await listing.show(_found(store, selection), output, limit)
+            plan = await plan_of(store)
+            total = await listing.show(_found(store, selection), output, limit, {"plan": plan})
             if output is Output.TABLE:
-                tell(await _conclusion(place, store, selection) if total else _nothing(place, selection))
+                tell(_conclusion(place, selection, plan) if total else _nothing(place, selection))
         return OK
 
     return at_place(target, work)
 
 
-async def _conclusion(place: Place, store: Store, selection: Selection) -> str:
+def _conclusion(place: Place, selection: Selection, plan: str) -> str:
     part = ", of which this is a part" if selection.narrow else ""
-    plan = f"{APPROVE}={await plan_of(store)}"
-    return f"all that is held back in {place.policy.id} is one plan{part}: approve it with the annotation {plan}"
+    return (
+        f"all that is held back in {place.policy.id} is one plan{part}: approve it with the annotation {APPROVE}={plan}"
+    )
 
 
 def _nothing(place: Place, selection: Selection) -> str:
-    return f"nothing{' like that' if selection.narrow else ''} is held back in {place.policy.id}"
+    if selection.narrow:
+        return f"no write like that is held back in {place.policy.id}"
+    return (
+        f"no write is held back in {place.policy.id}; where a system suddenly reads as empty none is decided, and the "
+        "policy's message says how to approve that"
+    )
 
 
 async def _found(store: Store, selection: Selection) -> AsyncIterator[list[Held]]:

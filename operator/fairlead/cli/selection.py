@@ -112,13 +112,16 @@ class Listing(Generic[T]):
         self._row = row
         self._document = document
 
-    async def show(self, pages: AsyncIterator[list[T]], output: Output, limit: int) -> int:
-        """Prints the list; returns how many things there are."""
-        return await (self._as_json(pages) if output is Output.JSON else self._as_table(pages, limit))
+    async def show(
+        self, pages: AsyncIterator[list[T]], output: Output, limit: int, about: Mapping[str, str] | None = None
+    ) -> int:
+        """Prints the list, in a document after what is said `about` all of it; returns how many things there are."""
+        return await (self._as_json(pages, about or {}) if output is Output.JSON else self._as_table(pages, limit))
 
-    async def _as_json(self, pages: AsyncIterator[list[T]]) -> int:
+    async def _as_json(self, pages: AsyncIterator[list[T]], about: Mapping[str, str]) -> int:
         total = 0
-        write(f'{{"{self._name}": [')
+        head = "".join(f"{as_json(name)}: {as_json(text)}, " for name, text in about.items())
+        write(f'{{{head}"{self._name}": [')
         async for page in pages:
             for item in page:
                 write(f"{',' if total else ''}\n{as_json(self._document(item))}")
