@@ -202,7 +202,7 @@ STAYING: list[tuple[Fault, type[Failure], str, str]] = [
         Fault(FaultKind.LOSE_ANSWER),
         Transient,
         "ConnectionLost",
-        "{host} hung up on GET /customers",
+        "{host} hung up on GET /customers: if it lasts, see its log, and scheme and port of spec.url",
     ),
 ]
 

@@ -31,13 +31,21 @@ def host(system: HTTPSystem) -> str:
 # --- what is lost ---
 
 LOSSES = [
-    (Fault(FaultKind.LOSE_ANSWER, times=9), "ConnectionLost", "{host} hung up on POST /customers"),
+    (
+        Fault(FaultKind.LOSE_ANSWER, times=9),
+        "ConnectionLost",
+        "{host} hung up on POST /customers: if it lasts, see its log, and scheme and port of spec.url",
+    ),
     (
         Fault(FaultKind.TRUNCATE, times=9),
         "TruncatedAnswer",
         "the answer to POST /customers ends in the middle: if it lasts, see whether a proxy cuts it off",
     ),
-    (Fault(FaultKind.RESET, times=9), "ConnectionLost", "{host} hung up on POST /customers"),
+    (
+        Fault(FaultKind.RESET, times=9),
+        "ConnectionLost",
+        "{host} hung up on POST /customers: if it lasts, see its log, and scheme and port of spec.url",
+    ),
     (Fault(FaultKind.SLOW, seconds=9, times=9), "Timeout", "POST /customers was silent for 0.3 s"),
     (Fault(FaultKind.STATUS, status=502, times=9), "Unavailable", "POST /customers answered 502 (injected)"),
     (

@@ -165,4 +165,5 @@ async def test_plain_http_to_a_server_of_https_says_that_it_hung_up(system: HTTP
     async with http_to(system.url.replace("https:", "http:")) as client:
         with pytest.raises(Failure) as caught:
             await client.send(request_to(client))
-    assert caught.value.message == f"{system.url.removeprefix('https://')} hung up on GET /customers"
+    hint = "if it lasts, see its log, and scheme and port of spec.url"
+    assert caught.value.message == f"{system.url.removeprefix('https://')} hung up on GET /customers: {hint}"

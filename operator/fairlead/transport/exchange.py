@@ -111,7 +111,10 @@ def _loss(error: httpx.HTTPError, url: httpx.URL, label: str, bounds: Bounds) ->
         return Lost(f"{label} was silent for {bounds.silence:g} s", reason="Timeout")
     if isinstance(error, httpx.DecodingError) or "complete message body" in str(error):
         return Lost(cut_off(label), reason="TruncatedAnswer")
-    return Lost(f"{host_of(url)} hung up on {label}", reason="ConnectionLost")
+    return Lost(
+        f"{host_of(url)} hung up on {label}: if it lasts, see its log, and scheme and port of spec.url",
+        reason="ConnectionLost",
+    )
 
 
 def host_of(url: httpx.URL) -> str:
