@@ -27,6 +27,7 @@ from fairlead.cli.options import (
     SystemOption,
     TimeoutOption,
     YesOption,
+    group,
 )
 
 if TYPE_CHECKING:
@@ -35,13 +36,9 @@ if TYPE_CHECKING:
 
 _CODES = (__doc__ or "").partition("\n\n")[2]
 
-conflicts = typer.Typer(
-    rich_markup_mode="markdown", no_args_is_help=True, help=f"Fields that wait for a person.\n\n{_CODES}"
-)
-letters = typer.Typer(
-    rich_markup_mode="markdown", no_args_is_help=True, help=f"What could not be written, or taken in.\n\n{_CODES}"
-)
-held = typer.Typer(rich_markup_mode="markdown", no_args_is_help=True, help=f"What the guard holds back.\n\n{_CODES}")
+conflicts = group(f"Fields that wait for a person.\n\n{_CODES}")
+letters = group(f"What could not be written, or taken in.\n\n{_CODES}")
+held = group(f"What the guard holds back.\n\n{_CODES}")
 
 _STATE = Path(".fairlead")
 _WAIT = 60.0

@@ -16,24 +16,16 @@ import typer
 import fairlead
 from fairlead.cli import desk, review
 from fairlead.cli.choices import Log, Output
-from fairlead.cli.options import LogOption, OutputOption, OwnPaths, Paths, PolicyOption, StateOption
+from fairlead.cli.options import LogOption, OutputOption, OwnPaths, Paths, PolicyOption, StateOption, group
 
-app = typer.Typer(
-    rich_markup_mode="markdown",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    help=__doc__,
-)
-state_app = typer.Typer(
-    rich_markup_mode="markdown", no_args_is_help=True, help="Move what a policy remembers to another store."
-)
+app = group(__doc__ or "")
+state_app = group("Move what a policy remembers to another store.")
 app.add_typer(state_app, name="state")
 app.add_typer(desk.conflicts, name="conflicts")
 app.add_typer(desk.letters, name="dead-letters")
 app.add_typer(desk.held, name="held")
 app.add_typer(review.matches, name="matches")
-audit_app = typer.Typer(rich_markup_mode="markdown", no_args_is_help=True, help="What happened to records, and why.")
+audit_app = group("What happened to records, and why.")
 app.add_typer(audit_app, name="audit")
 
 

@@ -1,4 +1,4 @@
-"""What several commands take on their command line."""
+"""What several commands have in common: how their help looks, and what they take on their command line."""
 
 from __future__ import annotations
 
@@ -8,6 +8,17 @@ from typing import Annotated
 import typer
 
 from fairlead.cli.choices import Log, Output
+
+
+def group(about: str) -> typer.Typer:
+    """A group of commands. Markdown fills the lines of its help, which are those of the source without it."""
+    return typer.Typer(
+        rich_markup_mode="markdown",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        help=about,
+    )
 
 
 def _there(context: typer.Context, paths: list[Path] | None) -> list[Path] | None:

@@ -12,15 +12,11 @@ from typing import Annotated
 import typer
 
 from fairlead.cli.choices import Output
-from fairlead.cli.options import ByOption, OutputOption, OwnPaths, PolicyOption, StateOption, TimeoutOption
+from fairlead.cli.options import ByOption, OutputOption, OwnPaths, PolicyOption, StateOption, TimeoutOption, group
 
 _CODES = (__doc__ or "").partition("\n\n")[2]
 
-matches = typer.Typer(
-    rich_markup_mode="markdown",
-    no_args_is_help=True,
-    help=f"Records of which it is not sure which they are.\n\n{_CODES}",
-)
+matches = group(f"Records of which it is not sure which they are.\n\n{_CODES}")
 
 _STATE = Path(".fairlead")
 _WAIT = 60.0
