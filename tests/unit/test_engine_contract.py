@@ -112,11 +112,19 @@ def test_references_inside_the_schema_are_followed() -> None:
     assert found == {0: "field country breaks 'maxLength: 2' of the policy's schema"}
 
 
-def test_a_rule_that_is_long_is_told_by_its_keyword() -> None:
-    countries = [f"country {number}" for number in range(100)]
-    schema = {"type": "object", "properties": {"country": {"type": "string", "enum": countries}}}
-    found = broken({"country": "hunter2"}, schema=schema, mapped=frozenset({"country"}))
-    assert found == {0: "field country breaks 'enum' of the policy's schema"}
+@pytest.mark.parametrize(
+    ("rule", "told"),
+    [
+        ({"enum": ["größe", "breite"]}, """enum: ["größe", "breite"]"""),
+        ({"const": "a" * 60}, f"const: {'a' * 60}"),
+        ({"const": "a" * 61}, "const"),
+        ({"enum": [f"country {number}" for number in range(100)]}, "enum"),
+    ],
+)
+def test_a_rule_is_told_as_it_is_written_and_a_long_one_by_its_keyword(rule: dict[str, Any], told: str) -> None:
+    schema = {"type": "object", "properties": {"it": {"type": "string", **rule}}}
+    found = broken({"it": "hunter2"}, schema=schema, mapped=frozenset({"it"}))
+    assert found == {0: f"field it breaks '{told}' of the policy's schema"}
 
 
 def test_a_costly_pattern_does_not_hold_a_page_up() -> None:
