@@ -124,7 +124,9 @@ def test_a_conflict_is_shown_and_resolved_while_the_worker_runs(
             ["name", "crm/1", "=", "erp/1", "crm,erp"],
         ]
         out, _ = desk.command("conflicts", "show", "--record", "erp/1")
-        assert [line.split(maxsplit=1) for line in out.splitlines()[1:]] == [
+        head, *rows = out.splitlines()
+        assert re.sub("since .*? ", "since TIME ", head) == "name of crm/1 = erp/1, since TIME (onConflict: Manual)"
+        assert [line.split(maxsplit=1) for line in rows] == [
             ["SYSTEM", "VALUE"],
             ["crm", '"crm\'s a@x"'],
             ["erp", '"erp\'s a@x"'],
@@ -133,6 +135,21 @@ def test_a_conflict_is_shown_and_resolved_while_the_worker_runs(
         assert told == "resolved 1 conflict: what was chosen goes wherever it is not\n"
         wait_until(lambda: desk.names() == ["erp's a@x"] * 2)
         assert desk.command("conflicts", "list") == ("", "no conflict of default/customers waits for a person\n")
+
+
+def test_a_conflict_says_why_its_rule_could_not_decide(tmp_path: Path) -> None:
+    desk = Desk(tmp_path)
+    source = "string(1 / (size(values.crm) - size(values.crm)))"
+    divides = {"onConflict": "Expression", "onConflictExpression": source}
+    desk.site.write("policy", policy(fields={"name": divides}))
+    desk.agree("a@x", name="old")
+    desk.quarrel("a@x")
+    out, _ = desk.command("conflicts", "show", "--record", "crm/1", "--output", "json")
+    (found,) = json.loads(out)["conflicts"]
+    assert (found["rule"], found["values"]) == (
+        f"onConflict: Expression: {source!r} failed: division by zero",
+        {"crm": "crm's a@x", "erp": "erp's a@x"},
+    )
 
 
 def test_conflicts_are_resolved_in_bulk_by_a_filter(desk: Desk) -> None:

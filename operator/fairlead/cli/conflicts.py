@@ -24,7 +24,9 @@ from fairlead.cli.selection import (
     record_of,
     shown,
 )
+from fairlead.engine.case import FindingKind
 from fairlead.model.problem import near
+from fairlead.state.audit import AuditQuery
 from fairlead.state.base import Conflict, Store
 from fairlead.state.requests import ResolveConflicts, mark_of
 from fairlead.worker.conflicts import checked_value
@@ -70,13 +72,15 @@ def show_one(target: Target, selection: Selection, output: Output) -> int:
         selection.check(place)
         async with place.beside() as store:
             found = [each async for page in _found(store, selection) for each in page]
+            rules = [await _rule(store, each.conflict) for each in found]
         if not found:
             raise Refused(_none(place, selection))
         if output is Output.JSON:
-            shown({"conflicts": [{**_document(each), "values": each.conflict.values} for each in found]})
+            told = zip(found, rules, strict=True)
+            shown({"conflicts": [{**_document(each), "rule": r, "values": each.conflict.values} for each, r in told]})
             return OK
-        for each in found:
-            since = f"since {moment(each.conflict.since)}"
+        for each, rule in zip(found, rules, strict=True):
+            since = f"since {moment(each.conflict.since)}" + (f" ({rule})" if rule else "")
             console().print(f"{each.conflict.field} of {joined(each.keys)}, {since}", markup=False)
             rows = [(system, plain(value)) for system, value in sorted(each.conflict.values.items())]
             console().print(table(("SYSTEM", "VALUE"), rows))
@@ -130,6 +134,12 @@ def _demands(place: Place, choice: Choice, found: list[Reference]) -> list[Resol
         except NotPossible as why:
             raise Refused(f"--value, for {name}: {why}") from None
     return [ResolveConflicts(its, choice.keep, choice.value or "", choice.by_policy) for its in chunks(found)]
+
+
+async def _rule(store: Store, conflict: Conflict) -> str:
+    """By which rule it waits, and why that could not decide; empty where the audit does not go back that far."""
+    query = AuditQuery(records=(conflict.record,), field=conflict.field, kind=FindingKind.FROZEN.value)
+    return "".join([each.entry.rule for each in await store.audit(query, before=None, limit=1)])
 
 
 async def _found(store: Store, selection: Selection) -> AsyncIterator[list[Found]]:
