@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import AsyncIterator
 from typing import TypeAlias
 
@@ -15,6 +14,7 @@ from fairlead.cli.place import Place, Refused, Target, at_place, tell
 from fairlead.cli.selection import (
     Listing,
     Selection,
+    age,
     chunks,
     confirm,
     joined,
@@ -32,7 +32,7 @@ from fairlead.state.requests import ResolveConflicts, mark_of
 from fairlead.worker.conflicts import checked_value
 from fairlead.worker.exit import OK
 from fairlead.worker.handling import NotPossible
-from fairlead.worker.report import duration, moment
+from fairlead.worker.report import moment
 
 
 class Choice(msgspec.Struct, frozen=True):
@@ -179,8 +179,7 @@ def _none(place: Place, selection: Selection) -> str:
 
 def _row(found: Found) -> tuple[str, ...]:
     conflict = found.conflict
-    age = duration(max(0.0, time.time() - conflict.since))
-    return conflict.field, joined(found.keys), ",".join(sorted(conflict.values)), age
+    return conflict.field, joined(found.keys), ",".join(sorted(conflict.values)), age(conflict.since)
 
 
 def _document(found: Found) -> dict[str, object]:

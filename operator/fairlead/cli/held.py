@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import AsyncIterator
 
 import msgspec
 
 from fairlead.cli.choices import Output
 from fairlead.cli.place import Place, Target, at_place, tell
-from fairlead.cli.selection import Listing, Selection, joined, keys_of, record_of
+from fairlead.cli.selection import Listing, Selection, age, joined, keys_of, record_of
 from fairlead.model.syncpolicy import APPROVE
 from fairlead.state.base import Store, Undelivered
 from fairlead.worker.exit import OK
 from fairlead.worker.guard import plan_of
-from fairlead.worker.report import duration, moment
+from fairlead.worker.report import moment
 
 _COLUMNS = ("SYSTEM", "WHAT", "RECORD", "FIELDS", "AGE")
 
@@ -47,8 +46,7 @@ class Held(msgspec.Struct, frozen=True):
 
     def row(self) -> tuple[str, ...]:
         """For people."""
-        age = duration(max(0.0, time.time() - self.since))
-        return self.system, self.what, joined(self.keys), ", ".join(self.fields), age
+        return self.system, self.what, joined(self.keys), ", ".join(self.fields), age(self.since)
 
 
 def show_list(target: Target, selection: Selection, output: Output, limit: int) -> int:
@@ -88,14 +86,10 @@ async def _found(store: Store, selection: Selection) -> AsyncIterator[list[Held]
     if selection.record and record is None:
         return
     async for page in store.held():
-        chosen = [item for item in page if record in (None, item.record) and _fits(item, selection)]
+        its = [item for item in page if record in (None, item.record)]
+        chosen = [item for item in its if selection.fits(item.system, item.write.values, item.since)]
         memories = await store.recall(sorted({item.record for item in chosen}))
         yield [_shown(item, keys_of(memories.get(item.record))) for item in chosen]
-
-
-def _fits(item: Undelivered, selection: Selection) -> bool:
-    named = selection.system in ("", item.system) and (not selection.field or selection.field in item.write.values)
-    return named and item.since <= selection.before()
 
 
 def _shown(item: Undelivered, keys: dict[str, str]) -> Held:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +18,7 @@ from fairlead.cli.place import Place, Refused, Target, at_place, tell
 from fairlead.cli.selection import (
     Listing,
     Selection,
+    age,
     chunks,
     confirm,
     joined,
@@ -33,7 +33,7 @@ from fairlead.model.record import Value
 from fairlead.state.base import DeadLetter, Store, Undelivered
 from fairlead.state.requests import DiscardDeadLetters, RetryDeadLetters
 from fairlead.worker.exit import OK
-from fairlead.worker.report import duration, moment
+from fairlead.worker.report import moment
 
 _COLUMNS = ("SYSTEM", "RECORD", "WHAT", "REASON", "AGE", "MESSAGE")
 
@@ -72,8 +72,7 @@ class Letter(msgspec.Struct, frozen=True):
 
     def row(self) -> tuple[str, ...]:
         """For people."""
-        age = duration(max(0.0, time.time() - self.since))
-        return self.system, joined(self.keys), self.what, self.reason, age, self.message
+        return self.system, joined(self.keys), self.what, self.reason, age(self.since), self.message
 
 
 def show_list(target: Target, selection: Selection, output: Output, limit: int) -> int:
@@ -210,9 +209,8 @@ async def _failed(store: Store, record: int | None) -> AsyncIterator[list[Undeli
 
 def _fits(each: DeadLetter | Undelivered, selection: Selection) -> bool:
     reason = each.error if isinstance(each, Undelivered) else each.reason
-    named = selection.system in ("", each.system) and selection.reason.lower() in ("", reason.lower())
-    has_field = isinstance(each, Undelivered) and selection.field in each.write.values
-    return named and each.since <= selection.before() and (not selection.field or has_field)
+    fields = each.write.values if isinstance(each, Undelivered) else ()
+    return selection.fits(each.system, fields, each.since) and selection.reason.lower() in ("", reason.lower())
 
 
 def _taken(each: DeadLetter) -> Letter:

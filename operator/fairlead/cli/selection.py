@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Container, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -15,6 +15,7 @@ from fairlead.cli.place import Place, Refused, tell
 from fairlead.model.common import counted, seconds
 from fairlead.model.problem import near
 from fairlead.state.base import Recollection, Store
+from fairlead.worker.report import duration
 
 T = TypeVar("T")
 
@@ -47,6 +48,11 @@ class Selection(msgspec.Struct, frozen=True):
             return time.time() - (seconds(self.older_than) if self.older_than else 0.0)
         except ValueError as error:
             raise Refused(f"--older-than: {error}") from None
+
+    def fits(self, system: str, fields: Container[str], since: float) -> bool:
+        """Whether what is about these fields of a system, and began then (epoch seconds), passes the filters."""
+        named = self.system in ("", system) and (not self.field or self.field in fields)
+        return named and since <= self.before()
 
     def place(self) -> tuple[str, str]:
         """(system, key) of `record`.
@@ -93,6 +99,11 @@ def keys_of(memory: Recollection | None) -> dict[str, str]:
 def joined(keys: Mapping[str, str]) -> str:
     """A record as people name it: `crm/1 = erp/7`."""
     return " = ".join(f"{system}/{key}" for system, key in keys.items())
+
+
+def age(since: float) -> str:
+    """How long ago it was (epoch seconds), for people; a clock that is set back makes it no less than nothing."""
+    return duration(max(0.0, time.time() - since))
 
 
 class Listing(Generic[T]):
