@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from fairlead.connectors.base import Outcome
-from fairlead.engine import fields
 from fairlead.engine.arbiter import Arbiter
 from fairlead.engine.case import Decision, Observation, Side
-from fairlead.engine.fields import FieldJudge, Verdict
+from fairlead.engine.edits import PlainEdits
+from fairlead.engine.fields import FieldJudge
 from fairlead.state.base import Commit, Intent, Recollection
 from fairlead.worker import guard
 from fairlead.worker.delivery import Delivery
@@ -98,7 +98,7 @@ def what_was_written_is_taken_for_an_edit(patch: pytest.MonkeyPatch) -> None:
 
 
 def edits_do_not_spread(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(fields, "_alone", lambda _views, winner: Verdict(winner))
+    patch.setattr(PlainEdits, "_spread", lambda *_: {})
 
 
 def the_owner_does_not_count(patch: pytest.MonkeyPatch) -> None:

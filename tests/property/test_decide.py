@@ -7,11 +7,13 @@ import random
 from datetime import timedelta
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fairlead.engine.arbiter import MERGED
 from fairlead.engine.case import Case, Operation
+from fairlead.engine.edits import PlainEdits
 from fairlead.model.syncpolicy import Edits, WhenEmpty
 from support.simulation import START, Desk, World, spec_of
 
@@ -158,6 +160,18 @@ def test_a_second_round_on_the_same_state_decides_nothing(spec: Any, acts: list[
             decision = world.desk.decider.decide(world.case({system: world.observe(system)}))
             assert (decision.writes, decision.findings, decision.needs) == ({}, (), frozenset())
     assert (sides, findings) == (world.sides, world.findings)
+
+
+@given(policies(), LIVES)
+def test_an_edit_that_is_decided_at_once_is_decided_as_the_rules_would(spec: Any, acts: list[tuple[Any, ...]]) -> None:
+    at_once = edited_world(spec, acts)
+    at_once.rest()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(PlainEdits, "decide", lambda *_: None)
+        weighed = edited_world(spec, acts)
+        weighed.rest()
+    assert at_once.sent == weighed.sent
+    assert (at_once.sides, at_once.frozen, at_once.findings) == (weighed.sides, weighed.frozen, weighed.findings)
 
 
 @given(policies(), EDITS)

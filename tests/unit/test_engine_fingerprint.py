@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fairlead.engine.fingerprint import UNSEEN, WIDTH, Fingerprints, differing, field, replaced
+from fairlead.engine.fingerprint import UNSEEN, WIDTH, Fingerprints, difference_of, field, replaced, slots_of
 
 KEY = bytes(range(32))
 PRINTS = Fingerprints(KEY)
@@ -122,4 +122,8 @@ LAST_BIT = bytes(WIDTH - 1) + b"\x80"
     ],
 )
 def test_the_slots_that_differ_are_told_in_order(one: bytes, other: bytes, slots: list[int]) -> None:
-    assert (differing(one, other), differing(other, one)) == (slots, slots)
+    assert (slots_of(difference_of(one, other)), slots_of(difference_of(other, one))) == (slots, slots)
+
+
+def test_joined_differences_give_the_slots_of_all() -> None:
+    assert slots_of(difference_of(A + B + C, B + B + C) | difference_of(A + B + C, A + B + A)) == [0, 2]

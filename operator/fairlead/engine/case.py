@@ -188,7 +188,7 @@ def sides_of(case: Case) -> dict[str, Side]:
     sides = dict(case.sides)
     for system, observation in case.observed.items():
         fresh, before = observation.side(), sides.get(system)
-        if before is not None and fresh.version is None:
+        if before is not None and fresh.version is None and before.version is not None:
             fresh = msgspec.structs.replace(fresh, version=before.version)
         sides[system] = fresh
     return sides

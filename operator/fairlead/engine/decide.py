@@ -14,9 +14,10 @@ from itertools import repeat
 from fairlead.engine.bases import Bases
 from fairlead.engine.case import Case, Choice, Decision, Finding, Observation, Operation, Side, Write, sides_of
 from fairlead.engine.deletes import Deletes
+from fairlead.engine.edits import PlainEdits
 from fairlead.engine.expression import Expression, ExpressionError
 from fairlead.engine.fields import FieldJudge, Verdict
-from fairlead.engine.fingerprint import UNSEEN, Fingerprints, differing, field
+from fairlead.engine.fingerprint import UNSEEN, Fingerprints, difference_of, field, slots_of
 from fairlead.engine.image import is_image
 from fairlead.engine.rules import Rules, SystemRule
 from fairlead.engine.view import View
@@ -43,6 +44,7 @@ class Decider:
             if rule.condition is not None
         }
         self.bases = Bases(rules)
+        self._plain = PlainEdits(rules, self.bases)
         otherwise = {name: (judge,) for name, (_, judge) in self._conditions.items()}
         judges = {name: (judge, *otherwise.get(name, ())) for name, judge in self._judges.items()}
         self._deletes = Deletes(rules, judges, self._views, self.bases)
@@ -78,6 +80,8 @@ class Decider:
             if isinstance(weighed, Decision):
                 return weighed
             case = weighed
+        elif (plain := self._plain.decide(case)) is not None:
+            return plain
         verdicts = self._verdicts(case)
         needs = [verdict.needs for verdict in verdicts.values() if verdict.needs]
         if needs:
@@ -118,11 +122,11 @@ class Decider:
 
     def _touched(self, case: Case) -> list[str]:
         """The fields that something is to be said of, in their order: read otherwise than seen, or frozen."""
-        slots: set[int] = set()
+        difference = 0
         for system, observation in case.observed.items():
             side = case.sides.get(system)
-            slots.update(differing(side.prints if side else b"", observation.prints))
-        names = [self._names[slot] for slot in sorted(slots)]
+            difference |= difference_of(side.prints if side else b"", observation.prints)
+        names = [self._names[slot] for slot in slots_of(difference)]
         if not case.frozen:
             return names
         return [name for name in self._names if name in case.frozen or name in names]
@@ -258,7 +262,7 @@ class Decider:
     def _edited(self, case: Case, system: str) -> bool:
         """Whether the record reads otherwise there than it was seen."""
         observation, side = case.observed.get(system), case.sides.get(system)
-        return observation is not None and (side is None or bool(differing(side.prints, observation.prints)))
+        return observation is not None and (side is None or difference_of(side.prints, observation.prints) != 0)
 
     def _still_wanted(self, case: Case, target: str, name: str, verdict: Verdict | None) -> bool:
         """Whether an undelivered value is still to be written; one that is written anew is replaced later."""

@@ -101,8 +101,6 @@ class FieldJudge:
             return self._still_frozen(views, competing, read_at)
         changed = [view for view in views if view.changed]
         others = [view for view in views if view.seen == UNSEEN or view.strayed]
-        if len(changed) == 1 and not others and not undelivered and self._open and _agreed(views, changed[0]):
-            return _alone(views, changed[0])
         if not changed and not any(view.known for view in others):
             return None
         scene = Dispute((), read_at, undelivered, unsure, bases)
@@ -438,16 +436,6 @@ class FieldJudge:
 
     def _is_empty(self, view: View) -> bool:
         return is_empty(view.value) if view.known else view.now in self._empty_prints or view.now == UNSEEN
-
-
-def _agreed(views: Sequence[View], changed: View) -> bool:
-    """Whether every system said the same until this change."""
-    return changed.writable and all(view.seen == changed.seen for view in views)
-
-
-def _alone(views: Sequence[View], winner: View) -> Verdict:
-    """The only change in an ordinary field: by far the most frequent verdict, so it is reached first."""
-    return Verdict(winner, tuple([view.system for view in views if view.now != winner.now]))
 
 
 def _coming(view: View, undelivered: Mapping[str, View]) -> bytes:

@@ -62,7 +62,7 @@ class Fingerprints:
 
     def one(self, value: bytes, slot: int) -> bytes:
         """The fingerprint of one field's encoded value."""
-        return self._seal([[value]], [slot])[:WIDTH]
+        return self._encryptor.update(xxhash.xxh3_128_digest(value, self._salt ^ slot))[:WIDTH]
 
     def many(self, values: Sequence[bytes], seed: int) -> list[int]:
         """Signed 64-bit fingerprints of independent values, for match keys."""
@@ -88,9 +88,13 @@ def replaced(prints: bytes, changes: dict[int, bytes], width: int) -> bytes:
     return bytes(whole)
 
 
-def differing(one: bytes, other: bytes) -> list[int]:
-    """The slots at which two strings of fingerprints differ, in order; what is beyond an end is UNSEEN."""
-    difference = int.from_bytes(one, "little") ^ int.from_bytes(other, "little")
+def difference_of(one: bytes, other: bytes) -> int:
+    """Where two strings of fingerprints differ, for `slots_of`; 0 if nowhere. What is beyond an end is UNSEEN."""
+    return int.from_bytes(one, "little") ^ int.from_bytes(other, "little")
+
+
+def slots_of(difference: int) -> list[int]:
+    """The slots at which fingerprints differ, in order; differences joined by `|` give all of theirs."""
     slots = []
     while difference:
         slot = ((difference & -difference).bit_length() - 1) // (8 * WIDTH)

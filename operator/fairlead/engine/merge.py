@@ -75,8 +75,8 @@ def _number(value: Value) -> Decimal:
 def _sets(item: Kind) -> Merge:
     def merged(base: Value, one: Value, other: Value) -> Value:
         before, left, right = (_keyed(value, item) for value in (base, one, other))
-        members = _members(before, left, right)
-        return _filled([{**left, **right}[key] for key in sorted(members)], one, other)
+        both = {**left, **right}
+        return _filled([both[key] for key in sorted(_members(before, left, right))], one, other)
 
     return merged
 
@@ -85,8 +85,8 @@ def _lists(item: Kind) -> Merge:
     def merged(base: Value, one: Value, other: Value) -> Value:
         before, left, right = (_keyed(value, item) for value in (base, one, other))
         members = _members(before, left, right)
-        order = _ordered(list(before), list(left), list(right), members)
-        return _filled([{**left, **right}[key] for key in order], one, other)
+        order, both = _ordered(list(before), list(left), list(right), members), {**left, **right}
+        return _filled([both[key] for key in order], one, other)
 
     return merged
 
@@ -95,7 +95,7 @@ def _keyed(value: Value, item: Kind) -> dict[bytes, Value]:
     items = value or []
     if not isinstance(items, list):
         raise Unmergeable("a side has no list")
-    keyed = {item.print_bytes(each): each for each in items}
+    keyed = dict(zip(item.encoded_column(items), items, strict=True))
     if len(keyed) < len(items):
         raise Unmergeable("a list holds an item twice")
     return keyed
