@@ -64,7 +64,8 @@ class Arbiter:
         self._rank = {system: rank for rank, system in enumerate(rule.priority)}
         self.merges = rule.on_conflict is ConflictRule.MERGE
         self._name = f"onConflict: {rule.on_conflict.value}"
-        self._choose: Mapping[ConflictRule, Callable[[Dispute], View]] = {
+        self._by_time = rule.on_conflict is ConflictRule.LATEST_WINS
+        choices: Mapping[ConflictRule, Callable[[Dispute], View]] = {
             ConflictRule.SYSTEM_OF_RECORD_WINS: lambda dispute: min(dispute.rivals, key=self.owner_order),
             ConflictRule.PRIORITY: lambda dispute: min(dispute.rivals, key=self.order),
             ConflictRule.LATEST_WINS: self._latest,
@@ -72,6 +73,7 @@ class Arbiter:
             ConflictRule.EXPRESSION: self._computed,
             ConflictRule.MANUAL: self._nobody,
         }
+        self._choose = choices[rule.on_conflict]
 
     def winner(self, dispute: Dispute) -> View:
         """Whose value stands.
@@ -79,12 +81,11 @@ class Arbiter:
         Raises:
             Undecided: a person must decide.
         """
-        return self._choose[self._rule.on_conflict](dispute)
+        return self._choose(dispute)
 
     def why(self, dispute: Dispute) -> str:
         """The rule that decides, in the words of the CRD, and why times did not where they should."""
-        late = self._rule.on_conflict is ConflictRule.LATEST_WINS
-        return self._name + self._untimely(dispute) if late else self._name
+        return self._name + self._untimely(dispute) if self._by_time else self._name
 
     @property
     def reconsiders(self) -> bool:

@@ -65,7 +65,8 @@ class FieldJudge:
         self._arbiter = Arbiter(rule, prints)
         self._systems = frozenset(rule.priority)
         self._order, self._owner_order = self._arbiter.order, self._arbiter.owner_order
-        self._open = rule.edits is Edits.ANYWHERE and rule.when_empty is WhenEmpty.PROPAGATE
+        self._owned_only = rule.edits is Edits.SYSTEM_OF_RECORD_ONLY
+        self._keeps_filled = rule.when_empty is WhenEmpty.KEEP
 
     def pending_view(self, origin: str, value: Value, modified: datetime | None) -> View:
         """An undelivered value, seen as the change of the system it came from."""
@@ -104,7 +105,7 @@ class FieldJudge:
         if not changed and not any(view.known for view in others):
             return None
         scene = Dispute((), read_at, undelivered, unsure, bases)
-        if not others and self._open:
+        if not others and not self._owned_only and not self._keeps_filled:
             return self._edited(views, changed, scene)
         return self._weighed(views, changed, undelivered, scene)
 
@@ -130,11 +131,11 @@ class FieldJudge:
 
     def counts(self, view: View) -> bool:
         """Whether an edit there may stand: not where only the system of record may edit."""
-        return self.rule.edits is not Edits.SYSTEM_OF_RECORD_ONLY or self._owns(view)
+        return not self._owned_only or self._owns(view)
 
     def spares(self, there: Value, value: Value) -> bool:
         """Whether a value must not overwrite what is there: no value, a filled one."""
-        return self.rule.when_empty is WhenEmpty.KEEP and is_empty(value) and not is_empty(there)
+        return self._keeps_filled and is_empty(value) and not is_empty(there)
 
     def fills(self, view: View) -> bool:
         """Whether the system has a value there, or had when it was last seen."""
@@ -145,7 +146,7 @@ class FieldJudge:
         if undelivered:
             return undelivered[min(undelivered)]
         readers = [view for view in views if view.reads]
-        if self.rule.edits is Edits.SYSTEM_OF_RECORD_ONLY:
+        if self._owned_only:
             readers = [view for view in readers if self._owns(view)] or readers
         return min(readers, key=lambda view: (self._is_empty(view), *self._owner_order(view)), default=None)
 
@@ -160,7 +161,7 @@ class FieldJudge:
     # --- one rule each ---
 
     def _keeps(self, view: View, views: Sequence[View]) -> bool:
-        if self.rule.when_empty is not WhenEmpty.KEEP or not is_empty(view.value):
+        if not self._keeps_filled or not is_empty(view.value):
             return False
         return any(not self._is_empty(other) for other in views if other.system != view.system)
 
@@ -424,7 +425,7 @@ class FieldJudge:
 
     def _owner(self, views: Sequence[View]) -> View | None:
         """The only system where the field may be edited, where there is such a rule and it has the field."""
-        if self.rule.edits is not Edits.SYSTEM_OF_RECORD_ONLY:
+        if not self._owned_only:
             return None
         return next((view for view in views if self._owns(view) and view.reads), None)
 
