@@ -11,6 +11,7 @@ from typing import Any
 
 import psycopg
 
+from benchmarks.bare import state_rows
 from benchmarks.measure import FILL, Stopwatch, arguments, databases, policy, row, session, sql_client
 from fairlead.state.sqlite import SQLiteStore
 from fairlead.worker.run import Kind, Outcome, Run
@@ -76,6 +77,8 @@ async def measure(dsn: str, count: int) -> None:
         await run(opened, Kind.RESYNC)
         row(f"resync, nothing changed, {size}", await run(opened, Kind.RESYNC), floor=both, mark="≤ 4 ×", memory=True)
         await opened.store.close()
+        bare = await state_rows(Path(folder) / "bare.db", count)
+        row(f"rows of the state of a first copy, and nothing else, {size}", bare, floor=floor)
     for client in clients.values():
         await client.close()
 

@@ -171,11 +171,9 @@ class SQLiteStore(SQLStore):
         more while another thread works.
         """
         size = _VALUES // len(step.columns)
-        whole = len(step.rows) - len(step.rows) % size
-        together = _inserting(step, size) if whole else ""
-        for start in range(0, whole, size):
-            self._db.execute(together, list(chain.from_iterable(step.rows[start : start + size])))
-        self._db.executemany(_inserting(step, 1), step.rows[whole:])
+        for start in range(0, len(step.rows), size):
+            rows = step.rows[start : start + size]
+            self._db.execute(_inserting(step, len(rows)), list(chain.from_iterable(rows)))
 
     def _rollback(self) -> None:
         if self._db.in_transaction:
