@@ -53,7 +53,10 @@ def installed() -> Path | None:
 
 @contextmanager
 def running(programs: Path, guard: Guard | None = None) -> Iterator[str]:
-    """A server on a free port of this machine, in a temporary folder; yields the DSN of its `postgres` database."""
+    """A server on a free port of this machine, in a temporary folder; yields the DSN of its `postgres` database.
+
+    It ends with this process, also where that is killed.
+    """
     folder = Path(tempfile.mkdtemp(prefix="fairlead-pg-"))
     user, port = _server_user(), _free_port()
     if user:
@@ -64,6 +67,7 @@ def running(programs: Path, guard: Guard | None = None) -> Iterator[str]:
         subprocess.run(command, stdout=subprocess.DEVNULL, timeout=120, check=True, cwd=folder, user=user)  # noqa: S603
 
     options = f"-p {port} -k {folder} -c fsync=off -c listen_addresses=127.0.0.1 -c max_connections=100"
+    ended = _ended_with_us(programs, folder, user)
     try:
         run("initdb", "-A", "trust", "-U", "postgres")
         if guard:
@@ -72,9 +76,21 @@ def running(programs: Path, guard: Guard | None = None) -> Iterator[str]:
         run("pg_ctl", "-o", options, "-l", str(folder / "log"), "-w", "start")
         yield f"host=127.0.0.1 port={port} user=postgres dbname=postgres"
     finally:
-        if (folder / "data/postmaster.pid").exists():
-            run("pg_ctl", "-m", "immediate", "stop")
-        shutil.rmtree(folder, ignore_errors=True)
+        ended.communicate(timeout=60)
+
+
+def _ended_with_us(programs: Path, folder: Path, user: str | None) -> subprocess.Popen[bytes]:
+    """A process that stops the server and removes its folder when our end of its pipe closes: by us, or as we end."""
+    script = 'cat; "$0"/pg_ctl -D "$1/data" -m immediate stop; rm -rf "$1"'
+    return subprocess.Popen(  # noqa: S603
+        ["/bin/sh", "-c", script, str(programs), str(folder)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        cwd="/",
+        user=user,
+        start_new_session=True,
+    )
 
 
 def _set_up(data: Path, guard: Guard, user: str | None) -> None:
