@@ -125,6 +125,28 @@ def test_what_cannot_be_synced_is_named_in_the_log_without_its_values(pod: Pod) 
     assert "much too long" not in json.dumps(log)
 
 
+def test_what_is_planned_is_named_in_the_log_when_it_changes(pod: Pod) -> None:
+    pod.policy["spec"]["mode"] = "Plan"
+    pod.declare()
+    pod.api.store.create("customers", {"email": "a@x", "name": "Ada"})
+    with pod.worker() as worker:
+        wait_until(lambda: pod.runs() == 1)
+        pod.declare(**{REQUESTED: "once more"})
+        wait_until(lambda: pod.runs() == 2)
+        pod.site.add("erp", "b@x")
+        pod.declare(**{REQUESTED: "now it changes"})
+        wait_until(lambda: pod.runs() == 3)
+        _, log = ended(worker)
+    runs = [line["run"] for line in log if line["event"] == "run"]
+    told = [(line["run"], line["system"], line["operation"], line["key"]) for line in log if line["event"] == "planned"]
+    assert told == [
+        (runs[0], "erp", "Create", "(new 1)"),
+        (runs[2], "erp", "Create", "(new 1)"),
+        (runs[2], "crm", "Create", "(new 2)"),
+    ]
+    assert pod.site.emails("erp") == ["b@x"]
+
+
 def test_a_request_in_the_mounted_policy_runs_at_once_and_a_rotated_secret_needs_no_restart(pod: Pod) -> None:
     with pod.worker() as worker:
         wait_until(lambda: pod.answer("readyz")[0] == 200)
