@@ -1,7 +1,7 @@
 """Intake: changed records become decisions. What must be remembered and what must be written is collected in a `Batch`.
 
 Three kinds of records come in: known ones (decide), unknown ones (meet: link, create, or leave for a person), and ones
-that are gone. A decision may need a record of another system first; those are fetched for the whole page at once.
+that end (`endings`). A decision may need a record of another system first: they are fetched for the whole page at once.
 """
 
 from __future__ import annotations
@@ -12,15 +12,14 @@ import msgspec
 
 from fairlead.connectors.base import Page
 from fairlead.engine.arbiter import CLOCK_TOLERANCE
-from fairlead.engine.case import Case, Decision, FindingKind, Observation, Operation, Side, Write
+from fairlead.engine.case import Case, Decision, FindingKind, Observation, Operation, Write
 from fairlead.engine.decide import Decider
-from fairlead.engine.fingerprint import UNSEEN, WIDTH
 from fairlead.model.record import Value
-from fairlead.model.syncpolicy import OnLeave
 from fairlead.state.audit import AuditEntry
 from fairlead.state.base import Commit, Conflict, Intent, Recollection, Undelivered
 from fairlead.transport.failure import Failure
 from fairlead.worker.batch import Batch
+from fairlead.worker.endings import Endings
 from fairlead.worker.matching import Matching, first_match, in_the_way
 from fairlead.worker.newcomers import creates, hold_creates, remembered
 from fairlead.worker.reuse import Reuse
@@ -47,6 +46,7 @@ class Intake:
         self._next_record = 0
         self.matching = Matching(session, tally)
         self.reuse = Reuse(session, self.matching)
+        self.endings = Endings(session, self.matching, self._recall, self.decide)
         self.met: set[str] = set()
         """Systems whose every record was met at least once: only there may records be created."""
         self.read: set[str] = set()
@@ -121,7 +121,7 @@ class Intake:
         unmet = {keys[i]: values for i, values in reading.refused.items() if i not in record_of}
         for key, its in zip(unmet, self.matching.keys(list(unmet.values())), strict=True):
             self.matching.hold(system, key, its, batch.commit)
-        await self._leave(system, {record_of[i]: rows[i] for i in reading.left if i in record_of}, batch)
+        await self.endings.leave(system, {record_of[i]: rows[i] for i in reading.left if i in record_of}, batch)
         self._note_skew(system, reading.observed.values())
         known = {record_of[i]: o for i, o in reading.observed.items() if i in record_of}
         await self._decide_known(system, known, batch)
@@ -442,60 +442,6 @@ class Intake:
         here = set(page.keys)
         batch.commit.revived += [(system, key) for key in buried if key in here]
         return [o for o in unknown if o.record.key not in buried or o.record.key in here]
-
-    # --- leaving and deletes ---
-
-    async def _leave(self, system: str, records: Mapping[int, int | None], batch: Batch) -> None:
-        """Records (and the fingerprints of their rows) that pass the system's filter no longer, or are archived."""
-        if not records:
-            return
-        memories = await self._recall(records, batch)
-        ends = self._session.rules.systems[system].on_leave is not OnLeave.KEEP
-        leaving = {r: m for r, m in memories.items() if ends and _took_part(m, system)}
-        cases = {
-            record: self._session.case(memory, {}, deleted=frozenset({system}), left=frozenset({system}))
-            for record, memory in leaving.items()
-        }
-        await self.decide(cases, leaving, batch)
-        unseen = bytes(WIDTH * len(self._session.rules.fields)) or UNSEEN
-        for record, memory in memories.items():
-            if record in leaving or (memory.sides[system].row == records[record] and system in memory.away):
-                continue
-            side = Side(memory.sides[system].key, records[record], unseen)
-            sides = {**memory.sides, system: side}
-            bases = self._session.decider.bases.kept(memory.bases, sides, {})
-            pending = {name: item for name, item in memory.pending.items() if name != system}
-            away = memory.away | {system}
-            after = msgspec.structs.replace(memory, sides=sides, away=away, pending=pending, bases=bases)
-            batch.commit.delivered += [(record, system)] if system in memory.pending else []
-            batch.commit.records.append(after)
-            batch.memories[record] = after
-
-    async def gone(self, system: str, keys: Sequence[str], batch: Batch) -> None:
-        """Keys that do not exist in the system any more."""
-        known = await self._store.lookup(system, keys)
-        self.matching.alive(system, keys, batch.commit)
-        if self._session.references is not None:
-            self._session.references.gone(system, keys)
-        records = {record for record in known.records if record is not None}
-        if records:
-            self.matching.look_again(batch.commit)
-        await self._decide_gone(system, await self._recall(records, batch), batch)
-
-    async def _decide_gone(self, system: str, memories: dict[int, Recollection], batch: Batch) -> None:
-        cases = {
-            record: self._session.case(memory, {}, deleted=frozenset({system})) for record, memory in memories.items()
-        }
-        await self.decide(cases, memories, batch)
-
-
-def _took_part(memory: Recollection, system: str) -> bool:
-    """Whether the record passed the filter when it was last read or written there, and is not to end there anyway.
-
-    What was just written, and is excluded for that, did not leave: the value is another system's.
-    """
-    ending = system in memory.pending and memory.pending[system].write.ends
-    return memory.sides[system].row is not None and system not in memory.away and not ending
 
 
 def _forget(record: int, commit: Commit) -> None:

@@ -334,7 +334,7 @@ class Run:
     async def _end(self, system: str, keys: Sequence[str]) -> None:
         """Records are gone from a system: an own batch, as what was deleted and created again must not meet itself."""
         gone = Batch()
-        await self._intake.gone(system, keys, gone)
+        await self._intake.endings.gone(system, keys, gone)
         await self._sending.send(gone)
 
     async def _delete_missing(self) -> None:

@@ -231,7 +231,7 @@ class Sending:
     ) -> None:
         """Takes in that records are gone from a system, in the middle of a batch."""
         gone = Batch()
-        await self._intake.gone(system, keys, gone)
+        await self._intake.endings.gone(system, keys, gone)
         ended = [record for record in gone.memories if record in memories]
         await self._send(gone)  # even when the worker is to stop: what was written around it is not settled yet
         now = await self._store.recall(ended)
