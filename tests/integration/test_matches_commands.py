@@ -163,7 +163,12 @@ def test_what_is_in_doubt_is_listed_while_a_system_cannot_be_read(office: Office
 
 
 REFUSED = {
-    ("list", "policy.yaml", "--system", "cmr"): "--system: 'cmr' is not known: did you mean 'crm'?\n",
+    (
+        "list",
+        "policy.yaml",
+        "--system",
+        "cmr",
+    ): "--system: 'cmr' is no system of default/customers: did you mean 'crm'?\n",
     ("list", "policy.yaml", "--reason", "Ambigous"): "--reason: 'Ambigous' is not known: did you mean 'Ambiguous'?\n",
     ("show", "crm/5", "policy.yaml"): "crm/5 is in no doubt: `fairlead matches list` names what is\n",
     ("split", "17", "policy.yaml"): "'17' names no record: write SYSTEM/KEY, for example crm/17\n",

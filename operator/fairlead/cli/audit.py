@@ -10,10 +10,9 @@ import msgspec
 
 from fairlead.cli.choices import Output
 from fairlead.cli.output import as_json, console, table
-from fairlead.cli.place import Place, Refused, Target, at_place, tell
+from fairlead.cli.place import Place, Refused, Target, at_place, record_at, require, tell
 from fairlead.engine.case import FindingKind
 from fairlead.model.common import counted, seconds
-from fairlead.model.problem import near
 from fairlead.model.record import Value
 from fairlead.state.audit import NEW, OLD, Audited, AuditEntry, AuditQuery, WriteKind, created_records
 from fairlead.state.base import DISCARDED, Store
@@ -69,12 +68,8 @@ async def record_of(place: Place, store: Store, name: str) -> int:
     Raises:
         Refused: there is none.
     """
-    system, _, key = name.partition("/")
-    systems, policy = place.layout.systems, place.policy.id
-    if not key:
-        raise Refused(f"a record is written SYSTEM/KEY, for example {min(systems)}/17")
-    if system not in systems:
-        raise Refused(f"{system!r} is no system of {policy}{near(system, systems)}")
+    (system, key), policy = record_at(name), place.policy.id
+    require(place, "system", system)
     try:
         found = (await store.lookup(system, [key])).records[0]
     except KeyError:
@@ -93,8 +88,10 @@ async def record_of(place: Place, store: Store, name: str) -> int:
 
 async def _query(place: Place, store: Store, wanted: Wanted) -> AuditQuery:
     records = await _numbers_of(place, store, wanted.record) if wanted.record else ()
-    _known("--system", wanted.system, place.layout.systems)
-    _known("--field", wanted.field, place.layout.fields)
+    if wanted.system:
+        require(place, "system", wanted.system, "--system")
+    if wanted.field:
+        require(place, "field", wanted.field, "--field")
     if wanted.kind and wanted.kind not in KINDS:
         raise Refused(f"--kind: the audit has no {wanted.kind!r}; its kinds are {', '.join(sorted(KINDS))}")
     if wanted.run:
@@ -110,18 +107,13 @@ async def _numbers_of(place: Place, store: Store, name: str) -> tuple[int, ...]:
     Raises:
         Refused: it tells nothing of it.
     """
-    letter = reservation(*name.partition("/")[::2])
+    letter = reservation(*record_at(name, "--record"))
     try:
         return (await record_of(place, store, name), letter)
     except Refused:
         if not await store.audit(AuditQuery(records=(letter,)), limit=1):
             raise
     return (letter,)
-
-
-def _known(option: str, name: str, names: Mapping[str, object] | Sequence[str]) -> None:
-    if name and name not in names:
-        raise Refused(f"{option}: {name!r} is none of the policy's{near(name, names)}")
 
 
 async def _check_run(place: Place, store: Store, run: str) -> None:

@@ -15,7 +15,7 @@ from fairlead.cli.audit import name_of, pages, record_of, short
 from fairlead.cli.choices import Output
 from fairlead.cli.differing import Past
 from fairlead.cli.output import as_json, console
-from fairlead.cli.place import Place, Refused, Target, at_place, tell
+from fairlead.cli.place import Place, Refused, Target, at_place, record_at, tell
 from fairlead.cli.words import rule_of, sentence
 from fairlead.engine.case import Operation
 from fairlead.engine.fingerprint import UNSEEN, field
@@ -105,7 +105,7 @@ async def explained(place: Place, store: Store, name: str) -> Explained:
     Raises:
         Refused: nothing is there.
     """
-    system, _, key = name.partition("/")
+    system, key = record_at(name)
     try:
         return await _record(place.rules, store, await record_of(place, store, name), (system, key))
     except Refused:

@@ -12,7 +12,7 @@ from fairlead.cli.asking import Asker, ask
 from fairlead.cli.choices import Output
 from fairlead.cli.looking import looking, values_of
 from fairlead.cli.output import as_json, console, table
-from fairlead.cli.place import Place, Refused, Target, at_place, tell
+from fairlead.cli.place import Place, Refused, Target, at_place, record_at, require, tell
 from fairlead.model.problem import near
 from fairlead.model.record import Value
 from fairlead.state.base import Store
@@ -44,7 +44,7 @@ class Choice(msgspec.Struct, frozen=True):
 
     async def of(self, pages: AsyncIterator[list[Doubt]]) -> tuple[list[Doubt], str]:
         """The chosen ones in order, and after which record there are more; a record is not torn apart."""
-        start = where(self.after) if self.after else ("", "")
+        start = record_at(self.after, "--after") if self.after else ("", "")
         chosen: list[Doubt] = []
         more = False
         async for page in pages:
@@ -62,23 +62,12 @@ class Choice(msgspec.Struct, frozen=True):
         )
 
 
-def where(text: str) -> Where:
-    """The place that SYSTEM/KEY names.
-
-    Raises:
-        Refused: it names none.
-    """
-    system, slash, key = text.partition("/")
-    if not (system and slash and key):
-        raise Refused(f"{text!r} names no record: write SYSTEM/KEY, for example crm/17")
-    return system, key
-
-
 def list_matches(target: Target, choice: Choice, output: Output) -> int:
     """Prints what is in doubt."""
 
     async def listed(place: Place) -> int:
-        _check("--system", choice.system, place.rules.systems)
+        if choice.system:
+            require(place, "system", choice.system, "--system")
         for reason in choice.reasons:
             _check("--reason", reason, [why.value for why in Why])
         async with place.beside() as store:
@@ -99,7 +88,7 @@ def show_match(target: Target, record: str, output: Output) -> int:
     """Prints one doubt with all that is known of it."""
 
     async def shown(place: Place) -> int:
-        wanted = where(record)
+        wanted = record_at(record)
         async with place.beside() as store:
             found = ordered([doubt async for page in doubts(store) for doubt in page if doubt.concerns(wanted)])
             if not found:
@@ -116,12 +105,12 @@ def show_match(target: Target, record: str, output: Output) -> int:
 
 def link_match(target: Target, one: str, other: str, asker: Asker) -> int:
     """Asks the worker to take two places for the same record."""
-    return _ask(target, asker, lambda: Link(where(one), where(other)), f"linked {one} with {other}")
+    return _ask(target, asker, lambda: Link(record_at(one), record_at(other)), f"linked {one} with {other}")
 
 
 def split_match(target: Target, record: str, asker: Asker, *, create: bool) -> int:
     """Asks the worker to take a place for a record of its own."""
-    return _ask(target, asker, lambda: Split(where(record), create), f"{record} is a record of its own")
+    return _ask(target, asker, lambda: Split(record_at(record), create), f"{record} is a record of its own")
 
 
 def _ask(target: Target, asker: Asker, demand: Any, done: str) -> int:

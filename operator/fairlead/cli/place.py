@@ -12,7 +12,7 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import msgspec
 
@@ -26,6 +26,7 @@ from fairlead.model.problem import near
 from fairlead.model.syncpolicy import SyncPolicy
 from fairlead.state.base import StateError, StateMissing, Store
 from fairlead.state.layout import Layout
+from fairlead.state.place import Place as Where
 from fairlead.transport.secrets import DirectorySecrets, Secrets
 from fairlead.worker.config import read_config
 from fairlead.worker.exit import NEEDS_A_PERSON, STATE_UNUSABLE
@@ -87,6 +88,31 @@ class Place(NamedTuple):
             except StateMissing as missing:
                 raise StateMissing(f"{missing} of {self.policy.id}: see --state and spec.state") from None
             yield store
+
+
+def record_at(text: str, option: str = "") -> Where:
+    """(system, native key) of a record that a person named, as the value of an option or else as an argument.
+
+    Raises:
+        Refused: it is not written so.
+    """
+    system, _, key = text.partition("/")
+    if not (system and key):
+        said = f"{option} takes" if option else f"{text!r} names no record: write"
+        raise Refused(f"{said} SYSTEM/KEY, for example crm/17")
+    return system, key
+
+
+def require(place: Place, kind: Literal["system", "field"], name: str, option: str = "") -> None:
+    """Sees that a system or field that a person named is one of the policy's.
+
+    Raises:
+        Refused: it is not.
+    """
+    names = list(place.layout.systems if kind == "system" else place.layout.fields)
+    if name not in names:
+        said = f"{name!r} is no {kind} of {place.policy.id}{near(name, names)}"
+        raise Refused(f"{option}: {said}" if option else said)
 
 
 def at_place(target: Target, work: Callable[[Place], Awaitable[int]]) -> int:

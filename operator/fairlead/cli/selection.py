@@ -11,9 +11,8 @@ import msgspec
 
 from fairlead.cli.choices import Output
 from fairlead.cli.output import as_json, console, table
-from fairlead.cli.place import Place, Refused, tell
+from fairlead.cli.place import Place, Refused, record_at, require, tell
 from fairlead.model.common import counted, seconds
-from fairlead.model.problem import near
 from fairlead.state.base import Recollection, Store
 from fairlead.worker.report import duration
 
@@ -60,10 +59,7 @@ class Selection(msgspec.Struct, frozen=True):
         Raises:
             Refused: it is not written so.
         """
-        system, _, key = self.record.partition("/")
-        if not key:
-            raise Refused("--record takes SYSTEM/KEY, for example crm/17")
-        return system, key
+        return record_at(self.record, "--record")
 
     def check(self, place: Place) -> None:
         """Sees that what is named exists.
@@ -71,14 +67,12 @@ class Selection(msgspec.Struct, frozen=True):
         Raises:
             Refused: it does not.
         """
-        systems = [system.name for system in place.policy.spec.systems]
-        named = [("--system", self.system, systems), ("--field", self.field, list(place.rules.fields))]
+        if self.system:
+            require(place, "system", self.system, "--system")
+        if self.field:
+            require(place, "field", self.field, "--field")
         if self.record:
-            named.append(("--record", self.place()[0], systems))
-        for option, name, known in named:
-            if name and name not in known:
-                kind = "field" if option == "--field" else "system"
-                raise Refused(f"{option}: {name!r} is no {kind} of {place.policy.id}{near(name, known)}")
+            require(place, "system", self.place()[0], "--record")
 
 
 async def record_of(store: Store, selection: Selection) -> int | None:

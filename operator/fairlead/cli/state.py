@@ -9,8 +9,7 @@ from typing import BinaryIO
 
 import msgspec
 
-from fairlead.cli.place import Place, Refused, Target, at_place, closing, tell
-from fairlead.model.problem import near
+from fairlead.cli.place import Place, Refused, Target, at_place, closing, record_at, require, tell
 from fairlead.state.base import DeadLetter, StateError, Store
 from fairlead.state.erasure import Erasure
 from fairlead.state.requests import kind_of
@@ -105,14 +104,9 @@ async def _opened(place: Place) -> AsyncIterator[Store]:
 
 
 def _places(place: Place, option: str, names: Sequence[str]) -> list[tuple[str, str]]:
-    layout, found = place.layout, []
-    for name in names:
-        system, _, key = name.partition("/")
-        if not key:
-            raise Refused(f"{option} takes SYSTEM/KEY, for example {min(layout.systems)}/17")
-        if system not in layout.systems:
-            raise Refused(f"{option}: {system!r} is no system of {place.policy.id}{near(system, layout.systems)}")
-        found.append((system, key))
+    found = [record_at(name, option) for name in names]
+    for system, _ in found:
+        require(place, "system", system, option)
     return found
 
 
