@@ -35,7 +35,7 @@ class Undecided(Exception):
     """A person must decide; the message says why the rule cannot, and holds no value."""
 
 
-class Dispute(msgspec.Struct, frozen=True):
+class Dispute(msgspec.Struct, frozen=True, gc=False):
     """Rivals that say different things, and what the rules may look at.
 
     Attributes:

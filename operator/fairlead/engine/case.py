@@ -118,7 +118,7 @@ class FindingKind(StrEnum):
     REPLACED = "Replaced"
 
 
-class Finding(msgspec.Struct, frozen=True):
+class Finding(msgspec.Struct, frozen=True, gc=False):
     """Why a value stands: for `explain` and the audit.
 
     Attributes:
@@ -135,7 +135,7 @@ class Finding(msgspec.Struct, frozen=True):
     values: dict[str, Value] = {}
 
 
-class Case(msgspec.Struct):
+class Case(msgspec.Struct, gc=False):
     """One record, as remembered and as it reads now.
 
     Attributes:
@@ -194,7 +194,7 @@ def sides_of(case: Case) -> dict[str, Side]:
     return sides
 
 
-class Decision(msgspec.Struct):
+class Decision(msgspec.Struct, gc=False):
     """What is to be remembered and written.
 
     Attributes:

@@ -222,8 +222,9 @@ class Decider:
         for name, verdict in verdicts.items():
             for target in verdict.targets:
                 if name in self.rules.systems[target].writable and target not in leaving:
-                    unsure = bool(case.pending) and target in _unsure(case, name)
-                    earlier = self._earlier(case.pending.get(target), name, verdict, unsure=unsure)
+                    before = case.pending.get(target)
+                    unsure = before is not None and target in _unsure(case, name)
+                    earlier = self._earlier(before, name, verdict, unsure=unsure) if before is not None else ()
                     writes[target] = with_field(writes.get(target), name, verdict, target, earlier, unsure=unsure)
         if case.create_in or case.pending:
             needs = self._add_creates(case, verdicts, writes)
@@ -279,12 +280,12 @@ class Decider:
             wanted = verdict.winner.now
         return field(observation.prints, self.rules.fields[name].field.slot) != wanted
 
-    def _earlier(self, write: Write | None, name: str, verdict: Verdict, *, unsure: bool) -> tuple[bytes, ...]:
+    def _earlier(self, write: Write, name: str, verdict: Verdict, *, unsure: bool) -> tuple[bytes, ...]:
         """Fingerprints of the values that `write` may have brought already.
 
         Of a merge only where it was sent: an edit may well come to a value that was on its way before.
         """
-        if write is None or write.operation is not Operation.UPDATE or name not in write.values:
+        if write.operation is not Operation.UPDATE or name not in write.values:
             return ()
         if self.rules.fields[name].on_conflict is ConflictRule.MERGE and not unsure:
             return ()

@@ -24,7 +24,7 @@ _REVIEW = "firstSync: Review"
 _ENFORCED = "resync --enforce"
 
 
-class Verdict(msgspec.Struct, frozen=True):
+class Verdict(msgspec.Struct, frozen=True, gc=False):
     """What happens to one field.
 
     Attributes:
