@@ -37,7 +37,7 @@ PROPERTIES: dict[str, dict[str, Any]] = {
     "tags": {"type": "array", "items": {"type": "string"}, "uniqueItems": True},
     "notes": {"type": "string"},
 }
-ROUNDS = 25
+ROUNDS = 100
 
 
 def rules_of(**spec: Any) -> Rules:

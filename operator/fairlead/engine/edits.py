@@ -6,6 +6,8 @@ what the rules (`fields.py`) would come to.
 
 from __future__ import annotations
 
+from datetime import datetime
+
 import msgspec
 
 from fairlead.engine.bases import Bases
@@ -84,7 +86,9 @@ def _others(rules: Rules, rule: FieldRule) -> dict[str, tuple[tuple[str, bool], 
 
 
 def _update(system: str, record: Record, values: dict[str, Value]) -> Write:
-    if record.modified is None and not record.times:
-        return Write(_UPDATE, values, dict.fromkeys(values, system))
-    times = {name: at for name in values if (at := record.time_of(name)) is not None}
+    times: dict[str, datetime] = {}
+    if record.times:
+        times = {name: at for name in values if (at := record.time_of(name)) is not None}
+    elif record.modified is not None:
+        times = dict.fromkeys(values, record.modified)
     return Write(_UPDATE, values, dict.fromkeys(values, system), times)
