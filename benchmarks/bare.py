@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import sqlite3
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 
 from benchmarks.measure import Stopwatch, policy
@@ -15,6 +16,9 @@ from fairlead.worker.session import layout_of
 
 PAGE, PART = 5000, 1000
 """Records of one transaction: as they are read, and as what came of their writes is stored."""
+
+STATEMENT = 200
+"""Rows of one statement."""
 
 PRINTS = 64
 """Bytes: fingerprints of eight fields."""
@@ -34,18 +38,23 @@ async def state_rows(path: Path, count: int) -> float:
 
 def _stored(database: sqlite3.Connection, numbers: range) -> float:
     chance = random.Random(numbers[0])  # noqa: S311 - stands for fingerprints, guards nothing
-    new = [(n, chance.randbytes(PRINTS), chance.getrandbits(62), str(n), chance.getrandbits(62), b"") for n in numbers]
-    other = [(key, row, prints, number) for number, _, _, key, row, prints in new]
+    many = chance.getrandbits
+    new = [(n, chance.randbytes(PRINTS), 0, many(62), str(n), many(62), b"") for n in numbers]
+    other = [(number, shared, away, key, row, prints) for number, shared, away, _, key, row, prints in new]
     watch = Stopwatch()
     with watch.running():
-        _apply(database, "INSERT INTO record(id, shared, away, found_by, k0, r0, p0) VALUES(?, ?, 0, ?, ?, ?, ?)", new)
+        _apply(database, "(id, shared, away, found_by, k0, r0, p0)", "", new)
+        replaced = " ON CONFLICT(id) DO UPDATE SET k1 = excluded.k1, r1 = excluded.r1, p1 = excluded.p1"
         for start in range(0, len(other), PART):
-            part = other[start : start + PART]
-            _apply(database, "UPDATE record SET k1 = ?, r1 = ?, p1 = ? WHERE id = ?", part)
+            _apply(database, "(id, shared, away, k1, r1, p1)", replaced, other[start : start + PART])
     return watch.seconds
 
 
-def _apply(database: sqlite3.Connection, statement: str, rows: Sequence[tuple[object, ...]]) -> None:
+def _apply(database: sqlite3.Connection, columns: str, end: str, rows: Sequence[tuple[object, ...]]) -> None:
+    row = f"({', '.join('?' * len(rows[0]))})"
     database.execute("BEGIN IMMEDIATE")
-    database.executemany(statement, rows)
+    for start in range(0, len(rows), STATEMENT):
+        some = rows[start : start + STATEMENT]
+        statement = f"INSERT INTO record{columns} VALUES {', '.join([row] * len(some))}{end}"
+        database.execute(statement, list(chain.from_iterable(some)))
     database.execute("COMMIT")

@@ -62,7 +62,11 @@ def test_a_server_ends_with_its_block(programs: Path) -> None:
 def test_a_server_ends_with_the_process_that_started_it(ending: signal.Signals) -> None:
     with subprocess.Popen([sys.executable, "-c", STARTS], stdout=subprocess.PIPE, text=True) as starter:
         assert starter.stdout is not None
-        dsn = starter.stdout.readline().strip()
-        folder = folder_of(dsn)
-        starter.send_signal(ending)
+        try:
+            dsn = starter.stdout.readline().strip()
+            folder = folder_of(dsn)
+            starter.send_signal(ending)
+        except BaseException:
+            starter.kill()
+            raise
     assert has_ended(dsn, folder)

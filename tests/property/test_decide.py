@@ -7,6 +7,7 @@ import random
 from datetime import timedelta
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from fairlead.engine.arbiter import MERGED
 from fairlead.engine.case import Case, Operation
 from fairlead.engine.edits import PlainEdits
+from fairlead.engine.fingerprint import WIDTH
 from fairlead.model.syncpolicy import Edits, WhenEmpty
 from support.simulation import START, Desk, World, spec_of
 
@@ -172,6 +174,39 @@ def test_an_edit_that_is_decided_at_once_is_decided_as_the_rules_would(spec: Any
         weighed.rest()
     assert at_once.sent == weighed.sent
     assert (at_once.sides, at_once.frozen, at_once.findings) == (weighed.sides, weighed.frozen, weighed.findings)
+
+
+@st.composite
+def sightings(draw: Any) -> tuple[Desk, Case]:
+    """One system's record as it reads now, beside what was seen of it: of some fields not everywhere, or not at all."""
+    desk = Desk(spec_of(**draw(policies(plain_access=draw(st.booleans())))))
+    said = st.fixed_dictionaries({name: st.sampled_from([*["old"] * 8, "other", None]) for name in FIELDS})
+    sides = {}
+    for system in desk.rules.systems:
+        if draw(st.integers(0, 9)):
+            side = desk.side(system, **draw(said))
+            width = draw(st.sampled_from([*[2] * 8, 1, 0]))  # fields that there were when it was last seen
+            sides[system] = msgspec.structs.replace(side, prints=side.prints[: WIDTH * width])
+    system = draw(st.sampled_from(list(desk.rules.systems)))
+    values = st.fixed_dictionaries({name: st.sampled_from(["new", "old", "", None]) for name in FIELDS})
+    observation = desk.read(system, draw(st.sampled_from([None, START])), **draw(values))
+    untold = draw(st.sampled_from([(), (), (), *FIELDS]))
+    known = {name: value for name, value in observation.record.values.items() if name not in untold}
+    times = draw(st.dictionaries(st.sampled_from(FIELDS), st.sampled_from([None, START + timedelta(hours=1)])))
+    record = msgspec.structs.replace(observation.record, values=known, times=times)
+    bases = {name: {desk.print_of(name, "old"): "old"} for name in desk.decider.bases.fields}
+    return desk, desk.case(sides, {system: msgspec.structs.replace(observation, record=record)}, bases=bases)
+
+
+@given(sightings())
+def test_whatever_was_seen_of_a_record_an_edit_is_decided_at_once_as_the_rules_would(seen: tuple[Desk, Case]) -> None:
+    desk, case = seen
+    at_once = PlainEdits(desk.rules, desk.decider.bases).decide(case)
+    if at_once is None:
+        return  # most of them
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(PlainEdits, "decide", lambda *_: None)
+        assert at_once == desk.decider.decide(case)
 
 
 @given(policies(), EDITS)

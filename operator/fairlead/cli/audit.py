@@ -62,14 +62,13 @@ def list_audit(target: Target, wanted: Wanted, output: Output) -> int:
     return at_place(target, work)
 
 
-async def record_of(place: Place, store: Store, name: str) -> int:
-    """The number of the record that has, or had, a native key.
+async def record_of(place: Place, store: Store, name: str, option: str = "") -> int:
+    """The number of the record that has, or had, a native key; `option` is where a person named it, if in one.
 
     Raises:
         Refused: there is none.
     """
-    (system, key), policy = record_at(name), place.policy.id
-    require(place, "system", system)
+    (system, key), policy = record_at(place, name, option), place.policy.id
     try:
         found = (await store.lookup(system, [key])).records[0]
     except KeyError:
@@ -107,9 +106,9 @@ async def _numbers_of(place: Place, store: Store, name: str) -> tuple[int, ...]:
     Raises:
         Refused: it tells nothing of it.
     """
-    letter = reservation(*record_at(name, "--record"))
+    letter = reservation(*record_at(place, name, "--record"))
     try:
-        return (await record_of(place, store, name), letter)
+        return (await record_of(place, store, name, "--record"), letter)
     except Refused:
         if not await store.audit(AuditQuery(records=(letter,)), limit=1):
             raise

@@ -105,7 +105,7 @@ async def explained(place: Place, store: Store, name: str) -> Explained:
     Raises:
         Refused: nothing is there.
     """
-    system, key = record_at(name)
+    system, key = record_at(place, name)
     try:
         return await _record(place.rules, store, await record_of(place, store, name), (system, key))
     except Refused:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -42,9 +42,9 @@ class Choice(msgspec.Struct, frozen=True):
     after: str = ""
     values: bool = True
 
-    async def of(self, pages: AsyncIterator[list[Doubt]]) -> tuple[list[Doubt], str]:
+    async def of(self, place: Place, pages: AsyncIterator[list[Doubt]]) -> tuple[list[Doubt], str]:
         """The chosen ones in order, and after which record there are more; a record is not torn apart."""
-        start = record_at(self.after, "--after") if self.after else ("", "")
+        start = record_at(place, self.after, "--after") if self.after else ("", "")
         chosen: list[Doubt] = []
         more = False
         async for page in pages:
@@ -71,7 +71,7 @@ def list_matches(target: Target, choice: Choice, output: Output) -> int:
         for reason in choice.reasons:
             _check("--reason", reason, [why.value for why in Why])
         async with place.beside() as store:
-            shown, following = await choice.of(doubts(store))
+            shown, following = await choice.of(place, doubts(store))
             said = await _said(place, store, shown) if choice.values else {}
         _print(shown, said, following, output)
         return OK
@@ -88,7 +88,7 @@ def show_match(target: Target, record: str, output: Output) -> int:
     """Prints one doubt with all that is known of it."""
 
     async def shown(place: Place) -> int:
-        wanted = record_at(record)
+        wanted = record_at(place, record)
         async with place.beside() as store:
             found = ordered([doubt async for page in doubts(store) for doubt in page if doubt.concerns(wanted)])
             if not found:
@@ -105,17 +105,25 @@ def show_match(target: Target, record: str, output: Output) -> int:
 
 def link_match(target: Target, one: str, other: str, asker: Asker) -> int:
     """Asks the worker to take two places for the same record."""
-    return _ask(target, asker, lambda: Link(record_at(one), record_at(other)), f"linked {one} with {other}")
+
+    def demand(place: Place) -> Demand:
+        return Link(record_at(place, one), record_at(place, other))
+
+    return _ask(target, asker, demand, f"linked {one} with {other}")
 
 
 def split_match(target: Target, record: str, asker: Asker, *, create: bool) -> int:
     """Asks the worker to take a place for a record of its own."""
-    return _ask(target, asker, lambda: Split(record_at(record), create), f"{record} is a record of its own")
+
+    def demand(place: Place) -> Demand:
+        return Split(record_at(place, record), create)
+
+    return _ask(target, asker, demand, f"{record} is a record of its own")
 
 
-def _ask(target: Target, asker: Asker, demand: Any, done: str) -> int:
+def _ask(target: Target, asker: Asker, demand: Callable[[Place], Demand], done: str) -> int:
     async def asked(place: Place) -> int:
-        wanted: Demand = demand()
+        wanted = demand(place)
         async with place.beside() as store:
             answers = await ask(place, store, asker, [wanted])
         if answers.done:

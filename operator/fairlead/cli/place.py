@@ -90,16 +90,17 @@ class Place(NamedTuple):
             yield store
 
 
-def record_at(text: str, option: str = "") -> Where:
+def record_at(place: Place, text: str, option: str = "") -> Where:
     """(system, native key) of a record that a person named, as the value of an option or else as an argument.
 
     Raises:
-        Refused: it is not written so.
+        Refused: it is not written so, or the policy has no such system.
     """
     system, _, key = text.partition("/")
     if not (system and key):
         said = f"{option} takes" if option else f"{text!r} names no record: write"
-        raise Refused(f"{said} SYSTEM/KEY, for example crm/17")
+        raise Refused(f"{said} SYSTEM/KEY, for example {place.policy.spec.systems[0].name}/17")
+    require(place, "system", system, option)
     return system, key
 
 
@@ -109,7 +110,8 @@ def require(place: Place, kind: Literal["system", "field"], name: str, option: s
     Raises:
         Refused: it is not.
     """
-    names = list(place.layout.systems if kind == "system" else place.layout.fields)
+    spec = place.policy.spec
+    names = [system.name for system in spec.systems] if kind == "system" else list(spec.schema.get("properties", {}))
     if name not in names:
         said = f"{name!r} is no {kind} of {place.policy.id}{near(name, names)}"
         raise Refused(f"{option}: {said}" if option else said)

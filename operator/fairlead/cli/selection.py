@@ -54,12 +54,9 @@ class Selection(msgspec.Struct, frozen=True):
         return named and since <= self.before()
 
     def place(self) -> tuple[str, str]:
-        """(system, key) of `record`.
-
-        Raises:
-            Refused: it is not written so.
-        """
-        return record_at(self.record, "--record")
+        """(system, key) of `record`, which was checked."""
+        system, _, key = self.record.partition("/")
+        return system, key
 
     def check(self, place: Place) -> None:
         """Sees that what is named exists.
@@ -72,7 +69,7 @@ class Selection(msgspec.Struct, frozen=True):
         if self.field:
             require(place, "field", self.field, "--field")
         if self.record:
-            require(place, "system", self.place()[0], "--record")
+            record_at(place, self.record, "--record")
 
 
 async def record_of(store: Store, selection: Selection) -> int | None:

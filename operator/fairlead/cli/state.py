@@ -9,7 +9,7 @@ from typing import BinaryIO
 
 import msgspec
 
-from fairlead.cli.place import Place, Refused, Target, at_place, closing, record_at, require, tell
+from fairlead.cli.place import Place, Refused, Target, at_place, closing, record_at, tell
 from fairlead.state.base import DeadLetter, StateError, Store
 from fairlead.state.erasure import Erasure
 from fairlead.state.requests import kind_of
@@ -104,10 +104,7 @@ async def _opened(place: Place) -> AsyncIterator[Store]:
 
 
 def _places(place: Place, option: str, names: Sequence[str]) -> list[tuple[str, str]]:
-    found = [record_at(name, option) for name in names]
-    for system, _ in found:
-        require(place, "system", system, option)
-    return found
+    return [record_at(place, name, option) for name in names]
 
 
 def _in_doubt(letters: Sequence[DeadLetter]) -> str:

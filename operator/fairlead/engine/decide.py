@@ -1,8 +1,9 @@
 """Decide: what happens when systems disagree about a record.
 
-`Decider.decide` is a pure function of one `Case`. It looks at each field on its own (`fields.py` has the rules), then
-turns the verdicts into at most one write per system. Three things may come first: the record was deleted somewhere
-(`deletes.py`), a value is needed that was not read yet, or a write is still undelivered.
+`Decider.decide` is a pure function of one `Case`. Where one system edited what all agreed on, there is nothing to weigh
+(`edits.py`). Else it looks at each field on its own (`fields.py` has the rules), then turns the verdicts into at most
+one write per system. Three things may come first: the record was deleted somewhere (`deletes.py`), a value is needed
+that was not read yet, or a write is still undelivered.
 """
 
 from __future__ import annotations
@@ -67,7 +68,7 @@ class Decider:
         origins = [all_fields if len(its) == len(all_fields) else dict.fromkeys(its, system) for its in wanted]
         timed = any(record.modified is not None or record.times for record in records)
         none: Iterable[dict[str, datetime]] = repeat({})
-        times = [_times(*each) for each in zip(records, wanted, strict=True)] if timed else none
+        times = map(Record.times_of, records, wanted) if timed else none
         return list(map(Write, repeat(Operation.CREATE), wanted, origins, times))
 
     def decide(self, case: Case) -> Decision:
@@ -75,13 +76,14 @@ class Decider:
 
         Fields that no system changed are left alone. The result does not depend on the order of `case`'s mappings.
         """
+        plain = self._plain.decide(case)
+        if plain is not None:
+            return plain
         if case.deleted or case.pending or case.away:
             weighed = self._deletes.weigh(case)
             if isinstance(weighed, Decision):
                 return weighed
             case = weighed
-        elif (plain := self._plain.decide(case)) is not None:
-            return plain
         verdicts = self._verdicts(case)
         needs = [verdict.needs for verdict in verdicts.values() if verdict.needs]
         if needs:
@@ -351,10 +353,6 @@ def _view(
     record = observation.record
     modified = record.time_of(name) if record.times else record.modified
     return View(rule.name, rule.reads, seen, now, True, record.values.get(name), modified, writable)
-
-
-def _times(record: Record, names: Iterable[str]) -> dict[str, datetime]:
-    return {name: at for name in names if (at := record.time_of(name)) is not None}
 
 
 def _unsure(case: Case, name: str) -> frozenset[str]:

@@ -6,8 +6,6 @@ what the rules (`fields.py`) would come to.
 
 from __future__ import annotations
 
-from datetime import datetime
-
 import msgspec
 
 from fairlead.engine.bases import Bases
@@ -35,12 +33,8 @@ class PlainEdits:
         self._fields = [_Field(name, _others(rules, rule)) for name, rule in rules.fields.items()]
 
     def decide(self, case: Case) -> Decision | None:
-        """What to remember and write; None when there is more to be said of the case.
-
-        Args:
-            case: one of a record that was deleted nowhere, and of which nothing is undelivered.
-        """
-        if len(case.observed) != 1 or case.frozen or case.create_in:
+        """What to remember and write; None when there is more to be said of the case."""
+        if len(case.observed) != 1 or case.deleted or case.away or case.pending or case.frozen or case.create_in:
             return None
         ((system, observation),) = case.observed.items()
         before = case.sides.get(system)
@@ -51,7 +45,7 @@ class PlainEdits:
             return None
         sides = sides_of(case)
         writes = {target: _update(system, observation.record, its) for target, its in values.items()}
-        return Decision(sides=sides, away=case.away, writes=writes, bases=self._bases.of(case, sides))
+        return Decision(sides=sides, writes=writes, bases=self._bases.of(case, sides))
 
     def _spread(
         self, sides: dict[str, Side], system: str, before: bytes, now: bytes, said: dict[str, Value]
@@ -86,9 +80,4 @@ def _others(rules: Rules, rule: FieldRule) -> dict[str, tuple[tuple[str, bool], 
 
 
 def _update(system: str, record: Record, values: dict[str, Value]) -> Write:
-    times: dict[str, datetime] = {}
-    if record.times:
-        times = {name: at for name in values if (at := record.time_of(name)) is not None}
-    elif record.modified is not None:
-        times = dict.fromkeys(values, record.modified)
-    return Write(_UPDATE, values, dict.fromkeys(values, system), times)
+    return Write(_UPDATE, values, dict.fromkeys(values, system), record.times_of(values))

@@ -6,6 +6,7 @@ by the collector, which else runs all the time while a page of them is made.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, TypeAlias
@@ -67,3 +68,9 @@ class Record(msgspec.Struct, frozen=True, gc=False):
     def time_of(self, field: str) -> datetime | None:
         """When a field was last changed, as far as the system tells; the record's own time bounds it."""
         return self.times.get(field, self.modified)
+
+    def times_of(self, fields: Iterable[str]) -> dict[str, datetime]:
+        """`time_of` each of these fields; those of which the system tells no time are left out."""
+        if self.times:
+            return {field: at for field in fields if (at := self.time_of(field)) is not None}
+        return {} if self.modified is None else dict.fromkeys(fields, self.modified)

@@ -170,10 +170,13 @@ class SQLiteStore(SQLStore):
         SQLite lets go of the interpreter's lock, and takes it, once for each: that costs a third of an insert, and much
         more while another thread works.
         """
-        size = _VALUES // len(step.columns)
-        for start in range(0, len(step.rows), size):
-            rows = step.rows[start : start + size]
-            self._db.execute(_inserting(step, len(rows)), list(chain.from_iterable(rows)))
+        start, size = 0, _VALUES // len(step.columns)
+        while left := len(step.rows) - start:
+            # powers of two: each number of rows is a statement of its own, and the last 128 are kept prepared
+            count = size if left >= size else 1 << left.bit_length() - 1
+            rows = step.rows[start : start + count]
+            self._db.execute(_inserting(step, count), list(chain.from_iterable(rows)))
+            start += count
 
     def _rollback(self) -> None:
         if self._db.in_transaction:

@@ -67,21 +67,22 @@ def running(programs: Path, guard: Guard | None = None) -> Iterator[str]:
         subprocess.run(command, stdout=subprocess.DEVNULL, timeout=120, check=True, cwd=folder, user=user)  # noqa: S603
 
     options = f"-p {port} -k {folder} -c fsync=off -c listen_addresses=127.0.0.1 -c max_connections=100"
-    ended = _ended_with_us(programs, folder, user)
     try:
-        run("initdb", "-A", "trust", "-U", "postgres")
-        if guard:
-            _set_up(folder / "data", guard, user)
-            options += " -c ssl=on"
-        run("pg_ctl", "-o", options, "-l", str(folder / "log"), "-w", "start")
-        yield f"host=127.0.0.1 port={port} user=postgres dbname=postgres"
+        with _ended_with_us(programs, folder, user):
+            run("initdb", "-A", "trust", "-U", "postgres")
+            if guard:
+                _set_up(folder / "data", guard, user)
+                options += " -c ssl=on"
+            run("pg_ctl", "-o", options, "-l", str(folder / "log"), "-w", "start")
+            yield f"host=127.0.0.1 port={port} user=postgres dbname=postgres"
     finally:
-        ended.communicate(timeout=60)
+        if not (folder / "data/postmaster.pid").exists():
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _ended_with_us(programs: Path, folder: Path, user: str | None) -> subprocess.Popen[bytes]:
     """A process that stops the server and removes its folder when our end of its pipe closes: by us, or as we end."""
-    script = 'cat; "$0"/pg_ctl -D "$1/data" -m immediate stop; rm -rf "$1"'
+    script = 'cat; PGCTLTIMEOUT=30 "$0"/pg_ctl -D "$1/data" -m immediate stop && rm -rf "$1"'
     return subprocess.Popen(  # noqa: S603
         ["/bin/sh", "-c", script, str(programs), str(folder)],
         stdin=subprocess.PIPE,

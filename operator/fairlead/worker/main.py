@@ -25,7 +25,7 @@ from fairlead.worker.exit import OK, STATE_UNUSABLE
 from fairlead.worker.hosting import Host, collect_seldom
 from fairlead.worker.loop import PolicyLoop
 from fairlead.worker.metrics import Metrics
-from fairlead.worker.planning import Plan
+from fairlead.worker.planning import Plan, PlannedWrite
 from fairlead.worker.run import RunReport
 from fairlead.worker.server import application, server
 
@@ -64,7 +64,7 @@ class _Worker:
         self._told = Measured()
         self._told_at = 0.0
         self._error: WorkerError | None = None
-        self._planned: Plan | None = None
+        self._planned: frozenset[PlannedWrite] = frozenset()
         self._changed = asyncio.Event()
         self._stop = asyncio.Event()
         self._crew: Crew | None = None
@@ -115,15 +115,17 @@ class _Worker:
             )
             for note in report.tally.notes:
                 log.info("note", run=report.id, **msgspec.to_builtins(note))
-            self._tell_plan(loop.plan, report.id)
+            if report.good:
+                self._tell_plan(loop.plan, report.id)
         self._changed.set()
 
     def _tell_plan(self, plan: Plan | None, run: str) -> None:
-        """Names what mode Plan would write, whenever that changed; without values."""
-        if plan is not None and plan != self._planned:
-            for write in plan.writes:
+        """Names what mode Plan would write and was not named for the last run, without values."""
+        writes = plan.writes if plan is not None else []
+        for write in writes:
+            if write not in self._planned:
                 log.info("planned", run=run, **msgspec.to_builtins(write))
-        self._planned = plan
+        self._planned = frozenset(writes)
 
     # --- the API server ---
 

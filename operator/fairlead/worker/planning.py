@@ -35,6 +35,7 @@ class PlanningSystem:
         self._name = name
         self._system = system
         self._plan = plan
+        self._new = 0
 
     @property
     def capabilities(self) -> Capabilities:
@@ -62,7 +63,8 @@ class PlanningSystem:
         outcomes = []
         for write in writes:
             self._plan.count += 1
-            key = write.key or f"(new {self._plan.count})"
+            self._new += write.key is None
+            key = write.key or f"(new {self._new})"
             if len(self._plan.writes) < SAMPLE:
                 planned = PlannedWrite(self._name, write.operation.value, key, tuple(sorted(write.values)))
                 self._plan.writes.append(planned)

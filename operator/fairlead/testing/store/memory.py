@@ -60,6 +60,14 @@ class MemoryTests:
         assert (await second.checkpoint("crm"), second.key) == ("c1", key)
         await second.close()
 
+    @pytest.mark.parametrize("count", [1, 2, 3, 165, 166, 167, 182, 333, 1001])
+    async def test_any_number_of_records_in_one_commit_is_there(self, store: Store, count: int) -> None:
+        sides = {number: Side(f"k{number}", number, prints(number, 2)) for number in range(1, count + 1)}
+        for _ in range(2):  # new ones, and then the same
+            await store.commit(Commit(records=[recollection(number, crm=side) for number, side in sides.items()]))
+        found = await store.recall(list(sides))
+        assert {number: memory.sides["crm"] for number, memory in found.items()} == sides
+
     async def test_what_must_be_met_is_said_until_someone_took_note(self, again: Callable[[], Store]) -> None:
         for _ in range(2):
             store = again()
