@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 
 from fairlead.cli.matches import Choice
+from fairlead.state.place import Place as Where
 from fairlead.worker.doubts import Doubt, Why
 
 
@@ -15,15 +16,15 @@ async def pages(*its: list[Doubt]) -> AsyncIterator[list[Doubt]]:
         yield page
 
 
-async def listed(choice: Choice, *its: list[Doubt]) -> tuple[list[str], str]:
-    found, following = await choice.of(pages(*its))
+async def listed(choice: Choice, *its: list[Doubt], start: Where = ("", "")) -> tuple[list[str], str]:
+    found, following = await choice.of(pages(*its), start)
     return [f"{each.place[1]} {each.lacks}" for each in found], following
 
 
 async def test_the_first_are_shown_in_order_and_where_to_go_on() -> None:
     its = ([doubt("4"), doubt("1")], [], [doubt("3"), doubt("2")])
     assert await listed(Choice(limit=3), *its) == (["1 erp", "2 erp", "3 erp"], "crm/3")
-    assert await listed(Choice(limit=3, after="crm/3"), *its) == (["4 erp"], "")
+    assert await listed(Choice(limit=3), *its, start=("crm", "3")) == (["4 erp"], "")
     assert await listed(Choice(limit=4), *its) == (["1 erp", "2 erp", "3 erp", "4 erp"], "")
 
 

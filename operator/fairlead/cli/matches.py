@@ -42,9 +42,8 @@ class Choice(msgspec.Struct, frozen=True):
     after: str = ""
     values: bool = True
 
-    async def of(self, place: Place, pages: AsyncIterator[list[Doubt]]) -> tuple[list[Doubt], str]:
-        """The chosen ones in order, and after which record there are more; a record is not torn apart."""
-        start = record_at(place, self.after, "--after") if self.after else ("", "")
+    async def of(self, pages: AsyncIterator[list[Doubt]], start: Where = ("", "")) -> tuple[list[Doubt], str]:
+        """The chosen ones behind `start`, in order, and after which there are more; a record is not torn apart."""
         chosen: list[Doubt] = []
         more = False
         async for page in pages:
@@ -70,8 +69,9 @@ def list_matches(target: Target, choice: Choice, output: Output) -> int:
             require(place, "system", choice.system, "--system")
         for reason in choice.reasons:
             _check("--reason", reason, [why.value for why in Why])
+        start = record_at(place, choice.after, "--after") if choice.after else ("", "")
         async with place.beside() as store:
-            shown, following = await choice.of(place, doubts(store))
+            shown, following = await choice.of(doubts(store), start)
             said = await _said(place, store, shown) if choice.values else {}
         _print(shown, said, following, output)
         return OK
