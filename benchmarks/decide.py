@@ -167,7 +167,7 @@ def main() -> None:
         "decide: Merge and LatestWins, every record in conflict",
         Decider(mixed, PRINTS),
         [disputed(n, mixed) for n in range(count)],
-        "",
+        "≥ 40,000 records/s",
     )
     report("decide: default rules, all eight fields changed", decider, [rewritten(n, rules) for n in range(count)], "")
 

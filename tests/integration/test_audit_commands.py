@@ -182,7 +182,10 @@ def test_many_deletes_of_an_undo_need_their_plan_approved(desk: Desk) -> None:
         (["explain", "crm"], "'crm' names no record: write SYSTEM/KEY, for example crm/17"),
         (["explain", "shop/1"], "'shop' is no system of default/customers"),
         (["audit", "list", "--record", "erp/99"], "default/customers knows no record erp/99"),
-        (["audit", "list", "--system", "erb"], "--system: 'erb' is no system of default/customers: did you mean"),
+        (
+            ["audit", "list", "--system", "erb"],
+            "--system: 'erb' is no system of default/customers: did you mean 'erp'?",
+        ),
         (
             ["audit", "list", "--kind", "Nonsense"],
             "--kind: the audit has no 'Nonsense'; its kinds are Archived, Conflict, ",

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from fairlead.engine.case import Case, Decision
+from fairlead.engine.case import Case, Decision, Operation, Write
 from fairlead.engine.edits import PlainEdits
 from fairlead.model.record import Value
 from support.simulation import START, Desk, spec_of
@@ -139,8 +139,14 @@ def test_a_rule_of_another_field_is_none_of_this_one() -> None:
 
 @pytest.mark.parametrize(
     "more",
-    [{"frozen": frozenset({"y"})}, {"create_in": frozenset({"shop"})}],
-    ids=["a field waits for a person", "it is to be created somewhere"],
+    [
+        {"frozen": frozenset({"y"})},
+        {"create_in": frozenset({"shop"})},
+        {"deleted": frozenset({"shop"})},
+        {"away": frozenset({"shop"})},
+        {"pending": {"shop": Write(Operation.UPDATE, {"y": "late"}, {"y": "crm"})}},
+    ],
+    ids=["a field waits for a person", "it is to be created", "it was deleted", "it is away", "a write is on its way"],
 )
 def test_where_more_is_to_be_said_of_the_record_it_is_weighed(more: Any) -> None:
     desk = desk_of()
