@@ -54,10 +54,10 @@ _WORDS = {None: "not run", 0: "survived", 1: "killed", 3: "killed", 33: "unteste
 
 def main() -> int:
     """Makes the copy, runs mutmut in it, and prints a table."""
-    stamp = COPY / "stamp"
-    if not stamp.exists() or stamp.read_text() != _sum():
+    stamp, now = COPY / "stamp", _sum()
+    if not stamp.exists() or stamp.read_text() != now:
         _make_copy()
-        stamp.write_text(_sum())
+        stamp.write_text(now)
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     mutmut = [str(Path(sys.executable).with_name("mutmut")), "run", "--max-children", str(os.cpu_count() or 1)]
     subprocess.run([*mutmut, *sys.argv[1:]], cwd=COPY, check=True)

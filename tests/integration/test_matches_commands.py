@@ -169,7 +169,7 @@ REFUSED = {
         "--system",
         "cmr",
     ): "--system: 'cmr' is no system of default/customers: did you mean 'crm'?\n",
-    ("list", "policy.yaml", "--reason", "Ambigous"): "--reason: 'Ambigous' is not known: did you mean 'Ambiguous'?\n",
+    ("list", "policy.yaml", "--reason", "Ambigous"): "--reason: 'Ambigous' is no reason: did you mean 'Ambiguous'?\n",
     ("show", "crm/5", "policy.yaml"): "crm/5 is in no doubt: `fairlead matches list` names what is\n",
     ("split", "17", "policy.yaml"): "'17' names no record: write SYSTEM/KEY, for example crm/17\n",
     ("link", "crm/1", "crm/", "policy.yaml"): "'crm/' names no record: write SYSTEM/KEY, for example crm/17\n",

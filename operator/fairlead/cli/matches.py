@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,8 +12,7 @@ from fairlead.cli.asking import Asker, ask
 from fairlead.cli.choices import Output
 from fairlead.cli.looking import looking, values_of
 from fairlead.cli.output import as_json, console, table
-from fairlead.cli.place import Place, Refused, Target, at_place, record_at, require, tell
-from fairlead.model.problem import near
+from fairlead.cli.place import Place, Refused, Target, at_place, record_at, require, require_known, tell
 from fairlead.model.record import Value
 from fairlead.state.base import Store
 from fairlead.state.place import Place as Where
@@ -68,7 +67,7 @@ def list_matches(target: Target, choice: Choice, output: Output) -> int:
         if choice.system:
             require(place, "system", choice.system, "--system")
         for reason in choice.reasons:
-            _check("--reason", reason, [why.value for why in Why])
+            require_known(reason, [why.value for why in Why], "reason", "--reason")
         start = record_at(place, choice.after, "--after") if choice.after else ("", "")
         async with place.beside() as store:
             shown, following = await choice.of(doubts(store), start)
@@ -77,11 +76,6 @@ def list_matches(target: Target, choice: Choice, output: Output) -> int:
         return OK
 
     return at_place(target, listed)
-
-
-def _check(option: str, name: str, names: Collection[str]) -> None:
-    if name and name not in names:
-        raise Refused(f"{option}: {name!r} is not known{near(name, names)}")
 
 
 def show_match(target: Target, record: str, output: Output) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -90,13 +90,19 @@ class Place(NamedTuple):
             yield store
 
 
+def parted(text: str) -> Where:
+    """What SYSTEM/KEY names: a key may hold further slashes."""
+    system, _, key = text.partition("/")
+    return system, key
+
+
 def record_at(place: Place, text: str, option: str = "") -> Where:
     """(system, native key) of a record that a person named, as the value of an option or else as an argument.
 
     Raises:
         Refused: it is not written so, or the policy has no such system.
     """
-    system, _, key = text.partition("/")
+    system, key = parted(text)
     if not (system and key):
         said = f"{option} takes" if option else f"{text!r} names no record: write"
         raise Refused(f"{said} SYSTEM/KEY, for example {place.policy.spec.systems[0].name}/17")
@@ -112,8 +118,17 @@ def require(place: Place, kind: Literal["system", "field"], name: str, option: s
     """
     spec = place.policy.spec
     names = [system.name for system in spec.systems] if kind == "system" else list(spec.schema.get("properties", {}))
+    require_known(name, names, f"{kind} of {place.policy.id}", option)
+
+
+def require_known(name: str, names: Collection[str], what: str, option: str = "") -> None:
+    """Sees that a person named one of `names`.
+
+    Raises:
+        Refused: it is none; the name that is meant is guessed.
+    """
     if name not in names:
-        said = f"{name!r} is no {kind} of {place.policy.id}{near(name, names)}"
+        said = f"{name!r} is no {what}{near(name, names)}"
         raise Refused(f"{option}: {said}" if option else said)
 
 

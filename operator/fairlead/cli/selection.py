@@ -11,7 +11,7 @@ import msgspec
 
 from fairlead.cli.choices import Output
 from fairlead.cli.output import as_json, console, table
-from fairlead.cli.place import Place, Refused, record_at, require, tell
+from fairlead.cli.place import Place, Refused, parted, record_at, require, tell
 from fairlead.model.common import counted, seconds
 from fairlead.state.base import Recollection, Store
 from fairlead.worker.report import duration
@@ -55,8 +55,7 @@ class Selection(msgspec.Struct, frozen=True):
 
     def place(self) -> tuple[str, str]:
         """(system, key) of `record`, which was checked."""
-        system, _, key = self.record.partition("/")
-        return system, key
+        return parted(self.record)
 
     def check(self, place: Place) -> None:
         """Sees that what is named exists.
