@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from fairlead.connectors.base import Outcome
+from fairlead.engine import merge
 from fairlead.engine.arbiter import Arbiter
 from fairlead.engine.case import Decision, Observation, Side
 from fairlead.engine.edits import PlainEdits
@@ -31,7 +32,7 @@ Breaks = Callable[[pytest.MonkeyPatch], None]
 
 async def caught(tmp_path: Path, acts: tuple[Act, ...], **spec: Any) -> str:
     """What `check` says of a history between two systems; nothing when it is content."""
-    setting = Setting(({"name": "a"}, {"name": "b"}), {}, {}, spec)
+    setting = Setting(({"name": "a"}, {"name": "b"}), {}, {}, spec, "tags")
     replay = Replay(setting, tmp_path / "state.db")
     try:
         await replay.play(acts)
@@ -113,6 +114,10 @@ def a_conflict_is_not_told(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Intake, "_note_findings", lambda *_: None)
 
 
+def a_merge_forgets_what_one_added(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(merge, "_members", lambda _, left, right: left.keys() & right.keys())
+
+
 def nothing_is_created(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Session, "creates_in", lambda *_: False)
 
@@ -120,6 +125,7 @@ def nothing_is_created(patch: pytest.MonkeyPatch) -> None:
 GUARD = {"propagate": "FromAny", "guard": {"maxRecords": 1, "maxPercent": 100}}
 TWO_GONE = (("add", "a", "t0", ()), ("add", "a", "t1", ()), RUN, ("remove", "a", "t0"), ("remove", "a", "t1"), RUN)
 OWNED = {"fields": {"x": {"edits": "SystemOfRecordOnly"}}}
+TAGGED = (*BEGIN, ("edit", "a", "t0", "y", "new"), ("edit", "b", "t0", "y", "new"))
 
 
 @pytest.mark.parametrize(
@@ -135,6 +141,7 @@ OWNED = {"fields": {"x": {"edits": "SystemOfRecordOnly"}}}
         (the_owner_does_not_count, (*BEGIN, ("edit", "b", "t0", "x", "new")), OWNED, "a owns x, and was given x3-abc"),
         (the_last_one_wins, CONFLICT, {}, "is not won as its rule says"),
         (a_conflict_is_not_told, CONFLICT, {}, "lost: {'x4'}"),
+        (a_merge_forgets_what_one_added, TAGGED, {"onConflict": "Merge"}, "lost: {'y"),
         (what_was_written_is_taken_for_an_edit, EDITED, {}, "what we wrote came back as a change"),
     ],
     ids=lambda value: value.__name__ if callable(value) else "",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import os
 import tempfile
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 
 from fairlead.testing.memory_system import Fault, MemorySystem, Traits
 from fairlead.worker.run import Kind
-from support.histories import ARCHIVED, FIELDS, Act, Doing, History, Replay, Setting, core, replayed
+from support.histories import ARCHIVED, FIELDS, KINDS, Act, Doing, History, Replay, Setting, core, replayed
 from support.invariants import check
 
 NAMES = ("a", "b", "c", "d")
@@ -93,7 +94,10 @@ def settings_of_all_kinds(draw: Any) -> Setting:
     }
     kinds = {name: draw(traits()) for name in names}
     lossy = {n: draw(rarely(st.sampled_from(["upper", "cut"]), "")) if kind.tells else "" for n, kind in kinds.items()}
-    return Setting(tuple(systems), kinds, lossy, spec)
+    kind = draw(st.sampled_from(["text", "text", *KINDS]))
+    if kind != "text" and draw(st.booleans()):
+        spec["fields"]["y"] |= {"onConflict": "Merge", **({"merge": "Delta"} if kind == "number" else {})}
+    return Setting(tuple(systems), kinds, lossy, spec, kind)
 
 
 def asked(names: tuple[str, ...]) -> Any:
@@ -124,6 +128,9 @@ class Acts:
         self.add = st.tuples(st.just("add"), system, thing, st.sampled_from([VALUES, VALUES, VALUES[:1], ()]))
         kind = st.sampled_from(["new", "new", "new", "back", "", "out"])
         edit = st.tuples(st.just("edit"), system, thing, field, kind)
+        self.clash = st.tuples(
+            st.permutations(names), st.integers(2, len(names)), thing, field, st.lists(kind, max_size=1)
+        )
         remove = st.tuples(st.sampled_from(["remove", "remove", "archive", "unarchive"]), system, thing)
         feed = st.one_of(st.tuples(st.just("lag"), system), st.tuples(st.just("late"), system, st.booleans()))
         outage = st.tuples(st.sampled_from(["down", "up"]), system)
@@ -133,7 +140,7 @@ class Acts:
         self.user = st.one_of(*user, *user, self.asked) if persons else st.one_of(*user)
         self.fault = st.tuples(st.tuples(system, st.integers(1, 6)), st.sampled_from(list(Fault)))
         self.other = st.one_of(st.tuples(st.just("wait")), feed, outage)
-        words = ["user", "user", "user", "run", "run", "run", "quiet", "other"]
+        words = ["user", "user", "user", "clash", "clash", "run", "run", "run", "quiet", "other"]
         self.word = st.sampled_from([*words, *(["asked"] * 2 if persons else [])])
 
     def acts(self, draw: Any, count: int) -> list[Act]:
@@ -143,9 +150,16 @@ class Acts:
             word = draw(self.word)
             if word in ("run", "quiet"):
                 drawn.append(("run", self.doing(draw) if word == "run" else Doing(draw(KIND))))
+            elif word == "clash":
+                drawn += self.edits(*draw(self.clash))
             else:
                 drawn.append(draw({"user": self.user, "asked": self.asked, "other": self.other}[word]))
         return drawn
+
+    def edits(self, names: Sequence[str], count: int, thing: str, field: str, first: Sequence[str]) -> list[Act]:
+        """The same field is edited in several systems, so that rules must decide."""
+        kinds = [*first, *["new"] * count]
+        return [("edit", name, thing, field, kind) for name, kind in zip(names[:count], kinds, strict=False)]
 
     def doing(self, draw: Any) -> Doing:
         """A run in which users act, calls fail and the worker may die."""

@@ -16,10 +16,10 @@ import msgspec
 
 from fairlead.connectors.base import NativeWrite, Operation
 from fairlead.engine.canonical import is_empty
-from fairlead.engine.case import Case, Decision
+from fairlead.engine.case import Case, Decision, FindingKind
 from fairlead.engine.case import Operation as Planned
 from fairlead.engine.rules import compile_rules
-from fairlead.model.syncpolicy import SyncPolicy
+from fairlead.model.syncpolicy import ConflictRule, SyncPolicy
 from fairlead.state.base import Commit, Recollection, Store
 from fairlead.state.history import RunRecord
 from fairlead.state.sqlite import SQLiteStore
@@ -38,6 +38,13 @@ T = TypeVar("T")
 START = 1_800_000_000.0
 FIELDS = ("m", "x", "y")
 """`m` is the match field: it names the thing, and is the same in every system."""
+
+KINDS: dict[str, dict[str, Any]] = {
+    "text": {"type": "string"},
+    "number": {"type": "integer"},
+    "tags": {"type": "array", "items": {"type": "string"}, "uniqueItems": True},
+}
+"""What `y` may be; the others are texts."""
 
 OUT = "out"
 """A value of `x` that a system's filter may exclude."""
@@ -90,6 +97,8 @@ class Setting(msgspec.Struct, frozen=True, repr_omit_defaults=True):
     lossy: dict[str, str] = {}
     """System → "upper" or "cut"."""
     spec: dict[str, Any] = {}
+    kind: str = "text"
+    """One of KINDS."""
 
 
 class History(msgspec.Struct, frozen=True):
@@ -138,7 +147,19 @@ _LOSSY: dict[str, Callable[[str, object], object]] = {
 
 def core(value: object) -> object:
     """What of a value survives every lossy system."""
+    if isinstance(value, list):
+        return tuple(sorted(map(core, value), key=str))
     return value.lower().split("-")[0] if isinstance(value, str) else value
+
+
+def items(value: object) -> set[object]:
+    """What must not be lost of a value: of tags, each."""
+    return {core(tag) for tag in value} if isinstance(value, list) else {core(value)}
+
+
+def parts(value: object) -> set[object]:
+    """A value, and what must not be lost of it."""
+    return {core(value), *items(value)}
 
 
 def policy_of(setting: Setting) -> SyncPolicy:
@@ -148,7 +169,7 @@ def policy_of(setting: Setting) -> SyncPolicy:
     ]
     spec = {
         "entity": "Thing",
-        "schema": {"type": "object", "properties": {name: {"type": "string"} for name in FIELDS}},
+        "schema": {"type": "object", "properties": {**dict.fromkeys(FIELDS, KINDS["text"]), "y": KINDS[setting.kind]}},
         "match": [{"fields": ["m"], "normalize": ["Lowercase"]}],
         "systemOfRecord": systems[0]["name"],
         "deletes": {"guard": {"maxRecords": 100, "maxPercent": 100}},
@@ -162,7 +183,7 @@ class Replay:
     """Plays acts, one by one, and remembers what must not be forgotten.
 
     Attributes:
-        entered: values that users ever entered.
+        entered: values, and of tags each, that users ever entered.
         silenced: those that a user replaced or deleted knowingly.
         persons: what was asked of the worker.
         typed: (system, value) of what was entered or brought back there.
@@ -243,12 +264,20 @@ class Replay:
         keys = [k for k, v in self.systems[system].records.items() if core(v.get("m")) == thing]
         return keys[0] if keys else None
 
-    def _value(self, system: str, field: str) -> str:
+    def _value(self, system: str, field: str, before: object = None) -> object:
+        """A value that nobody entered before. Every other time the first tag that was there goes for a new one."""
         self._values += 1
-        value = f"{field}{self._values}-abc"
+        text = f"{field}{self._values}-abc"
+        value: object = self._values if self._kind(field) == "number" else text
         self.entered.add(core(value))
+        if self._kind(field) == "tags":
+            kept = before if isinstance(before, list) else []
+            value = [*kept[self._values % 2 :], text]
         self.typed.add((system, core(value)))
         return value
+
+    def _kind(self, field: str) -> str:
+        return self.setting.kind if field == "y" else "text"
 
     def _add(self, system: str, thing: str, filled: Iterable[str]) -> None:
         if self.key(system, thing) is None:
@@ -268,23 +297,26 @@ class Replay:
             return
         before = self.systems[system].records[key].get(field)
         past = self._past.setdefault((thing, field), [])
-        value: object = self._value(system, field) if kind == "new" else kind
         if kind == "back":
             value = past[-1] if past else None
+        elif kind == "new" or (kind == OUT and self._kind(field) != "text"):
+            value = self._value(system, field, before)
+        else:
+            value = {"text": kind, "number": None, "tags": []}[self._kind(field)]
         if value == before:
             return
         self.typed.add((system, core(value)))
         past.append(before)
-        self.silenced.add(core(before))
+        self.silenced |= parts(before) - parts(value)
         if kind != "back":  # a run cannot see that a value went and came
-            self.silenced.discard(core(value))
+            self.silenced -= parts(value) - parts(before)
         self.systems[system].edit(key, {field: value})
 
     def _remove(self, system: str, thing: str) -> None:
         key = self.key(system, thing)
         if key is None:
             return
-        self.silenced |= {core(value) for value in self.systems[system].records[key].values()}
+        self.silenced |= {part for value in self.systems[system].records[key].values() for part in parts(value)}
         self.systems[system].remove(key)
 
     def _archive(self, system: str, thing: str) -> None:
@@ -410,24 +442,31 @@ class Replay:
 
     def standing(self) -> set[object]:
         """Every value that stands in some system."""
-        return {core(v) for system in self.systems.values() for row in system.records.values() for v in row.values()}
+        rows = [row for system in self.systems.values() for row in system.records.values()]
+        return {part for row in rows for value in row.values() for part in parts(value)}
 
     def writes(self) -> list[tuple[str, NativeWrite]]:
         """(system, write) of every write that was done."""
         return [(name, write) for name, system in self.systems.items() for write in system.writes]
 
     async def told(self) -> set[object]:
-        """Values that a person finds in the audit, in conflicts and in undelivered writes."""
+        """Values that a person finds in the audit, in conflicts and in undelivered writes.
+
+        Not in the entry of a merge, which is to lose nothing; but of what is added up, the sum stands.
+        """
         store = (await self._open()).store
         assert isinstance(store, InlineStore)
-        found: set[object] = set()
-        for values in await audited(store):
-            found |= set(values["values"].values())
-        for conflict in await all_conflicts(store):
-            found |= set(conflict.values.values())
-        for item in [*await store.undelivered(due=self.now, dead=True), *await store.undelivered(held=True)]:
-            found |= set(item.write.values.values())
-        return {core(value) for value in found}
+        waiting = [*await store.undelivered(due=self.now, dead=True), *await store.undelivered(held=True)]
+        found = [
+            *(entry["values"] for entry in await audited(store) if not self._merges(entry)),
+            *(conflict.values for conflict in await all_conflicts(store)),
+            *(item.write.values for item in waiting),
+        ]
+        return {part for values in found for value in values.values() for part in parts(value)}
+
+    def _merges(self, entry: dict[str, Any]) -> bool:
+        merged = entry["kind"] == FindingKind.CONFLICT and entry["rule"] == f"onConflict: {ConflictRule.MERGE.value}"
+        return merged and self._kind(entry["field"]) != "number"
 
     async def memories(self) -> list[Recollection]:
         """All that is remembered of every record."""

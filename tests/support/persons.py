@@ -92,10 +92,16 @@ class Persons:
             if how == "policy":
                 return ResolveConflicts(its, owner=True)
             if how == "value":
-                return ResolveConflicts(its, value=f'"{conflict.field}p{len(self.asked)}-abc"')
+                return ResolveConflicts(its, value=self._new(conflict.field))
             return ResolveConflicts(its, keep=how)
 
         self._ask_what(demand)
+
+    def _new(self, field: str) -> str:
+        """A value that nobody entered before, as JSON."""
+        nth, kind = len(self.asked), self._rules.fields[field].field.kind
+        text = f'"{field}p{nth}-abc"'
+        return str(10_000 + nth) if kind.name == "integer" else f"[{text}]" if kind.item is not None else text
 
     def _retry(self, number: int) -> None:
         self._about_letters(number, RetryDeadLetters)

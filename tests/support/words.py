@@ -12,12 +12,12 @@ from fairlead.state.audit import OLD, AuditEntry, AuditQuery, WriteKind, created
 from fairlead.state.base import DISCARDED
 from fairlead.state.place import Place
 from fairlead.state.requests import Link, ResolveConflicts, Split, Undo
-from support.histories import InlineStore, core
+from support.histories import InlineStore, items, parts
 from support.persons import Persons
 
 
 class Words(msgspec.Struct):
-    """What persons said. Values are as `core` leaves them.
+    """What persons said. Values are as `parts` leaves them.
 
     Attributes:
         families: record → the numbers of all that it was one with.
@@ -75,13 +75,13 @@ async def words_of(store: InlineStore, persons: Persons) -> Words:
             words.linked = [pair for pair in words.linked if places.isdisjoint(pair)]
             words.linked += [(demand.one, demand.other)] if isinstance(demand, Link) else []
         elif isinstance(demand, ResolveConflicts) and demand.value:
-            words.given.add(core(msgspec.json.decode(demand.value)))
+            words.given |= items(msgspec.json.decode(demand.value))
     entries = [each.entry for each in reversed(await store.audit(AuditQuery(), limit=1_000_000))]
     undone = {request.demand.run for request in persons.asked if isinstance(request.demand, Undo)}
     updates = [each for each in entries if each.run in undone and each.kind == WriteKind.UPDATED]
-    before: dict[tuple[str, int, str], set[object]] = {}
+    before: dict[tuple[str, int, str], set[str]] = {}
     for each in updates:
-        before.setdefault((each.run, each.record, each.field), set()).add(each.values.get(OLD))
+        before.setdefault((each.run, each.record, each.field), set()).add(str(each.values.get(OLD)))
     words.apart = {(each.record, each.field) for each in updates if each.rule != EDIT}
     words.apart |= {key[1:] for key, olds in before.items() if len(olds) > 1}  # each has its own back, spelling and all
     for entry in entries:
@@ -90,7 +90,8 @@ async def words_of(store: InlineStore, persons: Persons) -> Words:
 
 
 def _weigh(entry: AuditEntry, entries: list[AuditEntry], words: Words) -> None:
-    said = {core(value) for value in entry.values.values()} if entry.kind != WriteKind.CREATED else set()
+    values = entry.values.values() if entry.kind != WriteKind.CREATED else ()
+    said = {part for value in values for part in parts(value)}
     if entry.kind == FindingKind.RESOLVED:
         words.chosen |= said
     elif entry.kind == DISCARDED:
