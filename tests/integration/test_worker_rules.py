@@ -301,6 +301,24 @@ async def test_the_time_of_a_field_counts_before_that_of_its_record(tmp_path: Pa
     assert desk.values("x") == {"crm": "newer", "erp": "newer"}
 
 
+@pytest.mark.parametrize("versions", [True, False])
+async def test_a_write_of_ours_makes_no_edit_look_newer(tmp_path: Path, versions: bool) -> None:
+    """Who wrote to a record last is all that its time tells: what was edited there is decided before it is written."""
+    systems: dict[str, dict[str, Any]] = {"shop": {"fields": {}}, "crm": {}, "erp": {}}
+    properties, traits = {"x": TEXT, "y": TEXT}, {name: Traits(versions=versions) for name in systems}
+    spec = {"systemOfRecord": "erp", "onConflict": "LatestWins"}
+    desk = OneRecord(tmp_path / "state.db", properties, systems, traits=traits, **spec)
+    desk.enter("shop", x="old", y="old")
+    await desk.run()
+    await desk.run(Kind.RESYNC)
+    desk.enter("erp", x="first")
+    desk.enter("crm", x="last")
+    desk.enter("shop", y="another")  # read first, so written to both
+    await desk.run()
+    assert desk.values("x") == dict.fromkeys(systems, "last")
+    assert desk.values("y") == dict.fromkeys(systems, "another")
+
+
 async def test_a_clock_that_is_ahead_is_told_once_a_run_and_stands_in_the_status(make: Make) -> None:
     ahead = Traits(skew=timedelta(minutes=30))
     desk = await agreed(make(TEXT, traits={"erp": ahead}, fields={"x": {"onConflict": "LatestWins"}}), "old")

@@ -161,6 +161,17 @@ def test_latest_wins_falls_back_to_priority_when_times_do_not_tell_and_says_so(a
     assert told(decision) == [(FindingKind.CONFLICT, "x", f"onConflict: LatestWins{why}", "crm")]
 
 
+def test_edits_are_as_new_as_the_record_where_rules_look_at_that_and_the_field_has_no_time_of_its_own() -> None:
+    timed = {"name": "erp", "fields": {"x": {"path": "x", "modified": "x_at"}, "y": "y"}}
+    rules = {"y": {"onConflict": "Priority"}}
+    desk = desk_of({"name": "crm"}, timed, {"name": "shop", "access": "WriteOnly"}, fields=rules, **LATEST)
+    assert {name: set(rule.dated) for name, rule in desk.rules.systems.items()} == {
+        "crm": {"x"},
+        "erp": set(),
+        "shop": set(),
+    }
+
+
 def test_latest_wins_bears_a_clock_that_is_a_little_ahead() -> None:
     at = {"crm": START, "erp": START + timedelta(minutes=4)}
     assert conflict(desk_of(**LATEST), at=at, crm="crm's", erp="erp's").findings[0].winner == "erp"

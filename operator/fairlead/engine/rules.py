@@ -84,6 +84,8 @@ class SystemRule(msgspec.Struct, frozen=True):
     """Fields that the system has."""
     writable: frozenset[str]
     """Fields that may be written there."""
+    dated: frozenset[str]
+    """Fields whose edits are as new as the whole record there says, where rules look at that: a write makes it new."""
 
     def maps(self, field: str) -> bool:
         """Whether the system has the field."""
@@ -120,9 +122,10 @@ def compile_rules(spec: SyncPolicySpec) -> Rules:
     fields = {name: Field(name, slot, kind_of(schema)) for slot, (name, schema) in enumerate(properties.items())}
     priority = _order(spec.system_of_record, spec.priority, spec.systems)
     contract = Contract(spec.schema)
+    rules = {name: _field_rule(field, spec, contract) for name, field in fields.items()}
     return Rules(
-        fields={name: _field_rule(field, spec, contract) for name, field in fields.items()},
-        systems={system.name: _system_rule(system, fields) for system in spec.systems},
+        fields=rules,
+        systems={system.name: _system_rule(system, rules) for system in spec.systems},
         system_of_record=spec.system_of_record,
         priority=priority,
         first_sync=spec.first_sync,
@@ -169,8 +172,9 @@ def _owned(field: Field, spec: SyncPolicySpec, contract: Contract, owner: str) -
     )
 
 
-def _system_rule(system: SystemSpec, fields: dict[str, Field]) -> SystemRule:
-    mapping = Mapping(system, fields)
+def _system_rule(system: SystemSpec, rules: dict[str, FieldRule]) -> SystemRule:
+    mapping = Mapping(system, {name: rule.field for name, rule in rules.items()})
+    readable = frozenset(field.name for field in mapping.fields)
     return SystemRule(
         name=system.name,
         reads=system.reads,
@@ -179,6 +183,7 @@ def _system_rule(system: SystemSpec, fields: dict[str, Field]) -> SystemRule:
         deletes=system.writes,
         on_leave=system.on_leave,
         mapping=mapping,
-        readable=frozenset(field.name for field in mapping.fields),
+        readable=readable,
         writable=mapping.writable if system.writes else frozenset(),
+        dated=frozenset(n for n in readable - mapping.times.keys() if system.reads and rules[n].compares_times),
     )

@@ -54,7 +54,12 @@ class Crossing:
     async def _learn(self, system: str, operation: Operation, outgoing: Outgoing, references: References) -> None:
         """What the references that are there now mean, for the look at each record just before it is changed."""
         names = set(references.of(system))
-        judged = [i for i in outgoing.intents if operation is not Operation.UPDATE or names & i.write.values.keys()]
+        dated = self._session.rules.systems[system].dated
+        judged = [
+            intent
+            for intent in outgoing.intents
+            if operation is not Operation.UPDATE or names & (intent.write.values.keys() | dated)
+        ]
         sides = [self._memories[intent.record].sides.get(system) for intent in judged]
         keys = [side.key for side in sides if side is not None]
         if not keys:

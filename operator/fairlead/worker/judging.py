@@ -1,6 +1,7 @@
 """Judging: whether a record may be changed as it is just before the write.
 
-It may be as it was seen, already as it is wanted, or edited meanwhile.
+It may be as it was seen, already as it is wanted, or edited meanwhile. An edit counts where it is to be overwritten,
+and where the write would make it look newer than it is (`SystemRule.dated`).
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ class Judge:
             if write.operation is Operation.ARCHIVE and rule.mapping.is_archived(native):
                 self._written.saw(intent, Before({}, done=True))
                 return Verdict.DONE
-            names = write.values if write.operation is Operation.UPDATE else rule.readable
+            names = write.values.keys() | rule.dated if write.operation is Operation.UPDATE else rule.readable
             slots = {name: fields[name].field.slot for name in names}
             there = self._session.readers[intent.system].single("", native, None, None)
             if there is None:
@@ -46,10 +47,10 @@ class Judge:
             now, same = {name: field(current.prints, slot) for name, slot in slots.items()}, set[str]()
             if write.operation is Operation.UPDATE:
                 wanted = {name: self._session.print_of(name, value) for name, value in write.values.items()}
-                if now == wanted:
+                same = {name for name, print_ in wanted.items() if now[name] == print_}
+                if len(same) == len(wanted):
                     self._written.saw(intent, Before(current.record.values, done=True))
                     return Verdict.DONE
-                same = {name for name, found in now.items() if found == wanted[name]}
                 now = {name: found for name, found in now.items() if name not in same}
             as_seen = all(
                 found == field(side.prints, slots[name]) or found in write.earlier.get(name, ())
