@@ -308,6 +308,24 @@ def test_a_resync_finds_nothing_that_changes_did_not_tell(history: History) -> N
     replayed(history, SCRATCH / f"fairlead-{os.getpid()}.db", resync_finds_nothing)
 
 
+@settings(SETTINGS, max_examples=max(COUNT // 10, 30))
+@given(calm_histories(), KIND)
+def test_a_plan_is_what_the_run_then_writes(drawn: tuple[History, Setting], kind: Kind) -> None:
+    history, _ = drawn
+
+    async def the_run_writes_what_is_planned(replay: Replay) -> None:
+        plan, before = await replay.plan(kind), {name: len(system.writes) for name, system in replay.systems.items()}
+        report = await replay.run(Doing(kind))
+        if report is not None and report.halt is not None:
+            await replay.run(Doing(kind), approved=report.halt.plan)
+        written = {name: system.writes[before[name] :] for name, system in replay.systems.items()}
+        planned = [(write.system, write.operation, write.attributes) for write in plan.writes]
+        done = [(n, w.operation.value, tuple(sorted(w.values))) for n, its in written.items() for w in its]
+        assert sorted(planned) == sorted(done)
+
+    replayed(history, SCRATCH / f"fairlead-{os.getpid()}.db", the_run_writes_what_is_planned)
+
+
 def things(system: MemorySystem) -> list[tuple[Any, ...]]:
     """What a system has, whatever its keys are. No value is an empty one, and spelling is a lossy system's."""
     rows = [sorted((name, core(value)) for name, value in row.items() if value) for row in system.records.values()]

@@ -28,6 +28,7 @@ from fairlead.testing.store.sample import all_conflicts
 from fairlead.transport.failure import Transient
 from fairlead.worker.guard import limit_of
 from fairlead.worker.late import LateSystem
+from fairlead.worker.planning import Plan
 from fairlead.worker.run import Kind, Run, RunReport
 from fairlead.worker.session import Session, layout_of
 from support.persons import Persons
@@ -115,8 +116,8 @@ class Died(BaseException):
 class InlineStore(SQLiteStore):
     """The SQLite store without its thread, telling the moments before and after each transaction."""
 
-    def __init__(self, path: Path, moment: Callable[[str], None]) -> None:
-        super().__init__(path)
+    def __init__(self, path: Path, moment: Callable[[str], None], *, scratch: bool = False) -> None:
+        super().__init__(path, scratch=scratch)
         self._moment = moment
 
     async def _run(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -386,17 +387,31 @@ class Replay:
         self._count_deletes(before, carried, approved)
         return report
 
+    async def plan(self, kind: Kind, *, approved: str = "") -> Plan:
+        """What such a run would write by now, once a person approved it."""
+        plan = Plan()
+        session = await self._made(plan)
+        report = await Run(session, kind, approved=approved).run()
+        assert not report.failures, report.message
+        for system in session.systems.values():
+            await system.close()
+        await session.store.close()
+        return await self.plan(kind, approved=report.halt.plan) if report.halt and not approved else plan
+
     async def _open(self) -> Session:
         if self.session is None:
-            store = InlineStore(self.path, self._moment)
-            await store.open(layout_of(self.policy, self.rules))
-            systems = {
-                spec.name: LateSystem(self.systems[spec.name], spec, self.rules.systems[spec.name].mapping.paths)
-                for spec in self.policy.spec.systems
-            }
-            self.session = Session(self.policy, self.rules, systems, store, lambda: self.now)
+            self.session = await self._made()
             self._watch(self.session)
         return self.session
+
+    async def _made(self, plan: Plan | None = None) -> Session:
+        store = InlineStore(self.path, self._moment, scratch=plan is not None)
+        await store.open(layout_of(self.policy, self.rules))
+        systems = {
+            spec.name: LateSystem(self.systems[spec.name], spec, self.rules.systems[spec.name].mapping.paths)
+            for spec in self.policy.spec.systems
+        }
+        return Session(self.policy, self.rules, systems, store, lambda: self.now, plan)
 
     def _watch(self, session: Session) -> None:
         """Notes what the engine takes for a change although no user made it."""

@@ -6,7 +6,7 @@ by the collector, which else runs all the time while a page of them is made.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, TypeAlias
@@ -45,6 +45,19 @@ def attribute(row: Native, path: str) -> Any:
             return MISSING
         value = value[part]
     return value
+
+
+def with_attributes(row: Native, values: Mapping[str, object]) -> Native:
+    """The record with other native values at dotted paths, each where `attribute` finds it."""
+    changed = dict(row)
+    for path, value in values.items():
+        *parents, name = [path] if path in row else path.split(".")
+        inner: Native = changed
+        for part in parents:
+            before = inner.get(part)
+            inner[part] = inner = dict(before) if isinstance(before, dict) else {}
+        inner[name] = value
+    return changed
 
 
 class Record(msgspec.Struct, frozen=True, gc=False):

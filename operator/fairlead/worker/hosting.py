@@ -199,6 +199,8 @@ class Host:
             async with self.referring(session):
                 yield session
         finally:
+            for system in session.systems.values():
+                await system.close()  # what was planned for it
             await store.close()
 
     @asynccontextmanager
