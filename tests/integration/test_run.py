@@ -166,6 +166,29 @@ async def test_the_guard_holds_deletes_back_until_their_plan_is_approved(world: 
     assert (released.outcome, len(world.erp.all())) == (Outcome.SUCCEEDED, 5)
 
 
+async def test_a_plan_says_how_many_writes_the_guard_would_hold_back(world: World) -> None:
+    for n in range(20):
+        world.crm.add(f"{n}@x.com")
+    await world.run()
+    for n in range(15):
+        world.crm.remove(f"{n}@x.com")
+    planned = await world.run(Kind.RESYNC, plan=Plan())
+    assert planned.halt is not None
+    assert planned.halt.message.startswith(
+        "15 deletes and overwrites would be held back (limit 1): the plan names them"
+    )
+
+
+async def test_a_plan_names_the_id_by_which_a_system_that_reads_empty_is_then_approved(world: World) -> None:
+    world.crm.add("a@x.com")
+    await world.run()
+    world.crm.remove("a@x.com")
+    planned = await world.run(Kind.RESYNC, plan=Plan())
+    assert planned.halt is not None
+    released = await world.run(Kind.RESYNC, approved=planned.halt.plan)
+    assert (released.outcome, world.erp.all()) == (Outcome.SUCCEEDED, {})
+
+
 async def test_a_system_that_suddenly_reads_empty_deletes_nothing(world: World) -> None:
     world.crm.add("a@x.com")
     await world.run()

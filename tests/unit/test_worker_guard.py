@@ -26,3 +26,11 @@ def test_a_halt_says_how_to_release_it() -> None:
     halt = Halt.of("abc123", 40, 5)
     assert "40 deletes and overwrites are held back (limit 5)" in halt.message
     assert "fairlead.dev/approve=abc123" in halt.message
+
+
+def test_a_plan_says_what_would_be_held_back_and_names_no_id() -> None:
+    expected = (
+        "40 deletes and overwrites would be held back (limit 5): the plan names them; approve them when a run halts, "
+        "or raise spec.deletes.guard"
+    )
+    assert expected == Halt.of_planned("abc123", 40, 5).message

@@ -38,6 +38,16 @@ class Halt(msgspec.Struct, frozen=True):
         )
 
     @classmethod
+    def of_planned(cls, plan: str, writes: int, limit: int) -> Halt:
+        """A planning run that finds such: it works on a copy of the state, where nothing is held under that id."""
+        return cls(
+            plan,
+            f"{writes} deletes and overwrites would be held back (limit {limit}): the plan names them; approve them "
+            "when a run halts, or raise spec.deletes.guard",
+            writes,
+        )
+
+    @classmethod
     def of_empty(cls, plan: str, system: str, known: int) -> Halt:
         """A system that had records suddenly has none."""
         return cls(
@@ -118,7 +128,8 @@ class Gate:
         allowed = await self._limit()
         plan = await plan_of(self._store) if self._released + held > allowed else ""
         approved = plan == self._approved and plan != ""
-        halt = Halt.of(plan, held, allowed) if plan and not approved else None
+        told = Halt.of_planned if self._session.planning else Halt.of
+        halt = told(plan, held, allowed) if plan and not approved else None
         if halt is None or self._session.planning:
             used: dict[str, str | None] = {APPROVALS: str(await _times(self._store) + 1)} if approved else {}
             await self._store.commit(Commit(released=True, meta=used))
