@@ -175,7 +175,7 @@ async def test_a_plan_says_how_many_writes_the_guard_would_hold_back(world: Worl
     planned = await world.run(Kind.RESYNC, plan=Plan())
     assert planned.halt is not None
     assert planned.halt.message.startswith(
-        "15 deletes and overwrites would be held back (limit 1): the plan names them"
+        "15 deletes and overwrites would be held back (limit 10): the plan names them"
     )
 
 
