@@ -129,6 +129,78 @@ def test_a_record_that_ended_is_told_so_and_no_value_to_stand(kind: str, rule: s
     assert expected == sentence(Note(kind, "crm/1", "name", rule, "erp"))
 
 
+@pytest.mark.parametrize(
+    ("kind", "rule", "expected"),
+    [
+        (
+            "Deleted",
+            "FromAny",
+            "crm/1 deleted in erp: to be deleted everywhere, and held back (deletes.propagate: FromAny)",
+        ),
+        (
+            "Archived",
+            "FromAny",
+            "crm/1 deleted in erp: to be archived elsewhere, and held back (deletes.propagate: FromAny)",
+        ),
+        (
+            "Deleted",
+            "onLeave: Delete",
+            "crm/1 takes part in erp no longer: to be deleted everywhere, and held back (onLeave: Delete)",
+        ),
+        (
+            "Archived",
+            "onLeave: Archive",
+            "crm/1 takes part in erp no longer: to be archived elsewhere, and held back (onLeave: Archive)",
+        ),
+        (
+            "Overwritten",
+            "firstSync: SystemOfRecordWins",
+            "name of crm/1 is to be overwritten with erp's value, and is held back (firstSync: SystemOfRecordWins)",
+        ),
+        (
+            "Overwritten",
+            "resync --enforce",
+            "name of crm/1 is to be overwritten with erp's value, and is held back (resync --enforce)",
+        ),
+        (
+            "Overwritten",
+            "FromAny",
+            "name of crm/1 is to go nowhere: that the record ends is held back (deletes.propagate: FromAny)",
+        ),
+        (
+            "Conflict",
+            "onUpdateConflict: DeleteWins",
+            "edit of name of crm/1 is to go nowhere: that the record ends is held back (onUpdateConflict: DeleteWins)",
+        ),
+    ],
+)
+def test_what_the_guard_holds_back_is_told_as_not_done(kind: str, rule: str, expected: str) -> None:
+    assert expected == sentence(Note(kind, "crm/1", "name", rule, "erp"), halted=True)
+
+
+@pytest.mark.parametrize(
+    ("kind", "rule"),
+    [
+        ("Overwritten", "edit"),
+        ("Overwritten", "access: ReadOnly"),
+        ("Conflict", "LatestWins"),
+        ("Reverted", "edits: SystemOfRecordOnly"),
+        ("DeleteNotSpread", "FromNone"),
+        ("Recreated", "UpdateWins"),
+    ],
+)
+def test_what_a_halted_run_did_is_told_as_done(kind: str, rule: str) -> None:
+    note = Note(kind, "crm/1", "name", rule, "erp")
+    assert sentence(note) == sentence(note, halted=True)
+
+
+def test_a_run_that_halted_tells_its_deletes_as_held_back(loop: PolicyLoop) -> None:
+    tally = Tally(notes=[Note("Deleted", "crm/1", "", "FromAny", "erp")])
+    assert told(loop, report(tally, Halt.of("abc", 7, 5)))[1].strip() == (
+        "crm/1 deleted in erp: to be deleted everywhere, and held back (deletes.propagate: FromAny)"
+    )
+
+
 def test_what_a_run_did_names_nothing_that_it_did_not(loop: PolicyLoop) -> None:
     assert done_by(Tally(systems={"crm": SystemTally(read=5)})) == ""
 

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from fairlead.cli.words import Wording, in_full
+from fairlead.engine.case import EDIT
 from fairlead.worker.loop import PolicyLoop
 from fairlead.worker.run import Outcome, RunReport
 from fairlead.worker.tally import Note, Tally
@@ -54,10 +55,32 @@ _WORDS = Wording(
     },
 )
 
+_HELD = Wording(
+    {
+        "Overwritten": "{field} of {record} is to be overwritten with {winner}'s value, and is held back ({rule})",
+        "Deleted": "{record} deleted in {winner}: to be deleted everywhere, and held back ({rule})",
+        "Archived": "{record} deleted in {winner}: to be archived elsewhere, and held back ({rule})",
+    },
+    ended={
+        "Conflict": "edit of {field} of {record} is to go nowhere: that the record ends is held back ({rule})",
+        "Overwritten": "{field} of {record} is to go nowhere: that the record ends is held back ({rule})",
+    },
+    left={
+        "Deleted": "{record} takes part in {winner} no longer: to be deleted everywhere, and held back ({rule})",
+        "Archived": "{record} takes part in {winner} no longer: to be archived elsewhere, and held back ({rule})",
+    },
+)
+"""What is said where the guard halted the run."""
 
-def sentence(note: Note) -> str:
-    """A note in words."""
+_SENT = (EDIT, "access: ReadOnly")
+"""Rules by which something is overwritten that the guard holds back in no run."""
+
+
+def sentence(note: Note, *, halted: bool = False) -> str:
+    """A note in words. In a run that halted, what the guard counts is not done."""
     words = _WORDS.of(note.kind, note.rule, "{kind}: {field} of {record}: {rule}")
+    if halted and note.rule not in _SENT:
+        words = _HELD.of(note.kind, note.rule, words)
     return words.format(**{**msgspec.to_builtins(note), "rule": in_full(note.rule)})
 
 
@@ -101,7 +124,7 @@ class People:
         outcome = report.outcome.value if report else "Failed"
         self._out.print(f"[dim]{self._now():%H:%M:%S}[/dim]  [bold]{name}[/bold]  {escape(done or outcome)}")
         for note in notes[:NOTES_SHOWN]:
-            self._line(sentence(note))
+            self._line(sentence(note, halted=bool(report and report.halt)))
         if len(notes) > NOTES_SHOWN:
             self._line(f"… and {len(notes) - NOTES_SHOWN} more like these; --log json names up to 100")
         if trouble != before:
