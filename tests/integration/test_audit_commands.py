@@ -133,6 +133,18 @@ def test_an_undo_is_kept_until_a_worker_runs(desk: Desk) -> None:
     assert [book.all()["ada@example.com"][0] for book in (desk.crm, desk.erp)] == ["Ada Lovelace"] * 2
 
 
+def test_what_a_kept_undo_could_not_take_back_is_told_by_the_run_that_takes_it_up(desk: Desk) -> None:
+    run = edited(desk)
+    for _ in range(2):
+        desk.command("undo", run, *POLICY, "--yes", "--timeout", "0", check=4)
+    out, _ = desk.command("run", "policy.yaml", "--once", "--log", "json")
+    (note,) = json.loads(out.splitlines()[0])["notes"]
+    assert (note["record"], note["rule"].rpartition(" ")[0]) == (
+        f"undo run {run}",
+        "crm/1 = erp/1: undone already, by run",
+    )
+
+
 def test_nothing_is_undone_that_was_not_confirmed(desk: Desk) -> None:
     run = edited(desk)
     out, told = desk.command("undo", run, *POLICY, "--plan", "--output", "json")

@@ -190,6 +190,21 @@ def test_what_no_worker_takes_up_is_kept_for_the_next_run(office: Office) -> Non
     assert office.all("erp")[7] == office.all("crm")[1] == ("ada@example.com", "Ada Lovelace", "555-1")
 
 
+def test_what_was_kept_and_is_refused_then_is_told_by_the_run_that_takes_it_up(office: Office) -> None:
+    office.command("run", "policy.yaml", "--once")
+    office.command("matches", "link", "crm/1", "erp/99", "policy.yaml", "--timeout", "0", "--by", "ada")
+    _, told = office.command("run", "policy.yaml", "--once", "--log", "json")
+    assert json.loads(told.splitlines()[0])["notes"] == [
+        {
+            "kind": "Refused",
+            "record": "link crm/1 with erp/99",
+            "field": "",
+            "rule": "there is no erp/99",
+            "winner": "ada",
+        }
+    ]
+
+
 def test_a_refusal_of_the_worker_is_told(office: Office) -> None:
     office.start()
     code, told = office.command("matches", "link", "crm/1", "erp/99", "policy.yaml")

@@ -10,7 +10,19 @@ from typing import Any
 import pytest
 
 from fairlead.state.base import StateError, Store
-from fairlead.state.requests import Answer, Demand, RetryDeadLetters, request
+from fairlead.state.requests import (
+    Answer,
+    Demand,
+    DiscardDeadLetters,
+    Link,
+    ResolveConflicts,
+    RetryDeadLetters,
+    Split,
+    Undo,
+    Unknown,
+    in_words,
+    request,
+)
 from fairlead.worker.loop import PolicyLoop
 from fairlead.worker.stores import Stores
 from support.hosted import ON_POSTGRES, Hosted, outcome
@@ -119,6 +131,22 @@ async def test_a_request_of_another_version_is_refused_and_holds_nothing_up(host
         ("crm/7 is no dead letter any more",),
     ]
     assert list(hosted.erp.all()) == ["a@x.com"]
+
+
+@pytest.mark.parametrize(
+    ("demand", "words"),
+    [
+        (Link(("crm", "1"), ("erp", "a/7")), "link crm/1 with erp/a/7"),
+        (Split(("crm", "1")), "split crm/1 off"),
+        (Undo("5f000000-abcdef", "u"), "undo run 5f000000-abcdef"),
+        (ResolveConflicts(()), "resolve conflicts"),
+        (RetryDeadLetters(), "try dead letters again"),
+        (DiscardDeadLetters(), "discard dead letters"),
+        (Unknown(), "do what another version knows"),
+    ],
+)
+def test_every_request_is_told_in_words(demand: Demand | Unknown, words: str) -> None:
+    assert words == in_words(demand)
 
 
 async def test_no_request_is_taken_up_by_a_run_that_was_told_to_stop(hosted: Hosted) -> None:

@@ -94,6 +94,26 @@ async def test_a_conflict_that_is_gone_is_refused_and_nothing_changes(town: Town
     assert refused.endswith(": there is no such conflict any more")
 
 
+async def test_a_run_that_refuses_what_was_asked_for_tells_who_asked_and_why(town: Town) -> None:
+    for keep in ("erp", "crm"):
+        await town.leave(resolve(town, keep=keep))
+    report = await town.run()
+    (note,) = [note for note in report.tally.notes if note.kind == "Refused"]
+    assert (note.record, note.winner, note.rule.partition(": ")[2]) == (
+        "resolve conflicts",
+        "ada",
+        "there is no such conflict any more",
+    )
+
+
+async def test_a_request_that_is_still_to_be_taken_up_is_not_told_as_refused(town: Town) -> None:
+    demand = resolve(town, keep="erp")
+    await town.asked(demand)
+    await town.leave(demand)
+    report = await town.run(stopping=lambda: True)
+    assert report.tally.notes == []
+
+
 async def test_values_that_nobody_looked_at_are_not_decided(town: Town) -> None:
     demand = resolve(town, keep="crm")
     town.edit("erp", "a@x", name="a third")

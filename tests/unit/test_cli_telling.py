@@ -96,7 +96,7 @@ def test_what_systems_say_is_no_markup(loop: PolicyLoop) -> None:
 
 
 @pytest.mark.parametrize(
-    "kind", [*(kind.value for kind in FindingKind), "DeadLetter", "NotDelivered", "WaitingForParent"]
+    "kind", [*(kind.value for kind in FindingKind), "DeadLetter", "NotDelivered", "WaitingForParent", "Refused"]
 )
 def test_every_kind_of_note_has_words(kind: str) -> None:
     assert kind not in sentence(Note(kind, "crm/1", "name", "the rule", "erp"))
@@ -199,6 +199,11 @@ def test_a_run_that_halted_tells_its_deletes_as_held_back(loop: PolicyLoop) -> N
     assert told(loop, report(tally, Halt.of("abc", 7, 5)))[1].strip() == (
         "crm/1 deleted in erp: to be deleted everywhere, and held back (deletes.propagate: FromAny)"
     )
+
+
+def test_what_a_person_asked_for_in_vain_is_told_with_who_asked_and_why() -> None:
+    note = Note("Refused", "link crm/2 with erp/10", "", "there is no erp/10", "ada")
+    assert sentence(note) == "ada asked to link crm/2 with erp/10; refused: there is no erp/10"
 
 
 def test_what_a_run_did_names_nothing_that_it_did_not(loop: PolicyLoop) -> None:

@@ -44,6 +44,7 @@ _WORDS = Wording(
         "LossyField": "field {field}: {rule}",
         "ClockSkew": "{record}: {rule}",
         "Forgotten": "{record}: {rule}",
+        "Refused": "{winner} asked to {record}; refused: {rule}",
     },
     ended={
         "Conflict": "edit of {field} of {record} went nowhere: the record ended ({rule})",

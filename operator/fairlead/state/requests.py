@@ -143,6 +143,27 @@ def request(by: str, demand: Demand) -> Request:
     return Request(f"{int(now * 1000):012x}-{secrets.token_hex(4)}", now, by, demand)
 
 
+_IN_WORDS: Mapping[type, str] = {
+    ResolveConflicts: "resolve conflicts",
+    RetryDeadLetters: "try dead letters again",
+    DiscardDeadLetters: "discard dead letters",
+    Unknown: "do what another version knows",
+}
+
+
+def in_words(demand: Demand | Unknown) -> str:
+    """What is asked for, as people say it: to `link crm/1 with erp/7`."""
+    match demand:
+        case Link(one, other):
+            return f"link {'/'.join(one)} with {'/'.join(other)}"
+        case Split(place):
+            return f"split {'/'.join(place)} off"
+        case Undo(run):
+            return f"undo run {run}"
+        case _:
+            return _IN_WORDS[type(demand)]
+
+
 def mark_of(values: Mapping[str, Value]) -> str:
     """A fingerprint of what systems say."""
     return blake2b(codec.dump(sorted(values.items())), digest_size=8).hexdigest()

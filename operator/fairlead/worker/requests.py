@@ -18,12 +18,14 @@ from fairlead.state.requests import (
     RetryDeadLetters,
     Split,
     Undo,
+    in_words,
 )
 from fairlead.worker.batch import Batch
 from fairlead.worker.conflicts import resolve
 from fairlead.worker.dead_letters import discard, retry
 from fairlead.worker.handling import Handled, Scope
 from fairlead.worker.identity import link, split
+from fairlead.worker.tally import REFUSED, Note
 from fairlead.worker.undoing import undo
 
 Handler = Callable[[Scope, Request, Any, Batch], Awaitable[Handled]]
@@ -42,19 +44,22 @@ _UNKNOWN = "this worker does not know such a request: let it and the command be 
 
 
 class Requests:
-    """Takes up the requests of one run."""
+    """Takes up the requests of one run; `send` commits a batch and writes what is to be written."""
 
-    def __init__(self, scope: Scope) -> None:
+    def __init__(self, scope: Scope, send: Callable[[Batch], Awaitable[None]]) -> None:
         self._scope = scope
+        self._send = send
 
-    async def next(self) -> Batch | None:
-        """The batch of the oldest open request, None when there is none. It must be committed before the next call."""
-        found = await self._scope.store.requests(limit=1)
-        if not found:
-            return None
-        request, batch = found[0], Batch()
-        handler = HANDLERS.get(type(request.demand))
+    async def take_up(self) -> None:
+        """Takes up all that are open, the oldest first, and tells what is refused: nobody may wait for the answer."""
+        while found := await self._scope.store.requests(limit=1):
+            await self._answer(found[0])
+
+    async def _answer(self, request: Request) -> None:
+        batch, handler = Batch(), HANDLERS.get(type(request.demand))
         handled = await handler(self._scope, request, request.demand, batch) if handler else Handled(0, [_UNKNOWN])
         answer = Answer(request.id, self._scope.session.clock(), handled.done, tuple(handled.refused))
         batch.commit.answers.append(answer)
-        return batch
+        await self._send(batch)
+        for why in answer.refused:
+            self._scope.tally.note(Note(REFUSED, in_words(request.demand), "", why, request.by))

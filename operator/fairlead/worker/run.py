@@ -154,7 +154,8 @@ class Run:
         await self._sending.prepare()
         self._down.update(await self._session.open())
         await self._sending.replay()
-        await self._take_up_requests()
+        scope = Scope(self._session, self._intake, self.tally, self.id, self._gate)
+        await Requests(scope, self._sending.send).take_up()
         await self._adoption.run()
         revival = Revival(self._session, self._send_again, self._intake.waits)
         await revival.by_policy()
@@ -188,11 +189,6 @@ class Run:
         return [*(name for name in self._session.systems if name != last), last]
 
     # --- what the last run left ---
-
-    async def _take_up_requests(self) -> None:
-        requests = Requests(Scope(self._session, self._intake, self.tally, self.id, self._gate))
-        while batch := await requests.next():
-            await self._sending.send(batch)
 
     async def _retry(self, *, dead: bool = False) -> None:
         """Tries again what is due, and dead letters where asked; creates only where everything new was met."""

@@ -38,7 +38,10 @@ class SystemTally(msgspec.Struct):
 
 
 class Note(msgspec.Struct, frozen=True):
-    """Something a person may want to see while it happens. It names the record by its keys and holds no value."""
+    """Something a person may want to see while it happens. It names the record by its keys and holds no value.
+
+    Of what was `REFUSED`, `record` is what a person asked for, `rule` why, and `winner` who asked.
+    """
 
     kind: str
     record: str
@@ -54,6 +57,9 @@ def place_of(memory: Recollection | None, system: str) -> str:
     elsewhere = min((f"{name}/{side.key}" for name, side in memory.sides.items()), default="") if memory else ""
     return f"{system}/(new, from {elsewhere})" if elsewhere else f"{system}/(new)"
 
+
+REFUSED = "Refused"
+"""Kind of note: something that a person asked for was not done."""
 
 FORGOTTEN = "Forgotten"
 """Reason, and kind of note, where a system has records that were forgotten."""
@@ -74,7 +80,7 @@ def skewed(seconds: float) -> str:
 
 
 NOTES = 100
-"""Notes kept of one run; everything is in the audit."""
+"""Notes kept of one run; what was decided is in the audit as well."""
 
 
 class Tally(msgspec.Struct):
