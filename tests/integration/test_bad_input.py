@@ -136,17 +136,24 @@ def secret(**values: str) -> dict[str, object]:
     return {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "crm"}, "stringData": values}
 
 
-@pytest.mark.parametrize("given", [None, secret(other="x")], ids=["no Secret", "no key"])
-def test_a_secret_or_key_that_is_missing_is_told_and_others_go_on(site: Site, given) -> None:
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ([], "Secret 'crm' does not exist: create it in the Connection's namespace, with the key 'token'"),
+        ([secret(other="x")], "Secret 'crm' has no key 'token': add the key, or name one that the Secret has"),
+    ],
+    ids=["no Secret", "no key"],
+)
+def test_a_secret_or_key_that_is_missing_is_told_and_others_go_on(
+    site: Site, given: list[object], expected: str
+) -> None:
     with HTTPSystem(logins=Logins(bearer="right")) as api:
         with_api(site, api, auth=TOKEN)
-        site.write("secrets", *([given] if given else []))
+        site.write("secrets", *given)
         site.add("erp", "a@x")
         done = site.once()
         assert (done.returncode, "SystemUnavailable" in done.stdout) == (NEEDS_A_PERSON, True)
-        assert "Secret 'crm' has no key 'token', or does not exist: create it in the Connection's namespace" in told(
-            done
-        )
+        assert expected in told(done)
         site.write("secrets", secret(token="right"))
         assert site.once().returncode == OK
         assert emails(api) == ["a@x"]

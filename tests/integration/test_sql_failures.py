@@ -89,7 +89,7 @@ async def test_a_secret_that_is_missing() -> None:
     found = await failure_of(
         PostgresDatabase(connection_of("db", "postgresql://127.0.0.1/x", auth=LOGIN), MappingSecrets({}))
     )
-    assert (told(found), "Secret 'db' has no key 'user'" in found.message) == ((AuthRejected, "SecretNotFound"), True)
+    assert (told(found), "Secret 'db' does not exist" in found.message) == ((AuthRejected, "SecretNotFound"), True)
 
 
 async def test_too_many_connections(database: str) -> None:

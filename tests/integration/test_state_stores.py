@@ -66,7 +66,7 @@ async def test_a_wrong_password_is_told_with_the_secret_to_mend(hosted: Hosted) 
     loop = hosted.loop()
     assert await outcome(loop) == "StateUnavailable"
     assert loop.measured.error is not None
-    assert "Secret 'login' has no key 'user'" in loop.measured.error.message
+    assert "Secret 'login' does not exist" in loop.measured.error.message
     hosted.values["login"] = user
     assert await outcome(loop) == Outcome.SUCCEEDED
 

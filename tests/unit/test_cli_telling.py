@@ -185,7 +185,7 @@ def test_what_the_guard_holds_back_is_told_as_not_done(kind: str, rule: str, exp
         ("Overwritten", "access: ReadOnly"),
         ("Conflict", "LatestWins"),
         ("Reverted", "edits: SystemOfRecordOnly"),
-        ("DeleteNotSpread", "FromNone"),
+        ("DeleteNotSpread", "Never"),
         ("Recreated", "UpdateWins"),
     ],
 )

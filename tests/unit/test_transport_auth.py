@@ -78,7 +78,7 @@ async def test_wrong_credentials_are_rejected_after_one_attempt(method: str) -> 
 async def test_a_missing_secret_is_named_and_nothing_is_sent(method: str, system: HTTPSystem) -> None:
     async with http_to(system, auth=METHODS[method][0]) as client:
         failure = await rejected(client)
-    assert (failure.reason, "Secret 'login' has no key" in failure.message, len(system.seen)) == (
+    assert (failure.reason, "Secret 'login' does not exist" in failure.message, len(system.seen)) == (
         "SecretNotFound",
         True,
         0,

@@ -9,6 +9,8 @@ from fairlead.transport.failure import AuthRejected
 from fairlead.transport.secrets import DirectorySecrets, MappingSecrets, Secrets
 
 REF = KeyRef(name="login", key="token")
+ABSENT = "Secret 'login' does not exist: create it in the Connection's namespace, with the key 'token'"
+WITHOUT_KEY = "Secret 'login' has no key 'token': add the key, or name one that the Secret has"
 MISSING = "Secret 'login' has no key 'token', or does not exist: create it in the Connection's namespace"
 
 
@@ -42,14 +44,23 @@ def test_a_rotation_is_seen_at_the_next_use(tmp_path: Path) -> None:
     assert (before, secrets.get(REF)) == ("old", "new")
 
 
-@pytest.mark.parametrize("given", [{}, {"login": {}}, {"login": {"password": "x"}}])
-def test_what_is_missing_is_named(given: dict[str, dict[str, str]], tmp_path: Path) -> None:
-    for name, keys in given.items():
-        (tmp_path / name).mkdir()
-        for key, value in keys.items():
-            (tmp_path / name / key).write_text(value)
-    found = [failure(secrets) for secrets in (MappingSecrets(given), DirectorySecrets(tmp_path))]
-    assert {(one.message, one.reason) for one in found} == {(MISSING, "SecretNotFound")}
+@pytest.mark.parametrize("given", [{}, {"password": "x"}])
+def test_a_key_that_is_missing_is_named(given: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "login").mkdir()
+    for key, value in given.items():
+        (tmp_path / "login" / key).write_text(value)
+    found = [failure(secrets) for secrets in (MappingSecrets({"login": given}), DirectorySecrets(tmp_path))]
+    assert {(one.message, one.reason) for one in found} == {(WITHOUT_KEY, "SecretNotFound")}
+
+
+def test_a_secret_that_is_missing_is_named() -> None:
+    found = failure(MappingSecrets({"other": {"token": "x"}}))
+    assert (found.message, found.reason) == (ABSENT, "SecretNotFound")
+
+
+def test_a_secret_of_which_nothing_is_mounted_may_exist_or_not(tmp_path: Path) -> None:
+    found = failure(DirectorySecrets(tmp_path))
+    assert (found.message, found.reason) == (MISSING, "SecretNotFound")
 
 
 @pytest.mark.parametrize(
@@ -73,6 +84,6 @@ def test_a_value_that_is_no_text_is_told_without_it(tmp_path: Path) -> None:
     )
 
 
-def test_a_secret_that_is_a_folder_is_missing(tmp_path: Path) -> None:
+def test_a_key_that_is_a_folder_is_missing(tmp_path: Path) -> None:
     (tmp_path / "login" / "token").mkdir(parents=True)
-    assert failure(DirectorySecrets(tmp_path)).message == MISSING
+    assert failure(DirectorySecrets(tmp_path)).message == WITHOUT_KEY

@@ -134,7 +134,7 @@ async def test_a_bundle_that_is_missing_is_named(system: HTTPSystem) -> None:
     async with http_to(system, tls=BUNDLE) as client:
         with pytest.raises(AuthRejected) as caught:
             await client.send(request_to(client))
-    assert (caught.value.reason, "'ca' has no key 'ca.crt'" in caught.value.message) == ("SecretNotFound", True)
+    assert (caught.value.reason, "'ca' does not exist" in caught.value.message) == ("SecretNotFound", True)
 
 
 async def test_a_bundle_that_is_replaced_counts_from_the_next_request_on(

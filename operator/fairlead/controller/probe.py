@@ -127,7 +127,8 @@ class Prober:
         versions = []
         for kind, ref in [*((SECRET, ref) for ref in connection.secret_refs()), *bundles]:
             found = await self._kube.get(kind, connection.metadata.namespace, ref.name)
-            values.setdefault(ref.name, {}).update(_value(kind, ref, found))
+            if found:
+                values.setdefault(ref.name, {}).update(_value(kind, ref, found))
             versions.append(found["metadata"]["resourceVersion"] if found else "")
         return values, ",".join(versions)
 
@@ -150,9 +151,9 @@ def _failed(connection: Connection, pulse: Pulse, failure: Failure, *, was_ready
         pulse.patience = _now() + min(PATIENCE, wait)
 
 
-def _value(kind: Kind, ref: KeyRef, found: Object | None) -> dict[str, str]:
+def _value(kind: Kind, ref: KeyRef, found: Object) -> dict[str, str]:
     """The one key, decoded; nothing when it is not there."""
-    value = (found or {}).get("data", {}).get(ref.key)
+    value = found.get("data", {}).get(ref.key)
     if value is None:
         return {}
     return {ref.key: b64decode(value).decode(errors="replace") if kind is SECRET else value}
