@@ -102,9 +102,11 @@ def test_a_value_of_another_type_is_no_systems() -> None:
         ("values.shop", True, "'values.shop' failed: an attribute is not there; guard it with has(a.b)"),
         ("base", False, "the value before the edit in crm is not known"),
         ("[values.crm]", True, "what comes of it must be text, not a list"),
+        ("values.crm < values.erp", True, "what comes of it must be text, not true or false"),
+        ("size(values)", True, "what comes of it must be text, not a number"),
         ("values.crm + values.erp", True, "what comes of it breaks 'maxLength: 3' of the policy's schema"),
     ],
-    ids=["it fails", "no old value", "another type", "it breaks the contract"],
+    ids=["it fails", "no old value", "a list", "a comparison", "a count", "it breaks the contract"],
 )
 def test_what_an_expression_cannot_decide_waits_for_a_person_and_says_why(source: str, known: bool, why: str) -> None:
     schema = {"type": "object", "properties": {"x": {"type": "string", "maxLength": 3}, "y": {"type": "string"}}}

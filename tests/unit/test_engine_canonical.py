@@ -452,3 +452,45 @@ def test_a_column_of_times_is_converted_as_its_values_are(column: list[Any]) -> 
 def test_a_column_of_times_in_whatever_spelling_is_converted_as_its_values_are(text: str) -> None:
     kind = kind_of(TIME)
     assert kind.canonical_column([text, None]) == [kind.canonical(text), None]
+
+
+# --- what an expression makes ---
+
+
+@pytest.mark.parametrize(
+    ("schema", "made", "value"),
+    [
+        (STRING, "1", "1"),
+        (STRING, None, None),
+        (NUMBER, 1.5, Decimal("1.5")),
+        (INTEGER, 2.0, 2),
+        (BOOLEAN, False, False),
+        (LIST, ["a"], ["a"]),
+        (OBJECT, {"size": 1}, {"size": 1}),
+        (DAY, "2026-01-31", "2026-01-31"),
+        (TIME, datetime(2026, 1, 31, tzinfo=UTC), "2026-01-31T00:00:00Z"),
+        (ANY, True, True),
+    ],
+)
+def test_what_an_expression_makes_is_canonical(schema: dict[str, Any], made: Any, value: Value) -> None:
+    assert kind_of(schema).made(made) == value
+
+
+@pytest.mark.parametrize(
+    ("schema", "made", "why"),
+    [
+        (STRING, 1, "must be text, not a number"),
+        (STRING, False, "must be text, not true or false"),
+        (NUMBER, "1", "must be a number, not text"),
+        (INTEGER, True, "must be a number, not true or false"),
+        (BOOLEAN, 1, "must be true or false, not a number"),
+        (BOOLEAN, "true", "must be true or false, not text"),
+        (LIST, "a", "must be a list, not text"),
+        (SET, [1], "must be text, not a number"),
+        (OBJECT, [], "must be an object, not a list"),
+    ],
+)
+def test_what_an_expression_makes_is_no_other_spelling_of_the_type(schema: dict[str, Any], made: Any, why: str) -> None:
+    with pytest.raises(ContractError) as refused:
+        kind_of(schema).made(made)
+    assert str(refused.value) == why

@@ -177,7 +177,7 @@ class Arbiter:
             if type(to_cel(view.value)) is type(given) and to_cel(view.value) == given:
                 return view
         try:
-            value = self._rule.field.kind.canonical(given)
+            value = self._rule.field.kind.made(given)
         except ContractError as error:
             raise Undecided(f"what comes of it {error}") from None
         return self._made(COMPUTED, value, dispute)

@@ -75,6 +75,17 @@ class Kind(msgspec.Struct, frozen=True):
         """The canonical form of one native value; missing and null are both "no value"."""
         return None if native is None or native is MISSING else self.convert(native)
 
+    def made(self, value: Any) -> Value:
+        """The canonical form of what an expression made, which must be of the type itself: no other spelling of it."""
+        if value is not None and self.name in _TYPES:
+            types, what = _TYPES[self.name]
+            if type(value) not in types:
+                raise ContractError(f"must be {what}, not {_name(value)}")
+        if self.item is not None and isinstance(value, list):
+            for item in value:
+                self.item.made(item)
+        return self.canonical(value)
+
     def canonical_column(self, column: Sequence[Any]) -> list[Value]:
         """`canonical` of every value; quick when the column is already canonical."""
         if self.column is not None and (whole := self.column(column)) is not None:
@@ -371,6 +382,17 @@ def _name(native: Any) -> str:
     names = {dict: "an object", list: "a list", tuple: "a list", bool: "true or false", str: "text"}
     return names.get(type(native), "a number" if isinstance(native, int | float | Decimal) else "what it is")
 
+
+_NUMBERS = (int, float, Decimal)
+_TYPES: dict[str, tuple[tuple[type, ...], str]] = {
+    "string": ((str,), "text"),
+    "number": (_NUMBERS, "a number"),
+    "integer": (_NUMBERS, "a number"),
+    "boolean": ((bool,), "true or false"),
+    "array": ((list,), "a list"),
+    "object": ((dict,), "an object"),
+}
+"""What a value of some kinds is, and how that is called; the others have no other spelling than text."""
 
 _URL_SAFE = str.maketrans("-_", "+/")
 _STRING = Kind("string", _text, str.encode, str)

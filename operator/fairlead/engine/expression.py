@@ -29,6 +29,9 @@ _CAUSES: tuple[tuple[type[Exception], str, str], ...] = (
     (Exception, "", "a value is null or of a type that does not fit; guard it, or convert it with string(x)"),
 )
 
+_LONG = "longer than an expression may take in time"
+"""Why a function makes no list; the library says it in the middle of its own words."""
+
 MAX_RANGE = 10_000
 """Longest list that `lists.range` makes."""
 
@@ -121,7 +124,7 @@ def _bounded(function: Callable[..., Any], longest: int) -> Callable[..., Any]:
     def bounded(*arguments: Any) -> Any:
         made = function(*arguments)
         if len(made) > longest:
-            raise ValueError("too long")
+            raise ValueError(_LONG)
         return made
 
     return bounded
@@ -130,13 +133,15 @@ def _bounded(function: Callable[..., Any], longest: int) -> Callable[..., Any]:
 def _range(size: int, most: int) -> list[int]:
     """CEL's `lists.range`, which would fill the memory with what one record says."""
     if size > most:
-        raise ValueError("too long")
+        raise ValueError(_LONG)
     return list(range(size))
 
 
 def _cause(error: Exception) -> str:
     """What went wrong, without the library's own words: they quote the values at hand."""
     function = _FUNCTION.search(str(error))
+    if function and f"ValueError: {_LONG}." in str(error):
+        return f"the function {function[1]} makes a list that is too long for the loops, or for any record"
     if function:
         return f"the function {function[1] or function[2]} cannot take such a value"
     return next(words for kind, start, words in _CAUSES if isinstance(error, kind) and str(error).startswith(start))
