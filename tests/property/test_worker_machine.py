@@ -168,7 +168,9 @@ class Acts:
             moment = draw(st.integers(1, 40))
             meanwhile[moment] = (*meanwhile.get(moment, ()), draw(self.user))
         faults = dict(draw(self.fault) for _ in range(draw(st.integers(0, 2))))
-        return Doing(draw(KIND), meanwhile, faults, draw(st.one_of(st.just(0), st.integers(1, 45))))
+        return Doing(
+            draw(KIND), meanwhile, faults, draw(st.one_of(st.just(0), st.integers(1, 45), st.integers(46, 90)))
+        )
 
 
 KIND = st.sampled_from([Kind.CHANGES, Kind.CHANGES, Kind.RESYNC])
@@ -254,7 +256,8 @@ def calm_histories(draw: Any) -> tuple[History, Setting]:
         others = [name for name in names if name != system and draw(st.booleans())]
         played += [("add", name, *rest) for name in (system, *others)]
     for _ in range(draw(st.integers(0, 12))):
-        played.append(draw(acts.user) if draw(st.integers(0, 2)) else REST)
+        word = draw(st.sampled_from(["user", "user", "clash", "rest", "rest"]))
+        played += acts.edits(*draw(acts.clash)) if word == "clash" else [draw(acts.user) if word == "user" else REST]
     first = msgspec.structs.replace(setting, systems=tuple(systems), spec={**setting.spec, **owned}, traits=traits)
     return History(first, tuple(played)), msgspec.structs.replace(
         first, systems=tuple(draw(st.permutations(systems))), traits=other
@@ -277,9 +280,10 @@ def told_histories(draw: Any) -> History:
     """A history of systems that tell every change of theirs, and take every write.
 
     Left out are archives and filters: what they end in one system while it is copied to the others is created by a
-    resync.
+    resync; and pages that do not come.
     """
     history = draw(histories())
+    acts = [("run", _without_skipped(act[1])) if act[0] == "run" else act for act in history.acts]
     kinds = {
         name: msgspec.structs.replace(kind, changes=True, deletions=True, find=True, unique=())
         for name, kind in history.setting.traits.items()
@@ -289,9 +293,13 @@ def told_histories(draw: Any) -> History:
         for system in history.setting.systems
     )
     spec = {**history.setting.spec, "deletes": {**history.setting.spec["deletes"], "action": "Delete"}}
-    return msgspec.structs.replace(
-        history, setting=msgspec.structs.replace(history.setting, systems=systems, traits=kinds, spec=spec)
-    )
+    setting = msgspec.structs.replace(history.setting, systems=systems, traits=kinds, spec=spec)
+    return History(setting, tuple(acts))
+
+
+def _without_skipped(doing: Doing) -> Doing:
+    faults = {call: fault for call, fault in doing.faults.items() if fault is not Fault.SKIPPED}
+    return msgspec.structs.replace(doing, faults=faults)
 
 
 @settings(SETTINGS, max_examples=max(COUNT // 10, 30))

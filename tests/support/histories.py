@@ -17,7 +17,6 @@ import msgspec
 from fairlead.connectors.base import NativeWrite, Operation
 from fairlead.engine.canonical import is_empty
 from fairlead.engine.case import Case, Decision, FindingKind
-from fairlead.engine.case import Operation as Planned
 from fairlead.engine.rules import compile_rules
 from fairlead.model.syncpolicy import ConflictRule, SyncPolicy
 from fairlead.state.base import Commit, Recollection, Store
@@ -190,7 +189,7 @@ class Replay:
         typed: (system, value) of what was entered or brought back there.
         raced: (system, thing) that a user created while the worker ran.
         echoes: (system, field, value) of changes that no user made.
-        over_guard: runs that deleted more than the guard allows.
+        over_guard: runs that deleted or archived more than the guard allows.
         reports: of every run that ended.
         findings: the audit, when the worker last stopped.
     """
@@ -437,10 +436,10 @@ class Replay:
             self.session = None
 
     def _count_deletes(self, before: dict[str, int], carried: int, approved: str) -> None:
-        """Deletes of a run against the guard; those that were released in an earlier run do not count again."""
+        """Deletes and archivings of a run against the guard; what an earlier run had released does not count again."""
         deleted = 0
         for name, system in self.systems.items():
-            deleted += sum(write.operation is Operation.DELETE for write in system.writes[before[name] :])
+            deleted += sum(_ends(write) for write in system.writes[before[name] :])
         if not approved:
             known = max(len(system.records) for system in self.systems.values()) + deleted
             limit = limit_of(self.policy.spec.deletes.guard, known)
@@ -448,10 +447,10 @@ class Replay:
                 self.over_guard.append((deleted, limit))
 
     async def _released(self, store: Store) -> int:
-        """Deletes that were released, and are under way."""
+        """Deletes and archivings that were released, and are under way."""
         sent = [intent.write for batch in (await store.journal()).values() for intent in batch]
         failed = [item.write for item in await store.undelivered(due=self.now + 1e6, dead=True)]
-        return sum(write.operation is Planned.DELETE for write in (*sent, *failed))
+        return sum(write.ends for write in (*sent, *failed))
 
     # --- what came of it ---
 
@@ -521,6 +520,11 @@ class Replay:
         rows = {name: system.records for name, system in self.systems.items()}
         versions = {name: len(system.writes) for name, system in self.systems.items()}
         return rows, versions, msgspec.structs.replace(await store.counts()), len(await audited(store))
+
+
+def _ends(write: NativeWrite) -> bool:
+    archives = write.operation is Operation.UPDATE and write.values.get("state") == ARCHIVED
+    return archives or write.operation is Operation.DELETE
 
 
 LIMIT = 8

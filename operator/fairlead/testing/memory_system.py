@@ -29,7 +29,7 @@ class Fault(StrEnum):
     Transient, Throttled: nothing is done. Partial: of a batch only the first write is done, the others fail. Refused:
     the first write is invalid. Lost: everything is done, and of no write is the answer known. HungUp: everything is
     done, then the call fails as a whole (but creates in a system without `find` are Lost). Repeated: a page comes
-    twice, as it was the first time.
+    twice, as it was the first time. Skipped: a page does not come, and the next one does.
     """
 
     TRANSIENT = "Transient"
@@ -39,6 +39,7 @@ class Fault(StrEnum):
     LOST = "Lost"
     HUNG_UP = "HungUp"
     REPEATED = "Repeated"
+    SKIPPED = "Skipped"
 
 
 class Traits(msgspec.Struct, frozen=True, repr_omit_defaults=True):
@@ -314,7 +315,7 @@ class MemoryObject:
             cursor = None if rest or not self._system.traits.changes else str(position)
             page = self._page(keys, cursor=cursor)
             last = page.last
-            for _ in range(2 if fault is Fault.REPEATED else 1):
+            for _ in range(_TIMES.get(fault, 1)):
                 yield page
             if not rest:
                 return
@@ -331,7 +332,7 @@ class MemoryObject:
             page = self._page(self._ordered(entries), cursor=str(position))
             if not self._system.traits.deletions:
                 page.deleted = []
-            for _ in range(2 if fault is Fault.REPEATED else 1):
+            for _ in range(_TIMES.get(fault, 1)):
                 yield page
 
     def _ordered(self, entries: Sequence[str]) -> list[str]:
@@ -422,6 +423,10 @@ class MemoryPage:
     def modified(self, indices: Sequence[int]) -> list[object]:
         """See `Page.modified`."""
         return [self._rows[i].modified if self._traits.modified else None for i in indices]
+
+
+_TIMES: dict[Fault | None, int] = {Fault.REPEATED: 2, Fault.SKIPPED: 0}
+"""How often a page comes."""
 
 
 def raw_of(row: Row, paths: Sequence[str]) -> bytes:
