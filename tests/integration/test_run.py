@@ -8,7 +8,7 @@ import pytest
 from fairlead.connectors.sqlite import SQLiteDatabase
 from fairlead.state.base import Store
 from fairlead.testing.store.sample import all_conflicts, all_letters
-from fairlead.worker.planning import Plan
+from fairlead.worker.planning import Plan, PlannedWrite
 from fairlead.worker.run import Kind, Outcome, Run, RunReport
 from support.policies import Book, connection_of, open_session, policy_of
 from support.stores import Place
@@ -225,6 +225,18 @@ async def test_a_plan_writes_nothing_and_names_every_write(world: World) -> None
     assert [(w.system, w.operation) for w in plan.writes] == [("erp", "Create")]
     await world.run()
     assert list(world.erp.all()) == ["a@x.com"]
+
+
+async def test_a_plan_of_an_edit_names_its_one_write(world: World) -> None:
+    """Whichever side is read last: what is planned for it must not look like an edit there."""
+    world.crm.add("a@x.com", name="A")
+    await world.run()
+    world.erp.edit("a@x.com", name="B")
+    plan, resync = Plan(), Plan()
+    report = await world.run(plan=plan)
+    await world.run(Kind.RESYNC, plan=resync)
+    assert plan.writes == resync.writes == [PlannedWrite("crm", "Update", plan.writes[0].key, ("name",))]
+    assert report.tally.notes == []
 
 
 async def test_a_refused_row_is_a_dead_letter_with_the_databases_own_words(world: World) -> None:

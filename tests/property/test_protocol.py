@@ -46,10 +46,11 @@ async def explored(
     return await explore(world, folder, budget)
 
 
-@pytest.mark.parametrize("rule", ["SystemOfRecordWins", "Priority", "LatestWins", "Merge", "Manual"])
+@pytest.mark.parametrize("rule", ["SystemOfRecordWins", "Priority", "LatestWins", "Merge", "Expression", "Manual"])
 async def test_three_edits_and_a_crash(folder: Path, rule: str) -> None:
     traits = Traits(modified=rule == "LatestWins")
-    assert (await explored(folder, THREE_AND_A_CRASH, ENTER, traits=traits, onConflict=rule)).states > 100
+    spec = {"onConflict": rule, "onConflictExpression": "values[systems[0]] + ' and more'"}
+    assert (await explored(folder, THREE_AND_A_CRASH, ENTER, traits=traits, **spec)).states > 100
 
 
 @pytest.mark.parametrize("traits", [Traits(changes=False, modified=False), Traits(versions=True, tells=False)])
