@@ -150,6 +150,10 @@ def test_every_valid_manifest_can_be_decoded(manifest: Manifest) -> None:
         ({"spec.suspend": "yes"}, "spec.suspend: must be true or false, not text"),
         ({"spec.connector": 5}, "spec.connector: must be text, not a number: quote it"),
         (
+            {"spec.probe": {"interval": 5}},
+            "spec.probe.interval: must be text, not a number: write a duration, for example 500ms, 30s, 5m or 1h30m",
+        ),
+        (
             {"spec.probe": {"interval": "5"}},
             "spec.probe.interval: is not accepted: write a duration",
         ),
@@ -161,6 +165,13 @@ def test_every_valid_manifest_can_be_decoded(manifest: Manifest) -> None:
 def test_problem_says_where_and_what_to_write(change: dict[str, Any], expected: str) -> None:
     problems = schema.problems("Connection", with_values(manifests.connection(), change))
     assert [str(problem).startswith(expected) for problem in problems] == [True], problems
+
+
+def test_number_where_hours_or_days_belong_says_how_to_write_them() -> None:
+    problems = schema.problems("SyncPolicy", with_values(manifests.policy(), {"spec.state": {"retention": 30}}))
+    assert [str(problem) for problem in problems] == [
+        "spec.state.retention: must be text, not a number: write a duration in hours or days, for example 12h or 30d"
+    ]
 
 
 def test_missing_value_says_what_it_is_for() -> None:

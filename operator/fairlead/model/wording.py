@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -21,6 +22,7 @@ _TYPES = {
 
 _HINTS = {
     "(ms|s|m|h)": "write a duration, for example 500ms, 30s, 5m or 1h30m",
+    "(h|d)": "write a duration in hours or days, for example 12h or 30d",
     "( [0-9A-Za-z*,/#-]+){4}": "write a cron expression of five parts, for example 0 3 * * *",
     "(Mi|Gi|Ti|M|G|T)": "write a size, for example 500Mi or 1Gi",
     "^https?://": "write a URL, for example https://login.example.com/token",
@@ -56,7 +58,9 @@ def _type(error: ValidationError) -> str:
 def _text_hint(error: ValidationError) -> str:
     """How to write as text what was given otherwise; empty where that is not known."""
     if isinstance(error.instance, int | float):
-        return "quote it"
+        schema: Any = error.schema
+        pattern = schema.get("pattern", "")
+        return "quote it" if re.search(pattern, str(error.instance).lower()) else _advice(pattern)
     name = error.absolute_path[-1] if error.absolute_path else None
     return _MAPPINGS.get(str(name), "") if isinstance(error.instance, dict) else ""
 
@@ -78,9 +82,12 @@ def _enum(error: ValidationError) -> str:
 
 
 def _pattern(error: ValidationError) -> str:
-    pattern = str(error.validator_value)
-    hint = next((hint for part, hint in _HINTS.items() if part in pattern), None)
-    return f"is not accepted: {hint}" if hint else f"is not accepted: it must match {pattern}"
+    return f"is not accepted: {_advice(str(error.validator_value))}"
+
+
+def _advice(pattern: str) -> str:
+    """What to write where a pattern refuses what was given."""
+    return next((hint for part, hint in _HINTS.items() if part in pattern), f"it must match {pattern}")
 
 
 def _bound(relation: str, unit: str = "") -> Callable[[ValidationError], str]:
