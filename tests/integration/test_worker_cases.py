@@ -218,7 +218,7 @@ async def test_a_system_that_reads_as_empty_halts_and_its_approval_lets_the_dele
     assert (halted.outcome, len(town["erp"].records)) == (Outcome.HALTED, 3)
     assert halted.halt is not None
     assert halted.halt.message == (
-        "crm reads as empty although 3 records are known there: nothing was deleted. If crm is really empty, approve "
+        "crm reads as empty, and had 3 records: nothing was deleted. If crm is really empty, approve "
         f"with the annotation fairlead.dev/approve={halted.halt.plan}; else mend its access, object or filter"
     )
     released = await town.run(approved=halted.halt.plan)

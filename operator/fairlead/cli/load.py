@@ -45,7 +45,7 @@ def explain(problems: Sequence[Problem], output: Output) -> None:
         return
     for problem in problems:
         print(problem, file=sys.stderr)  # noqa: T201
-    print(f"{counted(len(problems), 'problem')}: nothing was run", file=sys.stderr)  # noqa: T201
+    print(f"{counted(len(problems), 'problem')}: nothing was done", file=sys.stderr)  # noqa: T201
 
 
 def secrets_of(bundle: Bundle, namespace: str) -> MappingSecrets:

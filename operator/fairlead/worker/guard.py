@@ -8,6 +8,7 @@ from collections.abc import Iterable
 
 import msgspec
 
+from fairlead.model.common import counted
 from fairlead.model.syncpolicy import APPROVE, Guard
 from fairlead.state import codec
 from fairlead.state.base import Commit, Store
@@ -52,7 +53,7 @@ class Halt(msgspec.Struct, frozen=True):
         """A system that had records suddenly has none."""
         return cls(
             plan,
-            f"{system} reads as empty although {known} records are known there: nothing was deleted. If {system} is "
+            f"{system} reads as empty, and had {counted(known, 'record')}: nothing was deleted. If {system} is "
             f"really empty, approve with the annotation {APPROVE}={plan}; else mend its access, object or filter",
             known,
         )
