@@ -98,6 +98,14 @@ def test_a_throttle_that_asks_for_no_pause_says_what_to_lower() -> None:
     )
 
 
+@pytest.mark.parametrize(("about", "when"), [(About.OBJECT, "run"), (About.RECORD, "run"), (About.PROBE, "probe")])
+def test_a_server_error_says_who_failed_where_to_look_and_when_it_is_tried_again(about: About, when: str) -> None:
+    assert failed(500, {"message": "boom"}, about=about).message == (
+        f"GET /things answered 500 (boom): the system itself failed, and is asked again with the next {when}; "
+        "if it lasts, see its own log"
+    )
+
+
 def test_a_retry_after_that_is_a_date_counts_by_the_systems_own_clock() -> None:
     dates = {"date": "Sun, 01 Mar 2026 12:00:00 GMT", "retry-after": "Sun, 01 Mar 2026 12:00:30 GMT"}
     assert failed(429, headers=dates).retry_after == 30.0

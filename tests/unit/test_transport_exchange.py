@@ -47,7 +47,12 @@ LOSSES = [
         "{host} hung up on POST /customers: if it lasts, see its log, and scheme and port of spec.url",
     ),
     (Fault(FaultKind.SLOW, seconds=9, times=9), "Timeout", "POST /customers was silent for 0.3 s"),
-    (Fault(FaultKind.STATUS, status=502, times=9), "Unavailable", "POST /customers answered 502 (injected)"),
+    (
+        Fault(FaultKind.STATUS, status=502, times=9),
+        "Unavailable",
+        "POST /customers answered 502 (injected): the system itself failed, and is asked again with the next run; "
+        "if it lasts, see its own log",
+    ),
     (
         Fault(FaultKind.STATUS, status=200, body='{"id":', times=9),
         "TruncatedAnswer",

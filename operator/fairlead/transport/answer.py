@@ -226,6 +226,9 @@ def _message(answer: Answer, request: Request, failure: type[Failure]) -> str:
     if failure is Throttled:
         pause, remedy = _pause(answer), "if it lasts, lower the Connection's limits.requestsPerSecond"
         start += f": {remedy}" if pause is None else f": it asks to wait {pause:.0f} s"
+    if issubclass(failure, Transient) and answer.status >= 500:
+        when = "probe" if request.about is About.PROBE else "run"
+        start += f": the system itself failed, and is asked again with the next {when}; if it lasts, see its own log"
     return start
 
 
