@@ -184,8 +184,10 @@ STAYING: list[tuple[Fault, type[Failure], str, str]] = [
         Fault(FaultKind.STATUS, status=500, body='{"error": {"message": "database is gone"}}'),
         Transient,
         "Unavailable",
-        "GET /customers answered 500 (database is gone): the system itself failed, and is asked again with the next run; "
-        "if it lasts, see its own log",
+        (
+            "GET /customers answered 500 (database is gone): the system itself failed, and is asked again with the "
+            "next run; if it lasts, see its own log"
+        ),
     ),
     (
         Fault(FaultKind.TRUNCATE),

@@ -50,8 +50,10 @@ LOSSES = [
     (
         Fault(FaultKind.STATUS, status=502, times=9),
         "Unavailable",
-        "POST /customers answered 502 (injected): the system itself failed, and is asked again with the next run; "
-        "if it lasts, see its own log",
+        (
+            "POST /customers answered 502 (injected): the system itself failed, and is asked again with the "
+            "next run; if it lasts, see its own log"
+        ),
     ),
     (
         Fault(FaultKind.STATUS, status=200, body='{"id":', times=9),

@@ -182,8 +182,10 @@ async def test_attempts_end_and_the_last_failure_tells(system: HTTPSystem) -> No
     async with http_to(system, time=time) as client:
         failure = await failure_of(client, Transient)
     assert (failure.message, len(system.seen), time.waits) == (
-        "GET /customers answered 500 (injected): the system itself failed, and is asked again with the next run; "
-        "if it lasts, see its own log",
+        (
+            "GET /customers answered 500 (injected): the system itself failed, and is asked again with the "
+            "next run; if it lasts, see its own log"
+        ),
         3,
         [0.001, 0.002],
     )
