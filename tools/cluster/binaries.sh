@@ -5,7 +5,7 @@
 #   binaries.sh node   all of it, and scheduler, kubelet, kube-proxy, CoreDNS and helm: pods run
 #   binaries.sh helm   helm alone
 #
-# KUBEBUILDER_ASSETS is used when it has them, then what setup-envtest has, else they are built from their Go modules:
+# KUBEBUILDER_ASSETS is used when it has all, then what setup-envtest has, else they are built from their Go modules:
 # on two cores five minutes for `api` and sixteen for `node`, once for each set of versions.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -20,19 +20,30 @@ case ${1:-} in
 esac
 [ "$1" = helm ] || command -v kubectl >/dev/null || wanted+=(kubectl)
 
-has_all() { local name; for name in "${wanted[@]}"; do [ -x "$1/$name" ] || return 1; done; }
+lacking() { local name; for name in "${wanted[@]}"; do [ -x "$1/$name" ] || printf ' %s' "$name"; done; }
 
-if [ -n "${KUBEBUILDER_ASSETS:-}" ] && has_all "$KUBEBUILDER_ASSETS"; then echo "$KUBEBUILDER_ASSETS"; exit; fi
+# Ends with a folder that has all of it, else says why it is passed over.
+use_whole() {
+  local lacks; lacks=$(lacking "$2")
+  [ -n "$lacks" ] || { echo "$2"; exit; }
+  case $lacks in *kube-controller-manager*) lacks+=" (envtest's archives have no kube-controller-manager)" ;; esac
+  echo "binaries.sh: $2, which $1 names, is not used: it lacks$lacks" >&2
+}
+
+[ -z "${KUBEBUILDER_ASSETS:-}" ] || use_whole KUBEBUILDER_ASSETS "$KUBEBUILDER_ASSETS"
 if command -v setup-envtest >/dev/null; then
   assets=$(setup-envtest use -i -p path 2>/dev/null || setup-envtest use -p path 2>/dev/null || true)
-  if [ -n "$assets" ] && has_all "$assets"; then echo "$assets"; exit; fi
+  [ -z "$assets" ] || use_whole setup-envtest "$assets"
 fi
 
 out=${XDG_CACHE_HOME:-$HOME/.cache}/fairlead/k8s-$KUBERNETES-etcd-$ETCD-helm-$HELM-coredns-$COREDNS
 mkdir -p "$out"
 exec 9>"$out/.lock"; flock 9  # two test runs must not build the same twice
-if has_all "$out"; then echo "$out"; exit; fi
-command -v go >/dev/null || { echo "binaries.sh: install Go, or point KUBEBUILDER_ASSETS at the binaries" >&2; exit 1; }
+if [ -z "$(lacking "$out")" ]; then echo "$out"; exit; fi
+command -v go >/dev/null || {
+  echo "binaries.sh: install Go to build them, or point KUBEBUILDER_ASSETS at a folder that has ${wanted[*]}" >&2
+  exit 1
+}
 
 work=$(mktemp -d); trap 'rm -rf "$work"' EXIT
 progress() { printf '%s  %s\n' "$(date +%T)" "$*" >&2; }
