@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,11 @@ KEYS = {"field", "rule", "policy", "systems", "record", "clocks", "stores", "bef
 }
 DELETED, ARCHIVED = "<deleted>", "<archived>"
 STORES: dict[str, Callable[[str, object], object]] = {
-    "in capitals": lambda _, value: value.upper() if isinstance(value, str) else value
+    "in capitals": lambda _, value: value.upper() if isinstance(value, str) else value,
+    "cut to 5 characters": lambda _, value: value[:5] if isinstance(value, str) else value,
+    "as whole numbers": lambda path, value: (
+        round(value) if path == "x" and isinstance(value, float | Decimal) else value
+    ),
 }
 EXAMPLES = [
     pytest.param(yaml.safe_load(found[1]), id=f"line {TEXT[: found.start()].count(chr(10)) + 1}")
