@@ -21,6 +21,7 @@ KEY = b"k" * 32
 SEALED: dict[str, Any] = {"encryptionKey": {"secretKeyRef": {"name": "sealing", "key": "keys"}}}
 MODIFIED = {"modified": "changed"}
 SYSTEMS: list[dict[str, Any]] = [{"name": "crm", **MODIFIED}, {"name": "erp", **MODIFIED}, {"name": "shop", **MODIFIED}]
+NO_VALUES = "it was kept without values: give state.encryptionKey to keep them from now on"
 
 
 class Died(BaseException):
@@ -257,12 +258,25 @@ async def test_what_a_first_meeting_overwrote_comes_back_with_a_key_or_without(f
 
 
 @pytest.mark.parametrize("state", [{}])
+async def test_what_another_run_lost_is_not_what_a_plain_write_replaced(firm: Firm) -> None:
+    firm.systems = SYSTEMS[:2]
+    firm.crm.edit("a@x.com", name="Winner")
+    firm.erp.edit("a@x.com", name="Loser")
+    await firm.did()
+    firm.crm.edit("a@x.com", name="Other")
+    await firm.did()
+    firm.crm.edit("a@x.com", name="Winner")
+    run = await firm.did()
+    await firm.undo(run)
+    assert (firm.refused, firm.names()[:2]) == ([f"name of crm/1 = erp/1: {NO_VALUES}"], ["Winner"] * 2)
+
+
+@pytest.mark.parametrize("state", [{}])
 async def test_values_of_plain_writes_are_not_kept_without_a_key(firm: Firm) -> None:
     firm.crm.edit("a@x.com", name="Wrong")
     run = await firm.did()
     await firm.undo(run)
-    why = "it was kept without values: give state.encryptionKey to keep them from now on"
-    assert (firm.refused, firm.names()) == ([f"name of crm/1 = erp/1 = shop/1: {why}"], ["Wrong"] * 3)
+    assert (firm.refused, firm.names()) == ([f"name of crm/1 = erp/1 = shop/1: {NO_VALUES}"], ["Wrong"] * 3)
 
 
 async def test_copies_that_a_run_made_are_deleted_and_not_made_again(firm: Firm) -> None:
@@ -524,21 +538,46 @@ async def test_a_field_that_its_owner_alone_may_edit_is_not_given_another_value(
 # --- persons took part ---
 
 
-async def test_what_a_person_resolved_is_undone_and_waits_for_nobody_again(firm: Firm) -> None:
+async def resolved(firm: Firm, **how: str) -> str:
+    """The run in which a person decides between a name of the CRM's and one of the ERP's."""
     firm.spec["fields"] = {"name": {"onConflict": "Manual"}}
     firm.crm.edit("a@x.com", name="of the CRM")
     firm.erp.edit("a@x.com", name="of the ERP")
     await firm.did()
     mark = mark_of({"crm": "of the CRM", "erp": "of the ERP"})
-    resolved = await firm.run(asked=ResolveConflicts(((1, "name", mark),), keep="erp"))
-    assert (resolved is not None, firm.names()) == (True, ["of the ERP"] * 3)
-    run = resolved.id if resolved else ""
+    report = await firm.run(asked=ResolveConflicts(((1, "name", mark),), **how))
+    assert (report is not None, firm.refused) == (True, [])
+    return report.id if report else ""
+
+
+@pytest.mark.parametrize("state", [SEALED, {}], ids=["sealed", "open"])
+async def test_what_a_person_resolved_is_undone_and_waits_for_nobody_again(firm: Firm) -> None:
+    run = await resolved(firm, keep="erp")
+    assert firm.names() == ["of the ERP"] * 3
     await firm.undo(run)
     assert (firm.names(), firm.refused) == (["of the CRM", "of the ERP", "of the ERP"], [])
     await firm.rests()
     firm.shop.edit("a@x.com", name="Settled")
     await firm.did()
     assert firm.names() == ["Settled"] * 3
+
+
+@pytest.mark.parametrize("state", [SEALED, {}], ids=["sealed", "open"])
+async def test_a_value_that_a_person_gave_is_undone_with_a_key_or_without(firm: Firm) -> None:
+    firm.systems = SYSTEMS[:2]
+    run = await resolved(firm, value='"Settled"')
+    assert firm.names()[:2] == ["Settled"] * 2
+    await firm.undo(run)
+    assert (firm.names()[:2], firm.refused) == (["of the CRM", "of the ERP"], [])
+    await firm.rests()
+
+
+@pytest.mark.parametrize("state", [{}])
+async def test_a_decision_that_does_not_tell_what_every_system_had_is_not_undone(firm: Firm) -> None:
+    run = await resolved(firm, keep="crm")
+    await firm.undo(run)
+    assert firm.refused == [f"name of crm/1 = erp/1 = shop/1: {NO_VALUES}"]
+    assert firm.names() == ["of the CRM"] * 3
 
 
 async def split(firm: Firm, create: bool = False) -> str:

@@ -303,9 +303,9 @@ class Reversals:
     # --- updates ---
 
     async def _lost(self, record: int) -> list[AuditEntry]:
-        """What the audit holds of values that were lost, newest first: they are kept in any case."""
-        kinds = (FindingKind.OVERWRITTEN, FindingKind.CONFLICT)
-        queries = [AuditQuery(records=(record,), kind=kind.value) for kind in kinds]
+        """What the audit holds of values that the run decided between, newest first: they are kept in any case."""
+        kinds = (FindingKind.OVERWRITTEN, FindingKind.CONFLICT, FindingKind.RESOLVED)
+        queries = [AuditQuery(run=self._run, records=(record,), kind=kind.value) for kind in kinds]
         found = [each for query in queries for each in await self._store.audit(query)]
         return [each.entry for each in sorted(found, key=lambda each: -each.number)]
 
