@@ -187,12 +187,34 @@ def test_a_conflict_that_no_longer_exists_is_told_and_nothing_changes(desk: Desk
     assert desk.names() == ["old"] * 4
 
 
+SAY_WHICH = "say which: --record, another filter (see --help), or --all\n"
+SAY_HOW = "say how: one of --keep SYSTEM, --value JSON and --by-policy\n"
+
+
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (("--keep", "crm"), "say which: --record, another filter (see --help), or --all\n"),
-        (("--all",), "say how: one of --keep SYSTEM, --value JSON and --by-policy\n"),
-        (("--all", "--keep", "crm", "--by-policy"), "say how: one of --keep SYSTEM, --value JSON and --by-policy\n"),
+        (("conflicts", "resolve", "--keep", "crm"), SAY_WHICH),
+        (("conflicts", "resolve", "--all"), SAY_HOW),
+        (("conflicts", "resolve", "--all", "--keep", "crm", "--by-policy"), SAY_HOW),
+        (("dead-letters", "retry"), SAY_WHICH),
+        (("dead-letters", "discard", "--yes"), SAY_WHICH),
+    ],
+)
+def test_what_does_not_say_what_is_meant_is_called_wrongly(
+    troubled: Desk, arguments: tuple[str, ...], expected: str
+) -> None:
+    assert troubled.command(*arguments, code=2) == ("", expected)
+
+
+@pytest.mark.parametrize("arguments", [("conflicts", "resolve", "--keep", "crm"), ("dead-letters", "retry")])
+def test_what_is_called_wrongly_is_so_where_nothing_waits_too(desk: Desk, arguments: tuple[str, ...]) -> None:
+    assert desk.command(*arguments, code=2) == ("", SAY_WHICH)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
         (("--all", "--keep", "cm"), "--keep: 'cm' is no system of default/customers: did you mean 'crm'?\n"),
         (("--record", "crm", "--keep", "crm"), "--record takes SYSTEM/KEY, for example crm/17\n"),
         (

@@ -10,7 +10,7 @@ import msgspec
 from fairlead.cli.asking import Asker, ask
 from fairlead.cli.choices import Output
 from fairlead.cli.output import console, table
-from fairlead.cli.place import Place, Refused, Target, at_place, tell
+from fairlead.cli.place import Misused, Place, Refused, Target, at_place, tell
 from fairlead.cli.selection import (
     Listing,
     Selection,
@@ -95,13 +95,14 @@ def resolve(target: Target, selection: Selection, choice: Choice, asker: Asker, 
     async def work(place: Place) -> int:
         selection.check(place)
         _check(choice, place)
+        selection.require()
         async with place.beside() as store:
             found = [reference async for page in _selected(store, selection) for reference in map(_reference, page)]
             if not found:
                 raise Refused(_none(place, selection))
             demands = _demands(place, choice, found)
             how = f"resolve {number_of(len(found), 'conflict')} of {place.policy.id}"
-            confirm(how, len(found), selection=selection, yes=yes)
+            confirm(how, len(found), yes=yes)
             answers = await ask(place, store, asker, demands)
         if answers.done:
             tell(f"resolved {number_of(answers.done, 'conflict')}: what was chosen goes wherever it is not")
@@ -112,7 +113,7 @@ def resolve(target: Target, selection: Selection, choice: Choice, asker: Asker, 
 
 def _check(choice: Choice, place: Place) -> None:
     if sum((bool(choice.keep), choice.value is not None, choice.by_policy)) != 1:
-        raise Refused("say how: one of --keep SYSTEM, --value JSON and --by-policy")
+        raise Misused("say how: one of --keep SYSTEM, --value JSON and --by-policy")
     systems = [system.name for system in place.policy.spec.systems]
     if choice.keep and choice.keep not in systems:
         raise Refused(f"--keep: {choice.keep!r} is no system of {place.policy.id}{near(choice.keep, systems)}")

@@ -158,13 +158,14 @@ def _ask(
 ) -> int:
     async def work(place: Place) -> int:
         selection.check(place)
+        selection.require()
         async with place.beside() as store:
             writes, records = await _references(store, selection)
             total = len(writes) + len(records)
             if not total:
                 raise Refused(_none(place, selection))
             told = what.format(f"{number_of(total, 'dead letter')} of {place.policy.id}")
-            confirm(told, total, selection=selection, yes=yes, always=always)
+            confirm(told, total, yes=yes, always=always)
             demands = [*(kind(writes=its) for its in chunks(writes)), *(kind(records=its) for its in chunks(records))]
             answers = await ask(place, store, asker, demands)
         if answers.done:

@@ -12,7 +12,7 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import msgspec
 
@@ -29,7 +29,7 @@ from fairlead.state.layout import Layout
 from fairlead.state.place import Place as Where
 from fairlead.transport.secrets import DirectorySecrets, Secrets
 from fairlead.worker.config import read_config
-from fairlead.worker.exit import NEEDS_A_PERSON, STATE_UNUSABLE
+from fairlead.worker.exit import CALLED_WRONGLY, NEEDS_A_PERSON, STATE_UNUSABLE
 from fairlead.worker.session import layout_of
 from fairlead.worker.stores import Stores, encryption_keys
 
@@ -52,7 +52,19 @@ class Target(msgspec.Struct, frozen=True):
 
 
 class Refused(Exception):
-    """The command cannot do it; the message says why, and what to do. Nothing was changed."""
+    """The command cannot do it; the message says why, and what to do. Nothing was changed.
+
+    Attributes:
+        code: the exit code of the command.
+    """
+
+    code: ClassVar[int] = NEEDS_A_PERSON
+
+
+class Misused(Refused):
+    """The options do not say what is meant, whatever the state is; the message says what they must."""
+
+    code = CALLED_WRONGLY
 
 
 class Place(NamedTuple):
@@ -141,9 +153,10 @@ def at_place(target: Target, work: Callable[[Place], Awaitable[int]]) -> int:
         return STATE_UNUSABLE
     except Refused as error:
         tell(str(error))
+        return error.code
     except OSError as error:
         tell(f"{error.filename or 'standard input or output'}: {error.strerror}")
-    return NEEDS_A_PERSON
+        return NEEDS_A_PERSON
 
 
 async def _at_place(target: Target, work: Callable[[Place], Awaitable[int]]) -> int:

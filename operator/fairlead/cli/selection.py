@@ -11,7 +11,7 @@ import msgspec
 
 from fairlead.cli.choices import Output
 from fairlead.cli.output import as_json, console, table
-from fairlead.cli.place import Place, Refused, parted, record_at, require, tell
+from fairlead.cli.place import Misused, Place, Refused, parted, record_at, require, tell
 from fairlead.model.common import counted, seconds
 from fairlead.state.base import Recollection, Store
 from fairlead.worker.report import duration
@@ -36,6 +36,15 @@ class Selection(msgspec.Struct, frozen=True):
     def narrow(self) -> bool:
         """Whether there is a filter."""
         return any((self.record, self.system, self.field, self.reason, self.older_than))
+
+    def require(self) -> None:
+        """Sees that it was said which things are meant: never everything by accident.
+
+        Raises:
+            Misused: it was not.
+        """
+        if not (self.narrow or self.everything):
+            raise Misused("say which: --record, another filter (see --help), or --all")
 
     def before(self) -> float:
         """What began before this time (epoch seconds) is old enough.
@@ -153,21 +162,18 @@ def shown(document: object) -> None:
     write(as_json(document, indent=True) + "\n")
 
 
-def confirm(what: str, count: int, *, selection: Selection, yes: bool, always: bool = False) -> None:
+def confirm(what: str, count: int, *, yes: bool, always: bool = False) -> None:
     """Makes sure that a person means it, where that is much.
 
     Args:
         what: what is about to happen, with its number.
         count: of things.
-        selection: must not be everything by accident.
         yes: it was said on the command line.
         always: it is to be confirmed of one thing too.
 
     Raises:
         Refused: nobody said so.
     """
-    if not (selection.narrow or selection.everything):
-        raise Refused("say which: --record, another filter (see --help), or --all")
     if yes or (count == 1 and not always):
         return
     if not sys.stdin.isatty():
