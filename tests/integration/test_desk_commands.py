@@ -230,6 +230,10 @@ def test_what_is_called_wrongly_is_so_where_nothing_waits_too(desk: Desk, argume
             "--value, for name: the value breaks 'maxLength: 20' of the policy's schema\n",
         ),
         (
+            ("--all", "--value", "5"),
+            "--value, for name: the value must be text, not a number: write for example --value '\"5\"'\n",
+        ),
+        (
             ("--all", "--value", "Ada"),
             "--value, for name: the value is no JSON; a text stands in quotes, as in '\"Ada\"'\n",
         ),

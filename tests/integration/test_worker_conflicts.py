@@ -2,11 +2,16 @@
 
 import contextlib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from fairlead.engine.rules import Rules, compile_rules
 from fairlead.state.requests import ResolveConflicts, mark_of, request
 from fairlead.transport.failure import Transient
+from fairlead.worker.conflicts import checked_value
+from fairlead.worker.handling import NotPossible
+from support.policies import policy_of
 from support.town import Town
 
 MANUAL = {"fields": {"name": {"onConflict": "Manual"}, "note": {"onConflict": "Manual"}}}
@@ -188,7 +193,7 @@ async def test_a_system_that_the_policy_does_not_have_is_refused(town: Town) -> 
 @pytest.mark.parametrize(
     ("value", "why"),
     [
-        ("[17]", "the value must be text"),
+        ("[17]", "the value must be text, not a list: write for example --value '\"5\"'"),
         ("Ada", "the value is no JSON; a text stands in quotes, as in '\"Ada\"'"),
         ('"a name that is too long"', "the value breaks 'maxLength: 10' of the policy's schema"),
     ],
@@ -206,6 +211,77 @@ async def test_a_value_that_breaks_the_schema_is_refused_before_it_is_sent(
     answer = await town.asked(resolve(town, value=value))
     assert (answer.done, len(town.conflicts), names(town)) == (0, 1, ["crm's", "erp's"])
     assert why in answer.refused[0]
+
+
+def rules_of(schema: dict[str, Any]) -> Rules:
+    """Of a policy in which the name is declared so."""
+    properties = {"email": {"type": "string"}, "name": schema, "note": {"type": "string"}}
+    declared = {"type": "object", "properties": properties}
+    fields = {name: name for name in properties}
+    return compile_rules(
+        policy_of([{"name": "crm", "fields": fields}, {"name": "erp", "fields": fields}], schema=declared).spec
+    )
+
+
+@pytest.mark.parametrize(
+    ("schema", "value", "why"),
+    [
+        ({"type": "string"}, "5", "must be text, not a number: write for example --value '\"5\"'"),
+        ({"type": ["string", "null"]}, "true", "must be text, not true or false: write for example --value '\"5\"'"),
+        ({"type": "number"}, '"12.5"', "must be a number, not text: write for example --value 12.5"),
+        ({"type": "number"}, "true", "must be a number, not true or false: write for example --value 12.5"),
+        ({"type": "integer"}, '"5"', "must be a number, not text: write for example --value 5"),
+        ({"type": "integer"}, "5.5", "must be a whole number: write for example --value 5"),
+        ({"type": "boolean"}, '"yes"', "must be true or false, not text: write for example --value true"),
+        (
+            {"type": "array", "items": {"type": "string"}},
+            '"a"',
+            "must be a list, not text: write for example --value '[\"5\"]'",
+        ),
+        (
+            {"type": "array", "items": {"type": "integer"}},
+            '["5"]',
+            "must be a number, not text: write for example --value '[5]'",
+        ),
+        ({"type": "object"}, '"a"', "must be an object, not text: write for example --value '{\"a\": 1}'"),
+        (
+            {"type": "string", "format": "date"},
+            "20260131",
+            "must be a date such as 2026-01-31: write for example --value '\"2026-01-31\"'",
+        ),
+        (
+            {"type": "string", "format": "date-time"},
+            "20260131",
+            "must be a date-time, not a number: write for example --value '\"2026-01-31T12:00:00Z\"'",
+        ),
+        (
+            {"type": "string", "contentEncoding": "base64"},
+            "5",
+            "must be base64, not a number: write for example --value '\"YQ==\"'",
+        ),
+        ({"type": ["string", "number"]}, "true", 'breaks \'type: ["string", "number"]\' of the policy\'s schema'),
+    ],
+)
+def test_a_value_of_another_type_is_refused_with_what_to_write(schema: dict[str, Any], value: str, why: str) -> None:
+    with pytest.raises(NotPossible) as refused:
+        checked_value(rules_of(schema), "name", value)
+    assert str(refused.value) == f"the value {why}"
+
+
+@pytest.mark.parametrize(
+    ("schema", "value", "expected"),
+    [
+        ({"type": "string"}, '"5"', "5"),
+        ({"type": "string"}, "null", None),
+        ({"type": "number"}, "5", 5),
+        ({"type": "integer"}, "5.0", 5),
+        ({"type": "boolean"}, "false", False),
+        ({"type": ["string", "number"]}, "5", 5),
+        ({}, "true", True),
+    ],
+)
+def test_a_value_of_the_type_is_taken(schema: dict[str, Any], value: str, expected: object) -> None:
+    assert checked_value(rules_of(schema), "name", value) == expected
 
 
 async def test_an_owner_that_depends_on_the_record_must_be_named(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ decided anew, so that nothing is lost.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 import msgspec
 
 from fairlead.engine.arbiter import CHOSEN
-from fairlead.engine.canonical import ContractError
+from fairlead.engine.canonical import ContractError, Kind
 from fairlead.engine.case import Choice, Observation
 from fairlead.engine.fields import empty_prints
 from fairlead.engine.fingerprint import UNSEEN, field
@@ -156,17 +157,34 @@ def checked_value(rules: Rules, name: str, text: str) -> Value:
     """A value as a person gave it, in its canonical form.
 
     Raises:
-        NotPossible: it breaks the schema.
+        NotPossible: it is of another type than the field's, or else breaks the schema.
     """
     rule: FieldRule = rules.fields[name]
+    kind = rule.field.kind
     try:
-        value = rule.field.kind.canonical(_parsed(text))
+        value = kind.made(_parsed(text))
     except ContractError as error:
-        raise NotPossible(f"the value {error}") from None
+        raise NotPossible(f"the value {error}: write for example --value {shlex.quote(_example(kind))}") from None
     broken = rule.contract.field_error(name, value)
     if broken:
         raise NotPossible(f"the value {broken}")
     return value
+
+
+_EXAMPLES = {
+    "number": "12.5",
+    "integer": "5",
+    "boolean": "true",
+    "object": '{"a": 1}',
+    "date": '"2026-01-31"',
+    "date-time": '"2026-01-31T12:00:00Z"',
+    "binary": '"YQ=="',
+}
+"""Kind → a value of it, as JSON; of any other kind, it may be a text."""
+
+
+def _example(kind: Kind) -> str:
+    return f"[{_example(kind.item)}]" if kind.item is not None else _EXAMPLES.get(kind.name, '"5"')
 
 
 _EXACT = msgspec.json.Decoder(float_hook=Decimal)
