@@ -469,3 +469,25 @@ async def test_a_value_that_did_not_compete_is_told_when_a_person_ends_the_confl
     assert len({value for (value,) in shown(replay, "x").values()}) == 1
     (told,) = [f["values"] for f in replay.findings if f["kind"] == "Resolved"]
     assert [told[name] for name in "abc"] == ["x4-abc", "x5-abc", "x3-abc"]
+
+
+async def test_a_record_that_left_two_filters_at_once_is_not_waited_for_in_either(tmp_path: Path) -> None:
+    """To decide about one, the other is looked at, which has left, too: its edits elsewhere must not wait for ever."""
+    left = {"filter": 'x != "out"', "onLeave": "Delete"}
+    systems = [{"name": "a", "access": "ReadOnly", **left}, "b", {"name": "c", **left}, "d"]
+    edit = ("edit", "a", "t0", "x", "new")
+    replay = await played(
+        tmp_path,
+        ("add", "a", "t0", FIELDS),
+        ("run", Doing(meanwhile={1: (edit,)})),
+        edit,
+        RUN,
+        edit,
+        ("edit", "b", "t0", "x", "new"),
+        ("edit", "a", "t0", "x", "out"),
+        ("edit", "c", "t0", "x", "out"),
+        systems=systems,
+        traits={name: Traits(changes=False, deletions=False, tells=False) for name in "abcd"},
+        fields={"x": {"systemOfRecord": "b", "edits": "SystemOfRecordOnly"}},
+    )
+    assert shown(replay, "x") == {"a": ["out"], "b": ["x6-abc"], "c": ["out"], "d": ["x6-abc"]}

@@ -188,6 +188,7 @@ class Replay:
         persons: what was asked of the worker.
         typed: (system, value) of what was entered or brought back there.
         raced: (system, thing) that a user created while the worker ran.
+        skipped: systems of whose feed a page may not have come.
         echoes: (system, field, value) of changes that no user made.
         over_guard: runs that deleted or archived more than the guard allows.
         reports: of every run that ended.
@@ -214,6 +215,7 @@ class Replay:
         self.entered: set[object] = set()
         self.silenced: set[object] = set()
         self.raced: set[tuple[str, str]] = set()
+        self.skipped: set[str] = set()
         self.typed: set[tuple[str, object]] = set()
         self.echoes: list[tuple[str, str, object]] = []
         self.over_guard: list[tuple[int, int]] = []
@@ -365,6 +367,7 @@ class Replay:
         for name, system in self.systems.items():
             system.calls = 0
             system.faults = {n: fault for (s, n), fault in doing.faults.items() if s == name}
+        self.skipped |= {system for (system, _), fault in doing.faults.items() if fault is Fault.SKIPPED}
         report, carried = None, 0
         self._running = True
         try:

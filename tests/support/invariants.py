@@ -57,7 +57,8 @@ def nothing_is_created_twice(replay: Replay, letters: set[tuple[str, str]]) -> N
                 continue
             if not system.traits.find and rule.mapping.selective:
                 continue  # nobody can know what the filter excludes
-            unavoidable = (not rule.reads and not system.traits.find) or (name, str(thing)) in replay.raced
+            blind = not system.traits.find and (not rule.reads or name in replay.skipped)
+            unavoidable = blind or (name, str(thing)) in replay.raced
             told = unavoidable and len(keys) == 2 and any((name, key) in letters for key in keys)
             assert len(keys) == 1 or told, f"{name} has {thing} twice"
 

@@ -29,7 +29,8 @@ class Fault(StrEnum):
     Transient, Throttled: nothing is done. Partial: of a batch only the first write is done, the others fail. Refused:
     the first write is invalid. Lost: everything is done, and of no write is the answer known. HungUp: everything is
     done, then the call fails as a whole (but creates in a system without `find` are Lost). Repeated: a page comes
-    twice, as it was the first time. Skipped: a page does not come, and the next one does.
+    twice, as it was the first time. Skipped: a page of the feed does not come, and the next one
+    does; a scan gives every record, or nobody could tell what is new.
     """
 
     TRANSIENT = "Transient"
@@ -315,7 +316,7 @@ class MemoryObject:
             cursor = None if rest or not self._system.traits.changes else str(position)
             page = self._page(keys, cursor=cursor)
             last = page.last
-            for _ in range(_TIMES.get(fault, 1)):
+            for _ in range(2 if fault is Fault.REPEATED else 1):
                 yield page
             if not rest:
                 return
@@ -426,7 +427,7 @@ class MemoryPage:
 
 
 _TIMES: dict[Fault | None, int] = {Fault.REPEATED: 2, Fault.SKIPPED: 0}
-"""How often a page comes."""
+"""How often a page of the feed comes."""
 
 
 def raw_of(row: Row, paths: Sequence[str]) -> bytes:

@@ -41,7 +41,7 @@ class Endings:
         if not records:
             return
         memories = await self._recall(records, batch)
-        ends = self._session.rules.systems[system].on_leave is not OnLeave.KEEP
+        ends = self._ends(system)
         leaving = {r: m for r, m in memories.items() if ends and _took_part(m, system)}
         cases = {
             record: self._session.case(memory, {}, deleted=frozenset({system}), left=frozenset({system}))
@@ -61,6 +61,20 @@ class Endings:
             batch.commit.delivered += [(record, system)] if system in memory.pending else []
             batch.commit.records.append(after)
             batch.memories[record] = after
+
+    def left(self, system: str, case: Case) -> None:
+        """A record that a decision needs to see passes the system's filter no longer, or is archived."""
+        pending = case.pending.get(system)
+        if self._ends(system) and case.sides[system].row is not None and not (pending and pending.ends):
+            case.deleted, case.left = case.deleted | {system}, case.left | {system}
+            return
+        unseen = bytes(WIDTH * len(self._session.rules.fields)) or UNSEEN
+        case.sides = {**case.sides, system: Side(case.sides[system].key, None, unseen)}
+        case.pending = {name: write for name, write in case.pending.items() if name != system}
+        case.away |= {system}
+
+    def _ends(self, system: str) -> bool:
+        return self._session.rules.systems[system].on_leave is not OnLeave.KEEP
 
     async def gone(self, system: str, keys: Sequence[str], batch: Batch) -> None:
         """Keys that do not exist in the system any more."""

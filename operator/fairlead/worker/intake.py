@@ -221,10 +221,12 @@ class Intake:
             case = cases[keys[observation.record.key]]
             case.observed = {**case.observed, system: self._session.as_seen(system, observation, case.sides[system])}
         here = {observation.record.key for observation in reading.observed.values()}
-        gone = set(page.deleted)
+        gone, left = set(page.deleted), {page.keys[i] for i in reading.left}
         for key, record in keys.items():
             if key in gone:
                 cases[record].deleted |= {system}
+            elif key in left:
+                self.endings.left(system, cases[record])
             elif key not in here:
                 self._wait({record: cases.pop(record)}, batch)
 
