@@ -76,7 +76,7 @@ class Kind(msgspec.Struct, frozen=True):
         return None if native is None or native is MISSING else self.convert(native)
 
     def made(self, value: Any) -> Value:
-        """The canonical form of what an expression made, which must be of the type itself: no other spelling of it."""
+        """The canonical form of what an expression or a person made: of the type itself, no other spelling of it."""
         if value is not None and self.name in _TYPES:
             types, what = _TYPES[self.name]
             if type(value) not in types:
