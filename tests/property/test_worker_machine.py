@@ -324,7 +324,9 @@ def test_a_resync_finds_nothing_that_changes_did_not_tell(history: History) -> N
 @settings(SETTINGS, max_examples=max(COUNT // 10, 30))
 @given(calm_histories(), KIND)
 def test_a_plan_is_what_the_run_then_writes(drawn: tuple[History, Setting], kind: Kind) -> None:
+    """Where systems store what they are given: what else one makes of it, no plan can know."""
     history, _ = drawn
+    history = History(msgspec.structs.replace(history.setting, lossy={}), history.acts)
 
     async def the_run_writes_what_is_planned(replay: Replay) -> None:
         plan, before = await replay.plan(kind), {name: len(system.writes) for name, system in replay.systems.items()}
