@@ -217,7 +217,7 @@ async def test_an_expression_computes_the_value(make: Make, source: str, expecte
     [
         ("values.shop", "'values.shop' failed: an attribute is not there; guard it with has(a.b)"),
         ("1 / 0", "'1 / 0' failed: division by zero"),
-        ("'many'", "what comes of it must be a number"),
+        ("'many'", "what comes of it must be a number, not text"),
         ("values.crm + 100", "what comes of it breaks 'maximum: 99' of the policy's schema"),
     ],
 )
