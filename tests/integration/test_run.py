@@ -153,12 +153,17 @@ async def test_an_update_wins_over_a_delete(world: World) -> None:
     assert world.crm.all()["a@x.com"][0] == world.erp.all()["a@x.com"][0] == "edited"
 
 
-async def test_the_guard_holds_deletes_back_until_their_plan_is_approved(world: World) -> None:
+async def remove_fifteen_of_twenty(world: World) -> None:
+    """Twenty records that both have, of which the CRM then deletes fifteen."""
     for n in range(20):
         world.crm.add(f"{n}@x.com")
     await world.run()
     for n in range(15):
         world.crm.remove(f"{n}@x.com")
+
+
+async def test_the_guard_holds_deletes_back_until_their_plan_is_approved(world: World) -> None:
+    await remove_fifteen_of_twenty(world)
     halted = await world.run(Kind.RESYNC)
     assert halted.halt is not None
     assert (halted.outcome, halted.halt.writes, len(world.erp.all())) == (Outcome.HALTED, 15, 20)
@@ -167,11 +172,7 @@ async def test_the_guard_holds_deletes_back_until_their_plan_is_approved(world: 
 
 
 async def test_a_plan_says_how_many_writes_the_guard_would_hold_back(world: World) -> None:
-    for n in range(20):
-        world.crm.add(f"{n}@x.com")
-    await world.run()
-    for n in range(15):
-        world.crm.remove(f"{n}@x.com")
+    await remove_fifteen_of_twenty(world)
     planned = await world.run(Kind.RESYNC, plan=Plan())
     assert planned.halt is not None
     assert planned.halt.message.startswith(

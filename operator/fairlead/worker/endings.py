@@ -42,17 +42,16 @@ class Endings:
             return
         memories = await self._recall(records, batch)
         ends = self._ends(system)
-        leaving = {r: m for r, m in memories.items() if ends and _took_part(m, system)}
+        leaving = {r: m for r, m in memories.items() if ends and _took_part(self._session.case(m, {}), system)}
         cases = {
             record: self._session.case(memory, {}, deleted=frozenset({system}), left=frozenset({system}))
             for record, memory in leaving.items()
         }
         await self._decide(cases, leaving, batch)
-        unseen = bytes(WIDTH * len(self._session.rules.fields)) or UNSEEN
         for record, memory in memories.items():
             if record in leaving or (memory.sides[system].row == records[record] and system in memory.away):
                 continue
-            side = Side(memory.sides[system].key, records[record], unseen)
+            side = self._unseen(memory.sides[system].key, records[record])
             sides = {**memory.sides, system: side}
             bases = self._session.decider.bases.kept(memory.bases, sides, {})
             pending = {name: item for name, item in memory.pending.items() if name != system}
@@ -64,17 +63,18 @@ class Endings:
 
     def left(self, system: str, case: Case) -> None:
         """A record that a decision needs to see passes the system's filter no longer, or is archived."""
-        pending = case.pending.get(system)
-        if self._ends(system) and case.sides[system].row is not None and not (pending and pending.ends):
+        if self._ends(system) and _took_part(case, system):
             case.deleted, case.left = case.deleted | {system}, case.left | {system}
             return
-        unseen = bytes(WIDTH * len(self._session.rules.fields)) or UNSEEN
-        case.sides = {**case.sides, system: Side(case.sides[system].key, None, unseen)}
+        case.sides = {**case.sides, system: self._unseen(case.sides[system].key, None)}
         case.pending = {name: write for name, write in case.pending.items() if name != system}
         case.away |= {system}
 
     def _ends(self, system: str) -> bool:
         return self._session.rules.systems[system].on_leave is not OnLeave.KEEP
+
+    def _unseen(self, key: str, row: int | None) -> Side:
+        return Side(key, row, bytes(WIDTH * len(self._session.rules.fields)) or UNSEEN)
 
     async def gone(self, system: str, keys: Sequence[str], batch: Batch) -> None:
         """Keys that do not exist in the system any more."""
@@ -92,10 +92,10 @@ class Endings:
         await self._decide(cases, memories, batch)
 
 
-def _took_part(memory: Recollection, system: str) -> bool:
+def _took_part(case: Case, system: str) -> bool:
     """Whether the record passed the filter when it was last read or written there, and is not to end there anyway.
 
     What was just written, and is excluded for that, did not leave: the value is another system's.
     """
-    ending = system in memory.pending and memory.pending[system].write.ends
-    return memory.sides[system].row is not None and system not in memory.away and not ending
+    ending = system in case.pending and case.pending[system].ends
+    return case.sides[system].row is not None and system not in case.away and not ending

@@ -86,7 +86,7 @@ class PlannedPage:
     """
 
     def __init__(self, page: Page, planned: Mapping[str, Native | None], new: Sequence[str] = ()) -> None:
-        gone = [key for key in page.keys if planned.get(key, _NOTHING) is None]
+        gone = {key: None for key in page.keys if planned.get(key, _NOTHING) is None}
         self._page = page
         self._kept = [i for i, key in enumerate(page.keys) if key not in gone]
         self.keys: Sequence[str] = [*(page.keys[i] for i in self._kept), *new]
@@ -158,7 +158,7 @@ class PlanningSystem:
     async def fetch(self, keys: Sequence[str]) -> Page:
         """See `System.fetch`."""
         new = [key for key in keys if key.startswith(_NEW)]
-        page = await self._system.fetch([key for key in keys if key not in new])
+        page = await self._system.fetch([key for key in keys if not key.startswith(_NEW)])
         return self._as_planned(page, new)
 
     async def find(self, path: str, values: Sequence[object]) -> Page:
