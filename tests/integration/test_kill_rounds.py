@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import re
@@ -45,6 +46,7 @@ class Staff:
         self._count = 0
         self.entered: set[str] = set()
         self.replaced: set[str] = set()
+        self.deleted: set[str] = set()
 
     def _value(self) -> str:
         self._count += 1
@@ -81,6 +83,7 @@ class Staff:
 
     def _delete(self, place: str, email: str) -> None:
         gone = self._db.execute(f"DELETE FROM {place}.customer WHERE email = %s RETURNING name, note", [email])
+        self.deleted.add(email)
         self.replaced |= {value for row in gone for value in row}
 
 
@@ -136,6 +139,7 @@ def test_whatever_is_killed_when_nothing_is_lost_doubled_or_echoed(
         if number % SETTLES == 0 or number == ROUNDS:
             comes_to_rest(site, admin)
             nothing_is_lost(site, admin, staff)
+            what_was_deleted_is_gone(site, admin, staff)
 
 
 def comes_to_rest(site: Site, admin: psycopg.Connection[Any]) -> None:
@@ -159,5 +163,19 @@ def resync(site: Site) -> str:
 
 def nothing_is_lost(site: Site, admin: psycopg.Connection[Any], staff: Staff) -> None:
     standing = {value for row in rows(admin, "crm", *FIELDS) for value in row}
-    told = set(re.findall(r"v\d+v", site.fairlead("state", "export", "manifests", "--policy", "customers").stdout))
+    told = set(re.findall(r"v\d+v", exported(site)))
     assert staff.entered - standing - staff.replaced - told == set()
+
+
+def what_was_deleted_is_gone(site: Site, admin: psycopg.Connection[Any], staff: Staff) -> None:
+    """But for what somebody edited elsewhere meanwhile: that is back, and the audit tells it."""
+    lines = [json.loads(line) for line in exported(site).splitlines()]
+    records = {line["sides"]["crm"]["key"]: line["id"] for line in lines if line["type"] == "record"}
+    told = {line["record"] for line in lines if line["type"] == "audit" and line["kind"] == "Recreated"}
+    back = {str(key): email for key, email in rows(admin, "crm", "id", "email") if email in staff.deleted}
+    assert {email for key, email in back.items() if records[key] not in told} == set()
+
+
+def exported(site: Site) -> str:
+    """All that the policy remembers."""
+    return site.fairlead("state", "export", "manifests", "--policy", "customers").stdout

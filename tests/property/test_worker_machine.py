@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
-from fairlead.testing.memory_system import Fault, MemorySystem, Traits
+from fairlead.testing.memory_system import Fault, MemorySystem, Traits, time_path
 from fairlead.worker.run import Kind
 from support.histories import ARCHIVED, FIELDS, KINDS, Act, Doing, History, Replay, Setting, core, replayed
 from support.invariants import check
@@ -24,6 +24,9 @@ NAMES = ("a", "b", "c", "d")
 THINGS = ("t0", "t0", "t0", "t1")
 VALUES = FIELDS[1:]
 ACCESS = ("ReadWrite", "ReadWrite", "ReadWrite", "ReadOnly", "WriteOnly")
+GUARDS = ({"maxRecords": 1, "maxPercent": 100}, {"maxRecords": 100, "maxPercent": 30})
+WHEN = ("record.m == 't0'", "record.x == 'out'", "record.x < 'x5'")
+"""Who owns a field may depend on the thing, on what is edited, and on what may be missing, so that nobody knows."""
 CONFLICT = ("SystemOfRecordWins", "LatestWins", "Priority", "Manual", "Merge", "Expression")
 SCRATCH = Path("/dev/shm") if Path("/dev/shm").is_dir() else Path(tempfile.gettempdir())  # noqa: S108 - named below
 
@@ -42,12 +45,20 @@ def field_rules(draw: Any, names: tuple[str, ...]) -> dict[str, Any]:
         "edits": st.just("SystemOfRecordOnly"),
         "whenEmpty": st.just("Keep"),
         "priority": st.permutations(names),
+        "systemOfRecordWhen": ownerships(names),
     }
     for name, values in choices.items():
         value = draw(rarely(values, None))
         if value is not None:
             rule[name] = value
+    if "systemOfRecordWhen" in rule:
+        rule.pop("systemOfRecord", None)
     return rule
+
+
+def ownerships(names: tuple[str, ...]) -> Any:
+    """Owners that depend on the record."""
+    return st.fixed_dictionaries({"when": st.sampled_from(WHEN), "then": st.sampled_from(names)})
 
 
 @st.composite
@@ -57,6 +68,7 @@ def traits(draw: Any) -> Traits:
         deletions=draw(st.booleans()),
         find=draw(rarely(st.just(False), True)),
         versions=draw(st.booleans()),
+        timed=draw(rarely(st.sampled_from([VALUES, VALUES[:1]]), ())),
         tells=draw(st.booleans()),
         page=draw(st.sampled_from([1000, 1, 2])),
         backwards=draw(st.booleans()),
@@ -68,11 +80,13 @@ def traits(draw: Any) -> Traits:
 @st.composite
 def settings_of_all_kinds(draw: Any) -> Setting:
     names = NAMES[: draw(st.integers(2, 4))]
+    kinds = {name: draw(traits()) for name in names}
     systems, archives = [], draw(rarely(st.just(True), False))
     for number, name in enumerate(names):
         access = draw(st.sampled_from(ACCESS if number else ACCESS[:4]))
         mapped = FIELDS if number == 0 else ("m", *draw(st.sampled_from([VALUES, VALUES, VALUES[:1], VALUES[1:]])))
-        system: dict[str, Any] = {"name": name, "access": access, "fields": {f: f for f in mapped}}
+        fields = {f: {"path": f, "modified": time_path(f)} if f in kinds[name].timed else f for f in mapped}
+        system: dict[str, Any] = {"name": name, "access": access, "fields": fields}
         if "x" in mapped and draw(rarely(st.just(True), False)):
             system["filter"] = 'x != "out"'
             system["onLeave"] = draw(st.sampled_from(["Keep", "Delete", *(["Archive"] if archives else [])]))
@@ -83,7 +97,7 @@ def settings_of_all_kinds(draw: Any) -> Setting:
         "propagate": draw(st.sampled_from(["FromSystemOfRecord", "FromAny", "Never"])),
         "onUpdateConflict": draw(st.sampled_from(["UpdateWins", "DeleteWins"])),
         "action": draw(st.sampled_from(["Archive", "Delete"])) if archives else "Delete",
-        "guard": draw(rarely(st.just({"maxRecords": 1, "maxPercent": 100}), {"maxRecords": 100, "maxPercent": 100})),
+        "guard": draw(rarely(st.sampled_from(GUARDS), {"maxRecords": 100, "maxPercent": 100})),
     }
     spec = {
         "onConflict": draw(st.sampled_from(CONFLICT)),
@@ -92,7 +106,6 @@ def settings_of_all_kinds(draw: Any) -> Setting:
         "deletes": deletes,
         "fields": {name: draw(field_rules(names)) for name in VALUES},
     }
-    kinds = {name: draw(traits()) for name in names}
     lossy = {n: draw(rarely(st.sampled_from(["upper", "cut"]), "")) if kind.tells else "" for n, kind in kinds.items()}
     kind = draw(st.sampled_from(["text", "text", *KINDS]))
     if kind != "text" and draw(st.booleans()):
@@ -236,7 +249,7 @@ def calm_histories(draw: Any) -> tuple[History, Setting]:
     unfiltered = [{k: v for k, v in system.items() if k not in ("filter", "onLeave")} for system in setting.systems]
     systems = [{**system, "access": system["access"].replace("ReadOnly", "ReadWrite")} for system in unfiltered]
     rules = {
-        field: {name: rule[name] for name in rule if name not in ("systemOfRecord", "priority", "onConflict")}
+        field: {name: rule[name] for name in rule if name in ("edits", "whenEmpty", "merge", "systemOfRecordWhen")}
         for field, rule in setting.spec["fields"].items()
     }
     owned = {
@@ -343,5 +356,5 @@ def test_a_plan_is_what_the_run_then_writes(drawn: tuple[History, Setting], kind
 
 def things(system: MemorySystem) -> list[tuple[Any, ...]]:
     """What a system has, whatever its keys are. No value is an empty one, and spelling is a lossy system's."""
-    rows = [sorted((name, core(value)) for name, value in row.items() if value) for row in system.records.values()]
-    return sorted(tuple(row) for row in rows)
+    rows = [{name: core(row[name]) for name in (*FIELDS, "state") if row.get(name)} for row in system.records.values()]
+    return sorted(tuple(row.items()) for row in rows)

@@ -186,7 +186,7 @@ class Replay:
         entered: values, and of tags each, that users ever entered.
         silenced: those that a user replaced or deleted knowingly.
         persons: what was asked of the worker.
-        typed: (system, value) of what was entered or brought back there.
+        typed: (system, value) of what was entered or brought back there, and when.
         raced: (system, thing) that a user created while the worker ran.
         skipped: systems of whose feed a page may not have come.
         echoes: (system, field, value) of changes that no user made.
@@ -216,7 +216,7 @@ class Replay:
         self.silenced: set[object] = set()
         self.raced: set[tuple[str, str]] = set()
         self.skipped: set[str] = set()
-        self.typed: set[tuple[str, object]] = set()
+        self.typed: dict[tuple[str, object], set[float]] = {}
         self.echoes: list[tuple[str, str, object]] = []
         self.over_guard: list[tuple[int, int]] = []
         self.reports: list[RunReport] = []
@@ -275,8 +275,11 @@ class Replay:
         if self._kind(field) == "tags":
             kept = before if isinstance(before, list) else []
             value = [*kept[self._values % 2 :], text]
-        self.typed.add((system, core(value)))
+        self._type(system, value)
         return value
+
+    def _type(self, system: str, value: object) -> None:
+        self.typed.setdefault((system, core(value)), set()).add(self.now)
 
     def _kind(self, field: str) -> str:
         return self.setting.kind if field == "y" else "text"
@@ -285,7 +288,7 @@ class Replay:
         if self.key(system, thing) is None:
             values = {name: self._value(system, name) if name in filled else None for name in self._mapped(system)}
             self.systems[system].add({**values, "m": thing})
-            self.typed.add((system, thing))
+            self._type(system, thing)
             if self._running:
                 self.raced.add((system, thing))
 
@@ -307,7 +310,7 @@ class Replay:
             value = {"text": kind, "number": None, "tags": []}[self._kind(field)]
         if value == before:
             return
-        self.typed.add((system, core(value)))
+        self._type(system, value)
         past.append(before)
         self.silenced |= parts(before) - parts(value)
         if kind != "back":  # a run cannot see that a value went and came

@@ -1,6 +1,7 @@
 """The system in memory keeps the contract, in all its moods, and goes wrong exactly as it is told."""
 
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -172,6 +173,15 @@ async def test_a_lossy_system_stores_less_than_it_is_given() -> None:
     key = system.add({"email": "a", "name": None})
     (outcome,) = await (await opened(system)).write([update(key, {"name": "Truncated"})])
     assert (outcome.stored or {})["name"] == "Tru"
+
+
+async def test_the_time_of_an_attribute_is_that_of_its_own_last_change() -> None:
+    clock = iter([datetime(2026, 1, 1, hour, tzinfo=UTC) for hour in range(3)])
+    system = MemorySystem(traits=Traits(timed=("x",)), clock=clock.__next__)
+    key = system.add({"x": "first", "y": "first"})
+    system.edit(key, {"x": "second"})
+    system.edit(key, {"y": "second"})
+    assert system.records[key]["x_changed"] == "2026-01-01T01:00:00+00:00"
 
 
 async def test_a_record_with_a_unique_value_is_met_not_made_twice() -> None:

@@ -51,6 +51,7 @@ class Traits(msgspec.Struct, frozen=True, repr_omit_defaults=True):
         versions: it has ETags, and compares them itself: a write with the current one is not judged again.
         tells: the answer to a write holds the record.
         modified: it has modification times.
+        timed: attributes whose own last change it keeps, in one called as `time_path` says.
         page: records on a page.
         backwards: lists begin with the newest record, and feeds with the last entry of a page.
         unique: attributes of which no two records have the same value; a create of such a one meets the record.
@@ -64,6 +65,7 @@ class Traits(msgspec.Struct, frozen=True, repr_omit_defaults=True):
     versions: bool = False
     tells: bool = True
     modified: bool = True
+    timed: tuple[str, ...] = ()
     page: int = 1000
     backwards: bool = False
     unique: tuple[str, ...] = ()
@@ -78,6 +80,11 @@ class Row(msgspec.Struct, frozen=True):
     values: Mapping[str, object]
     version: int
     modified: datetime
+
+
+def time_path(path: str) -> str:
+    """Where a system that keeps the time of an attribute's own last change has it."""
+    return f"{path}_changed"
 
 
 def _as_is(_: str, value: object) -> object:
@@ -174,8 +181,12 @@ class MemorySystem:
         self.lagging = False
 
     def _store(self, key: str, number: int, values: Mapping[str, object], version: int) -> None:
+        now, before = self._clock() + self.traits.skew, self._rows.get(key)
         kept = {path: self.stored(path, value) for path, value in values.items()}
-        self._rows[key] = Row(number, kept, version, self._clock() + self.traits.skew)
+        for path in self.traits.timed:
+            same = before is not None and kept.get(path) == before.values.get(path)
+            kept[time_path(path)] = before.values[time_path(path)] if before and same else now.isoformat()
+        self._rows[key] = Row(number, kept, version, now)
         self._tell(key)
 
     def _tell(self, key: str) -> None:
