@@ -199,6 +199,11 @@ SAY_HOW = "say how: one of --keep SYSTEM, --value JSON and --by-policy\n"
         (("conflicts", "resolve", "--all", "--keep", "crm", "--by-policy"), SAY_HOW),
         (("dead-letters", "retry"), SAY_WHICH),
         (("dead-letters", "discard", "--yes"), SAY_WHICH),
+        (("dead-letters", "list", "--record", "crm"), "--record takes SYSTEM/KEY, for example crm/17\n"),
+        (
+            ("conflicts", "list", "--older-than", "soon"),
+            "--older-than: 'soon' is not a duration; write for example 500ms, 30s, 5m or 1h30m\n",
+        ),
     ],
 )
 def test_what_does_not_say_what_is_meant_is_called_wrongly(
@@ -216,14 +221,9 @@ def test_what_is_called_wrongly_is_so_where_nothing_waits_too(desk: Desk, argume
     ("arguments", "expected"),
     [
         (("--all", "--keep", "cm"), "--keep: 'cm' is no system of default/customers: did you mean 'crm'?\n"),
-        (("--record", "crm", "--keep", "crm"), "--record takes SYSTEM/KEY, for example crm/17\n"),
         (
             ("--field", "nam", "--keep", "crm"),
             "--field: 'nam' is no field of default/customers: did you mean 'name'?\n",
-        ),
-        (
-            ("--older-than", "soon", "--keep", "crm"),
-            "--older-than: 'soon' is not a duration; write for example 500ms, 30s, 5m or 1h30m\n",
         ),
         (
             ("--all", "--value", '"a name of more than twenty"'),

@@ -171,6 +171,8 @@ REFUSED = {
     ): "--system: 'cmr' is no system of default/customers: did you mean 'crm'?\n",
     ("list", "policy.yaml", "--reason", "Ambigous"): "--reason: 'Ambigous' is no reason: did you mean 'Ambiguous'?\n",
     ("show", "crm/5", "policy.yaml"): "crm/5 is in no doubt: `fairlead matches list` names what is\n",
+}
+MISUSED = {
     ("split", "17", "policy.yaml"): "'17' names no record: write SYSTEM/KEY, for example crm/17\n",
     ("link", "crm/1", "crm/", "policy.yaml"): "'crm/' names no record: write SYSTEM/KEY, for example crm/17\n",
 }
@@ -180,6 +182,12 @@ REFUSED = {
 def test_what_cannot_be_done_says_what_to_do(office: Office, arguments: tuple[str, ...], expected: str) -> None:
     office.command("run", "policy.yaml", "--once")
     assert office.command("matches", *arguments) == (1, expected)
+
+
+@pytest.mark.parametrize(("arguments", "expected"), MISUSED.items(), ids=[pair[0] for pair in MISUSED])
+def test_what_is_written_wrongly_is_told(office: Office, arguments: tuple[str, ...], expected: str) -> None:
+    office.command("run", "policy.yaml", "--once")
+    assert office.command("matches", *arguments) == (2, expected)
 
 
 def test_what_no_worker_takes_up_is_kept_for_the_next_run(office: Office) -> None:

@@ -435,7 +435,7 @@ async def test_an_undo_that_dies_is_done_once_by_the_next_run(firm: Firm, nth: i
     assert [firm.names(f"{who}@x.com") for who in "abc"] == [["Ada"] * 3, ["Bob"] * 3, ["Cem", None, None]]
     assert [len(book.all()) for book in firm.books.values()] == [3, 2, 2]
     await firm.rests()
-    assert {by for by, rule in await firm.written() if rule == f"undo {run}"} == {undoing}
+    assert {by for by, rule in await firm.written() if rule == f"undo {run}, asked for by ada"} == {undoing}
 
 
 async def test_the_plan_names_each_record_once_and_what_is_not_there_plans_nothing(firm: Firm) -> None:

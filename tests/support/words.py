@@ -98,7 +98,7 @@ def _weigh(entry: AuditEntry, entries: list[AuditEntry], words: Words) -> None:
         words.discarded |= {(entry.record, system, entry.field) for system in entry.values}
     elif entry.system and entry.rule.startswith(f"{UNDO} "):
         words.undone |= said
-        run = entry.rule.removeprefix(f"{UNDO} ")
+        run = entry.rule.removeprefix(f"{UNDO} ").partition(",")[0]
         its = [each for each in entries if each.run == run and each.system == entry.system]
         created = [record for each in its if each.kind == WriteKind.CREATED for record in created_records(each)]
         if entry.kind == WriteKind.DELETED and entry.record not in created:

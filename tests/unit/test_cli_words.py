@@ -32,7 +32,7 @@ def test_every_kind_that_is_audited_has_words(kind: FindingKind) -> None:
             "FromAny",
             "its value went nowhere, as the record ended (deletes.propagate: FromAny)",
         ),
-        (FindingKind.DELETED, "FromAny", "it was deleted in erp, and so everywhere (deletes.propagate: FromAny)"),
+        (FindingKind.DELETED, "FromAny", "it was deleted in erp, and is to go everywhere (deletes.propagate: FromAny)"),
         (
             FindingKind.DELETED,
             "onLeave: Delete",

@@ -10,7 +10,7 @@ import msgspec
 
 from fairlead.cli.choices import Output
 from fairlead.cli.output import as_json, console, table
-from fairlead.cli.place import Place, Refused, Target, at_place, record_at, require, tell
+from fairlead.cli.place import Misused, Place, Refused, Target, at_place, record_at, require, tell
 from fairlead.engine.case import FindingKind
 from fairlead.model.common import counted, seconds
 from fairlead.model.record import Value
@@ -151,7 +151,7 @@ def _since(text: str) -> float:
     try:
         return time.time() - seconds(text)
     except ValueError:
-        raise Refused(f"--since: {text!r} is neither a time like 2026-01-31T12:00:00Z nor a duration like 2h") from None
+        raise Misused(f"--since: {text!r} is neither a time like 2026-01-31T12:00:00Z nor a duration like 2h") from None
 
 
 async def pages(store: Store, query: AuditQuery, *, before: int | None = None) -> AsyncIterator[list[Audited]]:

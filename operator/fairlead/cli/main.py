@@ -16,7 +16,17 @@ import typer
 import fairlead
 from fairlead.cli import desk, review
 from fairlead.cli.choices import Log, Output
-from fairlead.cli.options import LogOption, OutputOption, OwnPaths, Paths, PolicyOption, StateOption, group
+from fairlead.cli.options import (
+    ByOption,
+    LogOption,
+    OutputOption,
+    OwnPaths,
+    Paths,
+    PolicyOption,
+    StateOption,
+    TimeoutOption,
+    group,
+)
 
 app = group(__doc__ or "")
 state_app = group("Move what a policy remembers to another store.")
@@ -168,22 +178,23 @@ def undo(
     approve: Annotated[
         str, typer.Option("--approve", help="The id of the plan, where it deletes more than the guard allows.")
     ] = "",
-    timeout: Annotated[float, typer.Option("--timeout", min=0, help="Seconds to wait for the worker.")] = 60.0,
+    by: ByOption = "",
+    timeout: TimeoutOption = 60.0,
     policy: PolicyOption = "",
     state: StateOption = Path(".fairlead"),
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Write back what a run changed: shows the reverse writes, asks, and has the policy's worker do them.
 
-    Exit codes: 0 undone; 1 something of it is not, or nothing was confirmed; 3 the state cannot be used; 4 no worker
-    took it up in time: it is kept, and the next run does it.
+    Exit codes: 0 undone; 1 something of it is not, or nothing was confirmed; 2 called wrongly; 3 the state
+    cannot be used; 4 no worker took it up in time: it is kept, and the next run does it.
     """
     from fairlead.cli import undo as commands  # noqa: PLC0415
     from fairlead.cli.asking import Asker, user  # noqa: PLC0415
     from fairlead.cli.place import Target  # noqa: PLC0415
 
     options = commands.Options(run, yes, plan, approve, output)
-    raise typer.Exit(commands.undo(Target(paths or [], policy, state), options, Asker(user(), timeout)))
+    raise typer.Exit(commands.undo(Target(paths or [], policy, state), options, Asker(by or user(), timeout)))
 
 
 @app.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True}, add_help_option=False)

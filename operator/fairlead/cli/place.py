@@ -112,12 +112,13 @@ def record_at(place: Place, text: str, option: str = "") -> Where:
     """(system, native key) of a record that a person named, as the value of an option or else as an argument.
 
     Raises:
-        Refused: it is not written so, or the policy has no such system.
+        Misused: it is not written so.
+        Refused: the policy has no such system.
     """
     system, key = parted(text)
     if not (system and key):
         said = f"{option} takes" if option else f"{text!r} names no record: write"
-        raise Refused(f"{said} SYSTEM/KEY, for example {place.policy.spec.systems[0].name}/17")
+        raise Misused(f"{said} SYSTEM/KEY, for example {place.policy.spec.systems[0].name}/17")
     require(place, "system", system, option)
     return system, key
 

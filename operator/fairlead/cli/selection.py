@@ -50,12 +50,12 @@ class Selection(msgspec.Struct, frozen=True):
         """What began before this time (epoch seconds) is old enough.
 
         Raises:
-            Refused: `older_than` is no duration.
+            Misused: `older_than` is no duration.
         """
         try:
             return time.time() - (seconds(self.older_than) if self.older_than else 0.0)
         except ValueError as error:
-            raise Refused(f"--older-than: {error}") from None
+            raise Misused(f"--older-than: {error}") from None
 
     def fits(self, system: str, fields: Container[str], since: float) -> bool:
         """Whether what is about these fields of a system, and began then (epoch seconds), passes the filters."""

@@ -65,7 +65,7 @@ _FOUND = Wording(
         FindingKind.RESOLVED: "a conflict was resolved ({rule})",
         FindingKind.REPAIRED: "{winner}'s value was restored ({rule})",
         FindingKind.KEPT: "it was emptied, and stays filled elsewhere ({rule})",
-        FindingKind.DELETED: "it was deleted in {winner}, and so everywhere ({rule})",
+        FindingKind.DELETED: "it was deleted in {winner}, and is to go everywhere ({rule})",
         FindingKind.ARCHIVED: "it was deleted in {winner}, and so archived elsewhere ({rule})",
         FindingKind.STAYS_AWAY: "it is {rule}, and stays in {winner} as it is until it takes part there again",
         FindingKind.DELETE_NOT_SPREAD: "it was deleted in {winner}, and kept elsewhere ({rule})",

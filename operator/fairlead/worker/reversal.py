@@ -170,7 +170,8 @@ class Reversals:
         if not mine:
             return
         others = [each for each in entries if each.entry.run != self._run]
-        again = [e.entry for e in others if e.number > mine[-1].number and e.entry.rule == f"{UNDO} {self._run}"]
+        undo = f"{UNDO} {self._run}, "
+        again = [e.entry for e in others if e.number > mine[-1].number and e.entry.rule.startswith(undo)]
         if again:
             reversal.undone = again[-1].run
             return

@@ -25,7 +25,7 @@ _BEYOND = (
 )
 
 
-async def undo(scope: Scope, _: Request, demand: Undo, batch: Batch) -> Handled:
+async def undo(scope: Scope, request: Request, demand: Undo, batch: Batch) -> Handled:
     """Undoes a run in some records; what changed since the person looked is refused, and so is what the guard bars."""
     if not demand.shown:
         return Handled(refused=[_OLDER])
@@ -45,13 +45,13 @@ async def undo(scope: Scope, _: Request, demand: Undo, batch: Batch) -> Handled:
     memories = await scope.store.recall([reversal.record for reversal in wanted])
     for reversal in wanted:
         if reversal.does:
-            _add(reversal, memories.get(reversal.record), demand, batch)
+            _add(reversal, memories.get(reversal.record), request, demand, batch)
             handled.done += 1
     return handled
 
 
-def _add(reversal: Reversal, memory: Recollection | None, demand: Undo, batch: Batch) -> None:
-    record, rule = reversal.record, f"{UNDO} {demand.run}"
+def _add(reversal: Reversal, memory: Recollection | None, request: Request, demand: Undo, batch: Batch) -> None:
+    record, rule = reversal.record, f"{UNDO} {demand.run}, asked for by {request.by}"
     away = (memory.away if memory else frozenset()) - reversal.creates.keys()
     after = Recollection(record, dict(memory.sides), away, {}, memory.frozen, memory.bases) if memory else None
     after = after or Recollection(record, {})
