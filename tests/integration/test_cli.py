@@ -170,6 +170,13 @@ def test_valid_manifests_are_valid(folder: Path) -> None:
     fairlead("validate", "manifests", cwd=folder)
 
 
+def test_of_an_expression_that_some_values_do_not_fit_nothing_is_said(folder: Path) -> None:
+    rule = "  onConflict: Expression\n  onConflictExpression: values.crm.substring(3, 30)\n"
+    (folder / "manifests" / "policy.yaml").write_text(POLICY + rule)
+    done = fairlead("validate", "manifests", cwd=folder)
+    assert (done.stdout, done.stderr) == ("3 resources: valid\n", "")
+
+
 def test_a_running_worker_takes_edits_in_and_stops_when_it_is_told_to(folder: Path) -> None:
     command = [sys.executable, "-m", "fairlead", "run", "manifests"]
     worker = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True, env={**os.environ})

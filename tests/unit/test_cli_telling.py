@@ -117,7 +117,7 @@ def test_every_kind_of_note_has_words(kind: str) -> None:
             "firstSync: SystemOfRecordWins",
             "name of crm/1 overwritten: erp's value stands (firstSync: SystemOfRecordWins)",
         ),
-        ("Deleted", "FromAny", "crm/1 deleted in erp, and is to go everywhere (deletes.propagate: FromAny)"),
+        ("Deleted", "FromAny", "crm/1 deleted in erp, and so everywhere (deletes.propagate: FromAny)"),
         (
             "Archived",
             "onLeave: Archive",

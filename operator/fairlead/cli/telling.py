@@ -30,7 +30,7 @@ _WORDS = Wording(
         "Resolved": "conflict on {field} of {record} is resolved ({rule})",
         "Repaired": "{field} of {record} repaired with {winner}'s value ({rule})",
         "Kept": "{field} of {record} was emptied and stays filled elsewhere ({rule})",
-        "Deleted": "{record} deleted in {winner}, and is to go everywhere ({rule})",
+        "Deleted": "{record} deleted in {winner}, and so everywhere ({rule})",
         "Archived": "{record} deleted in {winner}, and so archived elsewhere ({rule})",
         "StaysAway": "{record} is {rule}, and stays in {winner} as it is until it takes part there again",
         "DeleteNotSpread": "{record} deleted in {winner}, and kept elsewhere ({rule})",

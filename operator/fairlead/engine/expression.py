@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Callable, Mapping
 from datetime import date, datetime
@@ -10,8 +9,6 @@ from decimal import Decimal
 from typing import Any
 
 from fairlead.model.language import MACRO_VARIABLE, MAX_LENGTH, STDLIB_FUNCTIONS, add_stdlib_to_context, cel, complaint
-
-logging.getLogger("cel").setLevel(logging.CRITICAL)  # it warns with the arguments of what failed: record values
 
 _STANDARD = "contains|startsWith|endsWith|matches|size|duration|getFullYear|getMonth|getDate|getHours"
 _FUNCTION = re.compile(rf"Function '([\w.]+)' error|Undefined variable or function: '({_STANDARD})'")

@@ -5,6 +5,7 @@ That command line brings in terminal libraries of 9 MB, which no worker needs. A
 
 from __future__ import annotations
 
+import logging
 import re
 import sys
 from types import ModuleType
@@ -13,6 +14,8 @@ sys.modules.setdefault("cel.cli", ModuleType("cel.cli"))
 
 import cel  # noqa: E402 - the library must find the place of its command line taken
 from cel.stdlib import STDLIB_FUNCTIONS, add_stdlib_to_context  # noqa: E402
+
+logging.getLogger("cel").setLevel(logging.CRITICAL)  # it warns with the arguments of what failed: record values
 
 __all__ = ["MACRO_VARIABLE", "MAX_LENGTH", "STDLIB_FUNCTIONS", "add_stdlib_to_context", "cel", "complaint"]
 
