@@ -471,6 +471,23 @@ async def test_a_value_that_did_not_compete_is_told_when_a_person_ends_the_confl
     assert [told[name] for name in "abc"] == ["x4-abc", "x5-abc", "x3-abc"]
 
 
+async def test_an_edit_that_was_never_seen_is_told_when_its_record_is_deleted_elsewhere(tmp_path: Path) -> None:
+    """After a split the others meet anew in what was under way between them and the side that left."""
+    edit = ("edit", "a", "t0", "x", "new")
+    acts = [("add", "a", "t0", ("x",)), RUN, ("down", "b"), edit, RUN, ("remove", "b", "t0")]
+    replay = await played(
+        tmp_path,
+        *acts,
+        ("edit", "c", "t0", "x", "new"),
+        ("split", "a", "t0", False),
+        systems=("a", "b", "c"),
+        traits={name: Traits(changes=False, deletions=False) for name in "abc"},
+        deletes={"propagate": "FromAny", "guard": {"maxRecords": 100, "maxPercent": 100}},
+    )
+    assert shown(replay, "x") == {"a": ["x2-abc"], "b": [], "c": []}
+    assert [f["values"] for f in replay.findings if f["kind"] == "Overwritten"] == [{"c": "x3-abc"}]
+
+
 async def test_a_record_that_left_two_filters_at_once_is_not_waited_for_in_either(tmp_path: Path) -> None:
     """To decide about one, the other is looked at, which has left, too: its edits elsewhere must not wait for ever."""
     left = {"filter": 'x != "out"', "onLeave": "Delete"}

@@ -184,7 +184,8 @@ def _winner(replay: Replay, rule: FieldRule, entry: dict[str, Any]) -> str:
     times = {s: replay.typed.get((s, core(entry["values"][s])), set()) for s in ranked}
     timed = all(rule.field.name in replay.systems[s].traits.timed and len(times[s]) == 1 for s in ranked)
     skewed = any(replay.systems[s].traits.skew for s in ranked)
-    if rule.on_conflict is ConflictRule.LATEST_WINS and timed and not skewed:
+    chosen = bool(replay.persons.asked) and "by priority" in entry["rule"]  # what a person chose has no time
+    if rule.on_conflict is ConflictRule.LATEST_WINS and timed and not (skewed or chosen):
         return max(ranked, key=lambda s: max(times[s]))
     return ""
 

@@ -112,6 +112,19 @@ def test_a_value_that_was_never_known_where_it_was_deleted_is_read_and_told() ->
     )
 
 
+@pytest.mark.parametrize("deleted", ["seen", "unseen"])
+def test_what_was_never_seen_is_read_and_told(deleted: str) -> None:
+    desk = desk_of("crm", "erp")
+    crm = desk.side("crm", x="old", y="old") if deleted == "seen" else desk.unseen("crm")
+    sides = {"crm": crm, "erp": desk.unseen("erp")}
+    assert desk.decide(sides, deleted=CRM) == Decision(needs=frozenset({"erp"}))
+    decision = desk.decide(sides, {"erp": desk.read("erp", x="erp's")}, deleted=CRM)
+    assert decision.findings == (
+        Finding(FindingKind.OVERWRITTEN, "x", SPREAD, "crm", {"erp": "erp's"}),
+        Finding(FindingKind.DELETED, "", SPREAD, "crm"),
+    )
+
+
 @pytest.mark.parametrize("spec", [{"deletes": {"action": "Archive"}}, {}], ids=["it is archived", "it is empty"])
 def test_what_an_end_does_not_take_along_is_not_read(spec: dict[str, Any]) -> None:
     desk = desk_of("crm", "erp", **spec)

@@ -143,16 +143,17 @@ class Deletes:
         return {**without(sides, case.deleted), **left}
 
     def _unknown(self, case: Case, spreading: Sequence[str]) -> list[tuple[str, View]]:
-        """(field, view) of filled values that no system where the record was deleted ever had."""
+        """(field, view) of values that no system where the record was deleted ever had: filled ones, or never seen."""
         sides = [case.sides[system] for system in spreading if system in case.sides]
         if not sides:
             return []
         found = []
         for name, view in self._living(case):
-            known = {field(side.prints, self._slots[name]) for side in sides}
+            known = {field(side.prints, self._slots[name]) for side in sides} - {UNSEEN}
             waiting = case.pending.get(view.system)
             replaced_anyway = waiting is not None and waiting.operation is Operation.UPDATE and name in waiting.values
-            if not replaced_anyway and view.now not in known and self._judges[name][0].fills(view):
+            filled = view.now == UNSEEN or self._judges[name][0].fills(view)
+            if not replaced_anyway and view.now not in known and filled:
                 found.append((name, view))
         return found
 
