@@ -11,6 +11,7 @@ import msgspec
 import pytest
 import yaml
 
+from fairlead.engine.rules import compile_rules
 from fairlead.model.health import PolicyReason, conclude
 from fairlead.model.syncpolicy import Mode
 from fairlead.state.base import Commit, Conflict
@@ -19,9 +20,10 @@ from fairlead.state.sqlite import SQLiteStore
 from fairlead.testing.store import LAYOUT
 from fairlead.testing.store.sample import all_conflicts
 from fairlead.worker.loop import PolicyLoop, parents_first, work_all
-from fairlead.worker.meaning import renew
 from fairlead.worker.reversal import Reversals
+from fairlead.worker.revision import revise
 from fairlead.worker.run import Kind, RunReport
+from support.simulation import spec_of
 from support.specpage import page
 from support.trade import Trade, run_of
 
@@ -561,6 +563,7 @@ async def test_a_conflict_of_a_reference_that_means_something_else_now_ends_howe
     await store.open(LAYOUT)
     kept = [Conflict(n, "name", {"crm": "x", "erp": "y"}, 0.0) for n in range(1, 10_001)]
     await store.commit(Commit(frozen=[*kept, Conflict(1, "customer", {"crm": "r1", "erp": "r2"}, 1.0)]))
-    await renew(store, {"customer": "default/customers"})
+    rules = compile_rules(spec_of(("crm", "erp"), ("name", "customer")))
+    await revise(store, rules, {"customer": "default/customers"})
     assert await all_conflicts(store) == kept
     await store.close()

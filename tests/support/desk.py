@@ -98,6 +98,10 @@ class OneRecord:
         """Declares fields anew, for the next `policy_of`."""
         self._properties |= properties
 
+    def undeclare(self, name: str) -> None:
+        """Declares a field no more, for the next `policy_of`."""
+        del self._properties[name]
+
     # --- users ---
 
     def key(self, system: str) -> str | None:

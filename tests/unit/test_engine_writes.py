@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
 
 from fairlead.engine.case import Operation, Write
 from fairlead.engine.fields import Verdict
+from fairlead.engine.rules import compile_rules
 from fairlead.engine.view import View
-from fairlead.engine.writes import only, with_field, with_sources, without
+from fairlead.engine.writes import only, permitted, with_field, with_sources, without
 from fairlead.model.record import Value
-from support.simulation import START
+from support.simulation import START, spec_of
 
 LATER = START + timedelta(hours=1)
 
@@ -143,3 +147,25 @@ def test_a_part_of_a_write_says_what_the_whole_says_of_these_fields() -> None:
 
 def test_a_mapping_without_some_names_has_the_others() -> None:
     assert without({"x": 1, "y": 2}, {"y", "z"}) == {"x": 1}
+
+
+# --- what is permitted ---
+
+UPDATE, CREATE = Write(Operation.UPDATE, {"x": 1, "y": 2}), Write(Operation.CREATE, {"x": 1, "y": 2})
+ENDS = [Write(Operation.DELETE), Write(Operation.ARCHIVE)]
+X_IS_READ = {"name": "erp", "fields": {"x": {"read": "x"}, "y": "y"}}
+
+
+@pytest.mark.parametrize(
+    ("erp", "write", "left"),
+    [
+        *(({"name": "erp"}, write, write) for write in (UPDATE, CREATE, *ENDS)),
+        *(({"name": "erp", "access": "ReadOnly"}, write, None) for write in (UPDATE, CREATE, *ENDS)),
+        (X_IS_READ, UPDATE, Write(Operation.UPDATE, {"y": 2})),
+        (X_IS_READ, CREATE, Write(Operation.CREATE, {"y": 2})),
+        (X_IS_READ, Write(Operation.UPDATE, {"x": 1}), None),
+        ({"name": "erp", "fields": {"y": "y"}}, Write(Operation.CREATE, {"x": 1}), None),
+    ],
+)
+def test_of_a_write_is_left_what_the_rules_permit(erp: dict[str, Any], write: Write, left: Write | None) -> None:
+    assert permitted(write, compile_rules(spec_of(("crm", erp))).systems["erp"]) == left

@@ -10,6 +10,7 @@ import msgspec
 
 from fairlead.engine.case import EDIT, Operation, Write
 from fairlead.engine.fields import Verdict
+from fairlead.engine.rules import SystemRule
 from fairlead.engine.view import View
 
 T = TypeVar("T")
@@ -69,6 +70,18 @@ def only(write: Write, names: AbstractSet[str]) -> Write:
         unsure=tuple(f for f in write.unsure if f in names),
         rules={f: r for f, r in write.rules.items() if f in names},
     )
+
+
+def permitted(write: Write, rule: SystemRule) -> Write | None:
+    """What of a write the rules permit in its system; None when nothing is left."""
+    if write.ends:
+        return write if rule.deletes else None
+    if write.operation is Operation.CREATE and not rule.creates:
+        return None
+    if write.values.keys() <= rule.writable:
+        return write
+    kept = only(write, rule.writable)
+    return kept if kept.values else None
 
 
 def without(mapping: Mapping[str, T], names: AbstractSet[str]) -> dict[str, T]:

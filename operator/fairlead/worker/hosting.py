@@ -21,7 +21,6 @@ from fairlead.state.directory import Directory, Own
 from fairlead.transport.failure import Failure
 from fairlead.transport.secrets import Secrets
 from fairlead.worker.late import LateSystem, UnusableClient
-from fairlead.worker.meaning import renew
 from fairlead.worker.planning import Plan
 from fairlead.worker.run import MET
 from fairlead.worker.session import Session, layout_of
@@ -97,7 +96,6 @@ class Host:
         store, session = self._open[policy.id]
         try:
             await self._keep_private(policy, store)
-            await renew(store, policy.references())
             async with self.referring(session):
                 yield session
         except StateError:  # whatever is wrong with it, the next run opens it anew
@@ -195,7 +193,6 @@ class Host:
         _, session = await self._start(policy, store, plan)
         try:
             await self._keep_private(policy, store)
-            await renew(store, policy.references())
             async with self.referring(session):
                 yield session
         finally:

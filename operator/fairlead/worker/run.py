@@ -32,6 +32,7 @@ from fairlead.worker.intake import LACKING, Intake
 from fairlead.worker.missing import missing
 from fairlead.worker.reading import ahead, differing
 from fairlead.worker.requests import Requests
+from fairlead.worker.revision import revise
 from fairlead.worker.revival import Revival
 from fairlead.worker.sending import Scans, Sending, Stopped
 from fairlead.worker.session import Session
@@ -147,6 +148,7 @@ class Run:
         return await self._finish(started)
 
     async def _pass(self) -> None:
+        await revise(self._store, self._session.rules, self._session.policy.references())
         met = set(filter(None, (await self._store.meta(MET) or "").split(",")))
         met -= await self._absence.end()
         await self._intake.prepare(met)

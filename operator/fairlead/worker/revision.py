@@ -1,0 +1,91 @@
+"""Revision: what becomes of undelivered writes where the policy is another one than when they were decided.
+
+They say and do no more than the policy permits now: fields that it does not have any more, or may not write in a
+system, are left out, and so are creates and deletes in a system that became ReadOnly. Nothing is lost by it: what was
+to be written stands where it came from. Nor are identities written whose field refers to another policy now, or none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+
+import msgspec
+
+from fairlead.engine.case import Operation, Write
+from fairlead.engine.rules import Rules
+from fairlead.engine.writes import only, permitted
+from fairlead.state.base import Commit, Intent, Store, Undelivered
+
+MEANINGS = "references"
+"""Fact in the store: field → the policy that its undelivered values are records of, as JSON."""
+
+PERMITTED = "permitted"
+"""Fact in the store: system → what may be written there, as JSON: undelivered writes hold nothing else."""
+
+_Revise = Callable[[str, Write], Write | None]
+"""(system, write) → what is left of it; None when nothing is."""
+
+
+async def revise(store: Store, rules: Rules, references: Mapping[str, str]) -> None:
+    """Takes what the policy does not permit, or does not mean any more, out of all undelivered writes.
+
+    An identity means nothing outside its policy, and must not be written as if it were a value. Its field is met anew
+    in every system anyway (`session.layout_of`), so that what was dropped is decided again.
+    """
+    now = {MEANINGS: _encoded(references), PERMITTED: _encoded(_permissions(rules))}
+    told = {MEANINGS: await store.meta(MEANINGS) or "{}", PERMITTED: await store.meta(PERMITTED)}
+    if told == now:
+        return
+    before = msgspec.json.decode(told[MEANINGS] or "{}", type=dict[str, str])
+    changed = {name for name in before.keys() | references.keys() if before.get(name) != references.get(name)}
+
+    def left(system: str, write: Write) -> Write | None:
+        if system not in rules.systems:
+            return write
+        if not changed.isdisjoint(write.values):
+            write = only(write, write.values.keys() - changed)
+            if write.operation is Operation.UPDATE and not write.values:
+                return None
+        return permitted(write, rules.systems[system])
+
+    journal = await store.journal()
+    for number, intents in journal.items():
+        await store.commit(Commit(settled=[number], journal={number + max(journal): _intents(intents, left)}))
+    after = (0, "")
+    while items := await store.undelivered_after(after):
+        after = (items[-1].record, items[-1].system)
+        await store.commit(_revised(items, left))
+    async for conflicts in store.walk_conflicts():
+        await store.commit(Commit(thawed=[(c.record, c.field) for c in conflicts if c.field in changed]))
+    await store.commit(Commit(meta={**now}))
+
+
+def _permissions(rules: Rules) -> dict[str, tuple[list[str], bool, bool]]:
+    return {name: (sorted(rule.writable), rule.creates, rule.deletes) for name, rule in rules.systems.items()}
+
+
+def _encoded(fact: Mapping[str, object]) -> str:
+    return msgspec.json.encode(fact, order="sorted").decode()
+
+
+def _intents(intents: Iterable[Intent], left: _Revise) -> list[Intent]:
+    found = [(intent, left(intent.system, intent.write)) for intent in intents]
+    return [msgspec.structs.replace(intent, write=write) for intent, write in found if write is not None]
+
+
+def _revised(items: Iterable[Undelivered], left: _Revise) -> Commit:
+    commit = Commit()
+    for item in items:
+        write = left(item.system, item.write)
+        if write is None:
+            commit.delivered.append((item.record, item.system))
+        elif write is not item.write:
+            commit.pending.append(_due(item, write))
+    return commit
+
+
+def _due(item: Undelivered, write: Write) -> Undelivered:
+    """Tried anew. Of a create it stays known whether it may have been done."""
+    if write.operation is Operation.CREATE:
+        return msgspec.structs.replace(item, write=write, not_before=0.0)
+    return msgspec.structs.replace(item, write=write, not_before=0.0, error="", message="")
