@@ -2,20 +2,25 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from typing import Any, cast
 
 import psycopg
 import pytest
 
-from fairlead.engine.case import Operation, Write
-from fairlead.state.base import Intent, StateLocked
+from fairlead.engine.case import Operation, Side, Write
+from fairlead.state.base import Commit, Intent, StateLocked
 from fairlead.state.postgres import PostgresStore
 from fairlead.state.postgres_crew import PostgresCrew, Standing
-from fairlead.testing.store import LAYOUT
+from fairlead.testing.store import LAYOUT, prints, recollection
+from fairlead.transport.failure import Failure
 from fairlead.worker.delivery import Delivery
-from fairlead.worker.parcel import Share
+from fairlead.worker.helping import Helper
+from fairlead.worker.parcel import Parcel, Share
+from fairlead.worker.session import Session
+from fairlead.worker.settlement import Settlement
 from fairlead.worker.sharing import FIRST, Sharing
+from fairlead.worker.tally import SystemTally
 
 SCHEMA = "fairlead_default_customers"
 
@@ -172,14 +177,36 @@ async def test_a_member_whose_time_is_over_gets_no_share(meeting: Meeting) -> No
     assert await sleeper.claim() is None
 
 
-async def test_a_share_that_is_given_back_is_free(meeting: Meeting) -> None:
+@pytest.mark.parametrize(("sent", "attempts"), [(True, 2), (False, 1)])
+async def test_a_share_that_is_given_back_is_free_and_counts_as_tried_if_it_may_have_been_sent(
+    meeting: Meeting, sent: bool, attempts: int
+) -> None:
     leader, store = await meeting.leader()
     helper = await meeting.helper()
     await leader.offer(store.epoch, [b"work"])
     claim = await helper.claim()
     assert claim is not None
-    await helper.release(claim.id)
+    await helper.release(claim.id, sent=sent)
     again = await leader.claim()
+    assert again is not None
+    assert again.attempts == attempts
+
+
+async def test_who_lost_a_share_to_another_member_gives_nothing_of_it_back(meeting: Meeting) -> None:
+    leader, store = await meeting.leader()
+    sleeper, other, third = [await meeting.helper() for _ in range(3)]
+    await leader.offer(store.epoch, [b"work"])
+    first = await sleeper.claim()
+    meeting.lapse(leads=False)
+    await other.join()
+    second = await other.claim()
+    assert first is not None
+    assert second is not None
+    await sleeper.release(first.id, sent=False)
+    await third.join()
+    assert await third.claim() is None
+    await other.release(second.id, sent=False)
+    again = await third.claim()
     assert again is not None
     assert again.attempts == 2
 
@@ -243,7 +270,7 @@ async def test_taking_over_waits_for_those_who_deliver_for_the_one_before(meetin
     opening = asyncio.create_task(second.open(LAYOUT))
     await asyncio.wait([opening], timeout=1)
     assert not opening.done()
-    await helper.release(claim.id)
+    await helper.release(claim.id, sent=True)
     await asyncio.wait_for(opening, 10)
 
 
@@ -255,6 +282,12 @@ class Slow:
 
     def __init__(self, writes: int, last: Callable[[], None]) -> None:
         self._left, self._last = writes, last
+        self.doubted = 0
+        """How often it was told that writes may have been sent before."""
+
+    def again(self) -> "Slow":
+        self.doubted += 1
+        return self
 
     async def deliver(self, _system: str, _operation: Operation, batch: Sequence[Intent]) -> None:
         await asyncio.sleep(0.04 * len(batch))
@@ -282,3 +315,54 @@ async def test_a_leader_whose_time_is_over_at_the_last_write_of_a_batch_does_not
     share = Share(1, "erp", Operation.UPDATE, [], scanned=False, recovering=False)
     with pytest.raises(StateLocked, match="away for too long"):
         await sharing.send(cast("Delivery", Slow(len(intents), over)), share, intents)
+
+
+class Broken:
+    """What a worker helps with that fails: it cannot open the system, or is lost while it sends."""
+
+    references = fence = None
+
+    def __init__(self, store: PostgresStore, *, opens: bool) -> None:
+        self.store, self._opens = store, opens
+
+    async def open(self, *systems: str) -> dict[str, Failure]:
+        return {} if self._opens else {system: Failure("no such host") for system in systems}
+
+
+class Losing(Helper):
+    """Sends, and then another worker leads."""
+
+    async def _sent(self, *_: Any, **__: Any) -> Parcel:
+        if self._members.fence is not None:
+            self._members.fence.close()
+        return Parcel(Settlement(), SystemTally(), [], [], None)
+
+
+@asynccontextmanager
+async def helping(helper: Helper) -> AsyncIterator[None]:
+    stop = asyncio.Event()
+    task = asyncio.create_task(helper.help(stop))
+    yield
+    stop.set()
+    await task
+
+
+@pytest.mark.parametrize(("opens", "doubted"), [(False, 0), (True, 1)], ids=["never opened", "lost while it sent"])
+async def test_what_a_helper_gave_back_is_in_doubt_only_where_it_may_have_sent_it(
+    meeting: Meeting, opens: bool, doubted: int
+) -> None:
+    leader, store = await meeting.leader()
+    creates = [Intent(n, "erp", Write(Operation.CREATE, {"email": "x"}, {"email": "crm"})) for n in range(1, 46)]
+    known = [recollection(n, crm=Side(f"c{n}", n, prints(n, n))) for n in range(1, 46)]
+    await store.commit(Commit(records=known, journal={1: creates}))
+    joined = meeting.store()
+    await joined.join(())
+    members = await meeting.helper()
+    helper = (Losing if opens else Helper)(
+        members, cast("Session", Broken(joined, opens=opens)), lambda _: nullcontext(), store.epoch
+    )
+    slow, sharing = Slow(len(creates), lambda: None), Sharing(leader, store)
+    share = Share(1, "erp", Operation.CREATE, [], scanned=False, recovering=False)
+    async with helping(helper):
+        await sharing.send(cast("Delivery", slow), share, creates)
+    assert (helper.lost, slow.doubted, sharing.retaken) == (1, doubted, doubted)

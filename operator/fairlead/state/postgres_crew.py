@@ -82,7 +82,10 @@ class Standing(msgspec.Struct, frozen=True):
 
 
 class Claim(msgspec.Struct, frozen=True):
-    """A share that this member may deliver. `attempts` counts this one, so it may have been sent before from 2 on."""
+    """A share that this member may deliver. `attempts` counts this one, so it may have been sent before from 2 on.
+
+    Those that were given back before anything was sent are not counted.
+    """
 
     id: int
     body: bytes
@@ -195,9 +198,10 @@ class PostgresCrew:
         await self._tell()
         return settled
 
-    async def release(self, share: int) -> None:
-        """Gives a share back that is not delivered."""
-        await self._rows("UPDATE share SET member = NULL WHERE id = %s AND member = %s", share, self._member)
+    async def release(self, share: int, *, sent: bool) -> None:
+        """Gives a share back that is not delivered; if nothing of it was `sent`, as if it had never been claimed."""
+        query = "UPDATE share SET member = NULL, attempts = attempts - %s WHERE id = %s AND member = %s"
+        await self._rows(query, int(not sent), share, self._member)
 
     async def results(self, shares: Sequence[int]) -> list[tuple[int, bytes]]:
         """What came of those that are settled."""

@@ -52,6 +52,8 @@ class Helper:
         self._refer = refer
         self._epoch = epoch
         self._leader = True
+        self._sends = False
+        """Whether something of the share at hand may have been sent."""
         self.delivered = 0
         """Shares that it delivered."""
         self.lost = 0
@@ -90,13 +92,16 @@ class Helper:
                 self.delivered += 1
 
     async def _trouble_with(self, claim: Claim) -> str:
-        """Delivers a share; why it could not, and gave it back, empty when it did."""
-        trouble = "the state cannot be used"
+        """Delivers a share; why it could not, and gave it back, empty when it did.
+
+        What was given back before anything was sent is in nobody's doubt: a create of it is no lost answer.
+        """
+        trouble, self._sends = "the state cannot be used", False
         try:
             trouble = await self._trouble(claim)
         finally:
             if trouble:
-                await self._members.release(claim.id)
+                await self._members.release(claim.id, sent=self._sends)
         return trouble
 
     async def _trouble(self, claim: Claim) -> str:
@@ -110,7 +115,7 @@ class Helper:
         if share.system in failures:
             return f"{share.system}: {failures[share.system].message}"
         again = share.recovering or claim.attempts > 1
-        sending = self._sent(share, intents, memories, recovering=again)
+        sending, self._sends = self._sent(share, intents, memories, recovering=again), True
         parcel = await asyncio.create_task(sending)  # whose context, and the fence in it, ends with it
         if fence is None or not fence.open:
             return "this worker was away for too long, or another one leads"
