@@ -58,6 +58,17 @@ def closed(book: Book, *events: str) -> Iterator[None]:
         book.database.execute(f"DROP TRIGGER closed_{event}")
 
 
+def shorten(book: Book) -> None:
+    """A book that keeps five letters of a name, from now on."""
+    book.database.executescript(
+        "".join(
+            f"CREATE TRIGGER short_{event.split()[0]} AFTER {event} ON customer WHEN length(new.name) > 5 "
+            "BEGIN UPDATE customer SET name = substr(new.name, 1, 5) WHERE id = new.id; END;"
+            for event in ("INSERT", "UPDATE OF name")
+        )
+    )
+
+
 class Firm:
     """Three books, a policy over them, and runs, each by a worker that starts for it."""
 
@@ -243,6 +254,33 @@ async def test_what_a_conflict_lost_comes_back_where_it_was(firm: Firm) -> None:
     firm.erp.edit("a@x.com", name="Settled")
     await firm.did()
     assert firm.names() == ["Settled"] * 3
+
+
+async def test_where_one_system_stores_less_each_gets_its_own_value_back_and_the_edit_stays(firm: Firm) -> None:
+    firm.systems = SYSTEMS[:2]
+    shorten(firm.erp)
+    firm.crm.edit("a@x.com", name="Ada Lovelace")
+    await firm.did()
+    assert firm.names()[:2] == ["Ada Lovelace", "Ada L"]
+    firm.crm.edit("a@x.com", name="Wrong")
+    run = await firm.did()
+    await firm.undo(run)
+    assert (firm.names()[:2], firm.refused) == (["Wrong", "Ada L"], [])
+    await firm.rests()
+
+
+async def test_an_edit_where_systems_differed_since_they_met_gives_nobody_the_value_of_another(firm: Firm) -> None:
+    firm.systems = SYSTEMS[:2]
+    firm.spec["firstSync"] = "FillEmptyOnly"
+    firm.crm.add("c@x.com", name="of the CRM")
+    firm.erp.add("c@x.com", name="of the ERP")
+    await firm.did()
+    firm.crm.edit("c@x.com", name="Wrong")
+    undoing = await firm.did()
+    for expected in ("of the ERP", "Wrong", "of the ERP"):
+        undoing = await firm.undo(undoing)
+        assert (firm.names("c@x.com")[:2], firm.refused) == (["Wrong", expected], [])
+        await firm.rests()
 
 
 @pytest.mark.parametrize("state", [SEALED, {}], ids=["sealed", "open"])

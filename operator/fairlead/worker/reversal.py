@@ -33,6 +33,7 @@ _PERSONS = {
     FindingKind.LINKED.value: ("the link", "split off what is another one with `fairlead matches split`"),
     FindingKind.SPLIT.value: ("the split", "link the two again with `fairlead matches link`"),
 }
+_DECIDED = {FindingKind.OVERWRITTEN.value, FindingKind.CONFLICT.value, FindingKind.RESOLVED.value}
 _LATER = 1.0
 
 
@@ -178,14 +179,21 @@ class Reversals:
         for told in (_PERSONS[each.entry.kind] for each in mine if each.entry.kind in _PERSONS):
             reversal.refuse(*told)
         writes = [each for each in mine if each.entry.system]
+        lost = [each.entry for each in reversed(mine) if each.entry.kind in _DECIDED]
         if writes and heir is not None and heir[1] >= writes[-1].entry.at:
             reversal.refuse("what the run wrote", _ANOTHER)
         elif writes:
-            await self._reverse_writes(reversal, others, writes, memory)
+            await self._reverse_writes(reversal, others, writes, lost, memory)
 
     async def _reverse_writes(
-        self, reversal: Reversal, others: Sequence[Audited], mine: Sequence[Audited], memory: Recollection | None
+        self,
+        reversal: Reversal,
+        others: Sequence[Audited],
+        mine: Sequence[Audited],
+        lost: Sequence[AuditEntry],
+        memory: Recollection | None,
     ) -> None:
+        """Reverses `mine`, what was written. `lost` tells of values that the run decided between, newest first."""
         writes = [each.entry for each in mine]
         copies = {each.entry.system: each.number for each in mine if each.entry.kind == WriteKind.CREATED}
         deleted = {e.system: e for e in writes if e.kind == WriteKind.DELETED}
@@ -206,7 +214,6 @@ class Reversals:
             if entry.kind == WriteKind.UPDATED and entry.system not in copies.keys() | deleted.keys():
                 group = fields.setdefault(entry.field, _Field(entry.field))
                 group.entries.setdefault(entry.system, []).append(entry)
-        lost = await self._lost(reversal.record) if any(_lacks(f) for f in fields.values()) else []
         for group in fields.values():
             try:
                 self._unwrite(reversal, group, lost, memory)
@@ -303,13 +310,6 @@ class Reversals:
 
     # --- updates ---
 
-    async def _lost(self, record: int) -> list[AuditEntry]:
-        """What the audit holds of values that the run decided between, newest first: they are kept in any case."""
-        kinds = (FindingKind.OVERWRITTEN, FindingKind.CONFLICT, FindingKind.RESOLVED)
-        queries = [AuditQuery(run=self._run, records=(record,), kind=kind.value) for kind in kinds]
-        found = [each for query in queries for each in await self._store.audit(query)]
-        return [each.entry for each in sorted(found, key=lambda each: -each.number)]
-
     def _unwrite(
         self, reversal: Reversal, written: _Field, lost: Sequence[AuditEntry], memory: Recollection | None
     ) -> None:
@@ -328,7 +328,7 @@ class Reversals:
             self._check_target(memory, system, name, new)
         back = {system: old for system, (old, _) in values.items()}
         first = written.entries[min(written.entries)][0]
-        if first.rule == EDIT and len({self._print(name, old) for old in back.values()}) == 1:
+        if first.rule == EDIT and self._agreed_before(name, back.values(), lost):
             old, new = next(iter(values.values()))
             back |= dict.fromkeys(self._others(memory, name, back.keys(), old, new), old)
         elif rule.edits is Edits.SYSTEM_OF_RECORD_ONLY and not first.rule.startswith(f"{UNDO} "):
@@ -337,6 +337,14 @@ class Reversals:
             raise _Refused(f"something of the record is still on its way to {waiting[0]}")
         for system, value in sorted(back.items(), key=lambda pair: pair[0]):
             reversal.updates.setdefault(system, {})[name] = value
+
+    def _agreed_before(self, name: str, before: Iterable[Value], lost: Iterable[AuditEntry]) -> bool:
+        """Whether an edit replaced one value everywhere, the one where it was edited among them.
+
+        What it replaced and was never seen where it was edited is told.
+        """
+        differed = any(told.field == name and told.kind == FindingKind.OVERWRITTEN for told in lost)
+        return not differed and len({self._print(name, value) for value in before}) == 1
 
     def _before(self, name: str, entries: Sequence[AuditEntry], lost: Sequence[AuditEntry]) -> tuple[Value, Value]:
         """(value before the run, value after it) in one system."""
@@ -382,10 +390,6 @@ class Reversals:
     def _print(self, name: str, value: Value) -> bytes:
         spec = self._rules.fields[name].field
         return self._prints.one(spec.kind.print_bytes(value), spec.slot)
-
-
-def _lacks(written: _Field) -> bool:
-    return any(NEW not in its[0].values for its in written.entries.values())
 
 
 def started(run: str) -> float:
