@@ -161,6 +161,24 @@ def test_a_first_meeting_is_the_same_whoever_owns_the_field() -> None:
     assert (decision.writes, decision.findings) == ({}, ())
 
 
+@pytest.mark.parametrize(("x", "owner"), [("EU", "erp"), ("US", "crm"), (None, "crm")])
+def test_a_new_copy_gets_what_the_owner_says(x: Value, owner: str) -> None:
+    desk = regional(firstSync="FillEmptyOnly")
+    sides = {name: desk.side(name, x=x, y=name) for name in ("crm", "erp")}
+    copy, seen = frozenset({"shop"}), {"erp": desk.read("erp", x=x, y="erp")}
+    assert desk.decide(sides, seen, create_in=copy) == Decision(needs=frozenset({"crm"}))
+    decision = desk.decide(sides, {**seen, "crm": desk.read("crm", x=x, y="crm")}, create_in=copy)
+    assert decision.writes["shop"].values == {"x": x, "y": owner}
+
+
+def test_to_make_a_copy_without_such_a_field_nothing_is_read() -> None:
+    shop = {"name": "shop", "fields": {"x": "x"}}
+    desk = desk_of("crm", "erp", shop, fields={**BY_X, "x": {"systemOfRecord": "erp"}})
+    sides = {name: desk.side(name, x="EU", y="old") for name in ("crm", "erp")}
+    decision = desk.decide(sides, {"erp": desk.read("erp", x="EU", y="old")}, create_in=frozenset({"shop"}))
+    assert decision.writes == {"shop": Write(Operation.CREATE, {"x": "EU"}, {"x": "erp"})}
+
+
 # --- an owner that cannot be told ---
 
 FAILS = "record.x > 'E'"
@@ -168,8 +186,8 @@ NULL = "a value is null or of a type that does not fit; guard it, or convert it 
 WHY_NOT = f"systemOfRecordWhen: {FAILS!r} failed: {NULL}"
 
 
-def ownerless(*systems: Any, when: str = FAILS) -> Desk:
-    return desk_of(*systems, fields={"y": {"systemOfRecordWhen": {"when": when, "then": "erp"}}})
+def ownerless(*systems: Any, when: str = FAILS, **spec: Any) -> Desk:
+    return desk_of(*systems, **spec, fields={"y": {"systemOfRecordWhen": {"when": when, "then": "erp"}}})
 
 
 @pytest.mark.parametrize(
@@ -205,6 +223,14 @@ def test_a_field_that_waits_already_for_want_of_an_owner_is_not_told_again() -> 
     sides = {"crm": desk.side("crm", x=None, y="new"), "erp": desk.side("erp", x=None, y="old")}
     decision = desk.decide(sides, observed, frozen=frozenset({"y"}))
     assert (decision.frozen, decision.findings) == ({"y": {"crm": "newer", "erp": "old"}}, ())
+
+
+def test_where_the_owner_cannot_be_told_a_new_copy_gets_what_the_other_one_says() -> None:
+    desk = ownerless(firstSync="FillEmptyOnly")
+    observed = {name: desk.read(name, x=None, y=name) for name in ("crm", "erp")}
+    sides = {name: desk.side(name, x=None, y=name) for name in observed}
+    decision = desk.decide(sides, observed, create_in=frozenset({"shop"}))
+    assert decision.writes["shop"].values["y"] == "crm"
 
 
 # --- what is not known of a record ---

@@ -205,6 +205,21 @@ class Decider:
             raise ExpressionError(f"{when.source!r} gives neither true nor false")
         return judge if met else self._judges[name]
 
+    def _unread_subject(self, case: Case, target: str) -> str | None:
+        """The system that must be read to say who owns the fields of a new copy; None when there is none."""
+        depends = not self._conditions.keys().isdisjoint(self.rules.systems[target].writable)
+        subject = self._subject(case) if depends else None
+        return None if subject in case.observed else subject
+
+    def _copier(self, case: Case, name: str) -> FieldJudge:
+        """Who says what a new copy gets of a field; where nobody is known to own it, as if no condition were met."""
+        if name not in self._conditions:
+            return self._judges[name]
+        try:
+            return self._owners_judge(case, name, self._subject(case))
+        except ExpressionError:
+            return self._judges[name]
+
     def _ownerless(self, case: Case, name: str, why: str) -> Verdict | None:
         """Nobody is known to own the field: unless its systems agree, it waits for a person."""
         readers = [view for view in self._views(case, name) if view.reads]
@@ -304,6 +319,9 @@ class Decider:
         for target in sorted((wanted | waiting) - case.away):
             if target in case.sides or target in case.observed:
                 continue
+            unread = self._unread_subject(case, target)
+            if unread is not None:
+                return frozenset({unread})
             write = writes.get(target, Write(Operation.CREATE))
             sources = self._sources(case, target, write, verdicts)
             if not sources and not write.values:
@@ -321,7 +339,7 @@ class Decider:
             source = verdict.winner if verdict is not None else None
             if source is None and name not in write.values:
                 views = [view for view in self._views(case, name) if view.known or view.system not in case.observed]
-                source = self._judges[name].copied(views, self._undelivered(case, name))
+                source = self._copier(case, name).copied(views, self._undelivered(case, name))
             if source is not None:
                 sources[name] = source
         return sources
