@@ -10,16 +10,25 @@ import subprocess
 import sys
 import time
 from collections import Counter, deque
-from contextlib import closing
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import yaml
 from psycopg.conninfo import conninfo_to_dict
 
+from fairlead.model.syncpolicy import SyncPolicy
+from fairlead.state.base import Intent
+from fairlead.state.postgres_crew import PostgresCrew
 from fairlead.testing.http_system import HTTPSystem, Logins
+from fairlead.worker.delivery import Delivery
+from fairlead.worker.helping import Helper
+from fairlead.worker.parcel import Parcel, Share
+from fairlead.worker.sharing import Sharing
 from support.site import Document, environment, policy, resource, rest, system, wait_until
+from support.trade import Trade
 
 WRITES = ("POST", "PATCH", "DELETE")
 LOGIN = {"username": {"secretKeyRef": {"name": "login", "key": "user"}}}
@@ -169,6 +178,34 @@ class Crew:
     def close(self) -> None:
         for worker in self.workers:
             worker.kill()
+
+
+class Handing:
+    """In the place of `Sharing`: whatever is written is handed to a helper of its own, just after `meanwhile`."""
+
+    def __init__(self, trade: Trade, declared: SyncPolicy, meanwhile: Callable[[], None]) -> None:
+        self._trade, self._declared, self._meanwhile = trade, declared, meanwhile
+
+    async def send(self, delivery: Delivery, head: Share, batch: Sequence[Intent]) -> None:
+        """Hands a batch over, and takes in what came of it."""
+        self._meanwhile()
+        host = self._trade.another_host()
+        session = await host.assist(self._declared)
+        helper = Helper(cast("PostgresCrew", None), session, host.referring, "")
+        memories = await session.store.recall([intent.record for intent in batch])
+        parcel = await helper._sent(head, batch, memories, recovering=head.recovering)
+        delivery.take_in(head.system, Parcel.load(parcel.dump()))
+        await session.store.close()
+        await host.close()
+
+
+@asynccontextmanager
+async def handing(trade: Trade, declared: SyncPolicy, meanwhile: Callable[[], None]) -> AsyncIterator[None]:
+    """Whatever the policy writes meanwhile is sent by a helper, just after something else happened."""
+    async with trade.host.session(declared) as session:
+        session.sharing = cast("Sharing", Handing(trade, declared, meanwhile))
+        yield
+        session.sharing = None
 
 
 def content(api: HTTPSystem) -> Counter[tuple[str, str]]:

@@ -3,10 +3,14 @@
 from datetime import UTC, datetime
 from decimal import Decimal
 
+import pytest
+
 from fairlead.engine.case import Observation, Operation, Side, Write
 from fairlead.model.record import Record
+from fairlead.state import codec
 from fairlead.state.audit import NEW, OLD, AuditEntry
-from fairlead.state.base import Undelivered
+from fairlead.state.base import StateError, Undelivered
+from fairlead.state.referring import Orphan
 from fairlead.transport.failure import Throttled
 from fairlead.worker.parcel import Parcel, Share
 from fairlead.worker.settlement import Lossy, Settlement
@@ -33,9 +37,16 @@ def test_a_parcel_comes_back_as_it_was() -> None:
     tally = SystemTally(created=1, updated=2, deleted=3, failed=4)
     notes = [Note("NotDelivered", "crm/c3", "", "Invalid: too long", "")]
     audit = [AuditEntry(1.5, "r1", 1, "name", "Updated", "edit", "crm", {OLD: None, NEW: Decimal("2.5")}, "erp", 1)]
-    found = Parcel.load(Parcel(WHOLE, tally, notes, audit, None).dump())
-    assert (found.settlement, found.tally, found.notes, found.failure) == (WHOLE, tally, notes, None)
-    assert found.audit == audit
+    read, orphans = [("crm", "c1"), ("erp", "K-1")], [Orphan("erp", "K-1", "customer", "K-9")]
+    whole = Parcel(WHOLE, tally, notes, audit, None, read, orphans)
+    assert Parcel.load(whole.dump()) == whole
+
+
+def test_a_parcel_of_another_version_is_refused() -> None:
+    """What it does not tell, such as what waits for another record, would be lost in silence."""
+    older = codec.dump(codec.load(Parcel(WHOLE, SystemTally(), [], [], None).dump())[:5])
+    with pytest.raises(StateError, match="another version"):
+        Parcel.load(older)
 
 
 def test_a_failure_comes_back_as_what_it_is() -> None:

@@ -143,6 +143,8 @@ class Delivery:
         self._tally.of(system).add(parcel.tally)
         for note in parcel.notes:
             self._tally.note(note)
+        if self._session.references is not None:
+            self._session.references.take_in(parcel.read, parcel.orphans)
         if parcel.failure is not None:
             self._down.setdefault(system, parcel.failure)
 

@@ -139,6 +139,9 @@ class Helper:
         self, share: Share, intents: Sequence[Intent], memories: Mapping[int, Recollection], *, recovering: bool
     ) -> Parcel:
         keep_within(self._session.fence)
+        references = self._session.references
+        if references is not None:
+            references.watch()
         tally, down = Tally(), dict[str, Failure]()
         written = Written(self._session.clock(), keeps_values=self._session.keeps_values)
         matching = Matching(self._session, tally)
@@ -158,7 +161,8 @@ class Helper:
         async with self._refer(self._session):
             await delivery.deliver(share.system, share.operation, intents)
         settled, counted = delivery.settlement, tally.of(share.system)
-        return Parcel(settled, counted, tally.notes, written.entries, down.get(share.system))
+        read, orphans = references.take() if references is not None else ([], [])
+        return Parcel(settled, counted, tally.notes, written.entries, down.get(share.system), read, orphans)
 
 
 async def within(seconds: float, wait: Awaitable[object]) -> None:

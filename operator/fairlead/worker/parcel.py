@@ -12,10 +12,14 @@ from fairlead.model.connector import ErrorClass
 from fairlead.model.record import Record
 from fairlead.state import codec
 from fairlead.state.audit import AuditEntry
-from fairlead.state.base import Undelivered
+from fairlead.state.base import StateError, Undelivered
+from fairlead.state.referring import Orphan
 from fairlead.transport.failure import BY_CLASS, Failure
 from fairlead.worker.settlement import Lossy, Settlement
 from fairlead.worker.tally import Note, SystemTally
+
+_PARTS = 7
+"""Of a parcel. Who adds one changes this, and with it what another version is told by."""
 
 
 class Share(msgspec.Struct, frozen=True):
@@ -46,13 +50,20 @@ class Share(msgspec.Struct, frozen=True):
 
 
 class Parcel(msgspec.Struct):
-    """What came of a share. `failure` is why the system cannot be used, None when it can."""
+    """What came of a share.
+
+    Attributes:
+        failure: why the system cannot be used, None when it can.
+        read, orphans: what was read or deleted, and which references of it lead nowhere yet (`References.take`).
+    """
 
     settlement: Settlement
     tally: SystemTally
     notes: list[Note]
     audit: list[AuditEntry]
     failure: Failure | None
+    read: list[tuple[str, str]] = []
+    orphans: list[Orphan] = []
 
     def dump(self) -> bytes:
         """As text, which holds values."""
@@ -60,18 +71,28 @@ class Parcel(msgspec.Struct):
         failed = failure and (failure.error, failure.message, failure.reason, failure.retry_after)
         notes = [msgspec.structs.astuple(note) for note in self.notes]
         audit = [msgspec.structs.astuple(entry) for entry in self.audit]
-        return codec.dump([_settlement(self.settlement), msgspec.structs.astuple(self.tally), notes, audit, failed])
+        orphans = [msgspec.structs.astuple(orphan) for orphan in self.orphans]
+        tally = msgspec.structs.astuple(self.tally)
+        return codec.dump([_settlement(self.settlement), tally, notes, audit, failed, self.read, orphans])
 
     @classmethod
     def load(cls, body: bytes) -> Parcel:
-        """What `dump` wrote."""
-        settlement, tally, notes, audit, failed = codec.load(body)
+        """What `dump` wrote.
+
+        Raises:
+            StateError: another version wrote it, and what it may lack nobody would miss: the batch is to be sent again.
+        """
+        parts = codec.load(body)
+        if len(parts) != _PARTS:
+            raise StateError("a worker of another version delivered a share: what it sent is sent again")
+        settlement, tally, notes, audit, failed, read, waits = parts
         failure = None
         if failed:
             error, message, reason, retry_after = failed
             failure = BY_CLASS[ErrorClass(error)](message, reason=reason, retry_after=retry_after)
         told, entries = [Note(*note) for note in notes], [AuditEntry(*entry) for entry in audit]
-        return cls(_to_settlement(settlement), SystemTally(*tally), told, entries, failure)
+        seen, orphans = [(system, key) for system, key in read], [Orphan(*orphan) for orphan in waits]
+        return cls(_to_settlement(settlement), SystemTally(*tally), told, entries, failure, seen, orphans)
 
 
 def _settlement(it: Settlement) -> list[Any]:

@@ -149,6 +149,18 @@ class References:
         self._settled, self._orphans = [], []
         return taken
 
+    def watch(self) -> None:
+        """Begins anew for a worker that does not know whether any record waits: it tells of all that it reads."""
+        self.take()
+        self.watching = True
+
+    def take_in(self, read: Sequence[tuple[str, str]], orphans: Sequence[Orphan]) -> None:
+        """Adds what another worker took while it watched."""
+        self.watching = self.watching or bool(orphans)
+        if self.watching:
+            self._settled += read
+        self._orphans += orphans
+
     def as_seen(self, system: str, observation: Observation, side: Side | None) -> Observation:
         """An observation whose unknown references count as what was seen before: nothing is said of them."""
         lacking = self._lacking(system, observation)
