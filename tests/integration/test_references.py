@@ -13,7 +13,8 @@ import yaml
 
 from fairlead.engine.rules import compile_rules
 from fairlead.model.health import PolicyReason, conclude
-from fairlead.model.syncpolicy import Mode
+from fairlead.model.syncpolicy import Mode, SyncPolicy
+from fairlead.state.audit import AuditQuery
 from fairlead.state.base import Commit, Conflict
 from fairlead.state.requests import ResolveConflicts, Undo, mark_of, request
 from fairlead.state.sqlite import SQLiteStore
@@ -213,6 +214,130 @@ async def test_a_child_whose_parent_is_not_in_the_target_yet_waits_for_that(trad
     await run_of(parents, Kind.RESYNC)
     await trade.run(trade.sales())
     assert trade.erp.sales() == {"1": "a@x"}
+
+
+async def give_a_parent_that_is_kept_out(trade: Trade) -> None:
+    """A sale is given another customer, who is not to be created in the ERP yet, and another note, in one edit."""
+    customers = [trade.crm.add("customer", email=email) for email in ("a@x", "c@x")]
+    trade.crm.add("sale", number="1", customer=customers[0], note="n")
+    await trade.run(trade.customers(), trade.sales())
+    keep_out(trade, "customer", "b@x")
+    trade.crm.edit("sale", "number = '1'", customer=trade.crm.add("customer", email="b@x"), note="flows")
+
+
+def keep_out(trade: Trade, table: str, key: str) -> None:
+    """The ERP refuses to take this row in."""
+    column = {"customer": "email", "sale": "number"}[table]
+    when = f"BEFORE INSERT ON {table} WHEN new.{column} = '{key}' BEGIN SELECT RAISE(ABORT, 'closed'); END"
+    trade.erp.database.execute(f"CREATE TRIGGER no_{table} {when}")
+
+
+async def let_in(trade: Trade, table: str, *policies: SyncPolicy) -> None:
+    """The ERP takes it in."""
+    trade.erp.database.execute(f"DROP TRIGGER no_{table}")
+    await trade.run(*policies, kind=Kind.RESYNC)
+
+
+def note_of_the_sale(trade: Trade) -> str | None:
+    """In the ERP."""
+    found: str | None = trade.erp.database.execute("SELECT note FROM sale").fetchone()[0]
+    return found
+
+
+async def updates_told(trade: Trade) -> list[str]:
+    """The fields of the sales that were updated, as the audit tells it, oldest first."""
+    async with trade.host.session(trade.sales()) as session:
+        return [a.entry.field for a in reversed(await session.store.audit(AuditQuery())) if a.entry.kind == "Updated"]
+
+
+async def test_a_parent_that_is_not_in_the_target_yet_keeps_no_other_field_back(trade: Trade) -> None:
+    await give_a_parent_that_is_kept_out(trade)
+    _, report = await trade.run(trade.customers(), trade.sales())
+    (key,) = trade.erp.database.execute("SELECT id FROM sale").fetchone()
+    assert (trade.erp.sales(), note_of_the_sale(trade)) == ({"1": "a@x"}, "flows")
+    assert waiting(report) == [(f"erp/{key}", "customer")]
+    assert (written(report), await updates_told(trade)) == (1, ["note"])
+    _, report = await trade.run(trade.customers(), trade.sales())
+    assert (written(report), waiting(report)) == (0, [])
+    await let_in(trade, "customer", trade.customers())
+    (report,) = await trade.run(trade.sales())
+    assert (trade.crm.sales(), trade.erp.sales()) == ({"1": "b@x"}, {"1": "b@x"})
+    assert (written(report), await updates_told(trade)) == (1, ["note", "customer"])
+    assert [written(report) for report in await trade.run(trade.customers(), trade.sales())] == [0, 0]
+
+
+async def test_what_is_edited_while_a_reference_waits_for_its_parent_flows(trade: Trade) -> None:
+    await give_a_parent_that_is_kept_out(trade)
+    await trade.run(trade.customers(), trade.sales())
+    trade.crm.edit("sale", "number = '1'", note="later")
+    await trade.run(trade.sales())
+    assert (trade.erp.sales(), note_of_the_sale(trade)) == ({"1": "a@x"}, "later")
+    trade.erp.edit("sale", "number = '1'", note="theirs")
+    await trade.run(trade.sales())
+    assert trade.crm.database.execute("SELECT note FROM sale").fetchall() == [("theirs",)]
+    await let_in(trade, "customer", trade.customers())
+    await trade.run(trade.sales())
+    assert (trade.erp.sales(), note_of_the_sale(trade)) == ({"1": "b@x"}, "theirs")
+
+
+async def test_a_rest_that_is_refused_takes_the_reference_that_waits_along(trade: Trade) -> None:
+    await give_a_parent_that_is_kept_out(trade)
+    closed = "CREATE TRIGGER no_update BEFORE UPDATE ON sale BEGIN SELECT RAISE(ABORT, 'closed'); END"
+    trade.erp.database.execute(closed)
+    _, report = await trade.run(trade.customers(), trade.sales())
+    assert (report.tally.counts()["failed"], await updates_told(trade)) == (1, [])
+    trade.erp.database.execute("DROP TRIGGER no_update")
+    await trade.run(trade.sales(), kind=Kind.RESYNC)
+    assert (trade.erp.sales(), note_of_the_sale(trade)) == ({"1": "a@x"}, "flows")
+    await let_in(trade, "customer", trade.customers())
+    await trade.run(trade.sales())
+    assert trade.erp.sales() == {"1": "b@x"}
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["read before", "met by the write"])
+async def test_an_edit_of_a_reference_for_which_another_waits_is_a_conflict_as_of_any_field(
+    trade: Trade, known: bool
+) -> None:
+    await give_a_parent_that_is_kept_out(trade)
+    await trade.run(trade.customers(), trade.sales())
+    trade.erp.edit("sale", "number = '1'", customer=trade.erp.customer("c@x"))
+    reports = await trade.run(trade.sales()) if known else []
+    await let_in(trade, "customer", trade.customers())
+    reports += await trade.run(trade.sales())
+    assert sum(report.tally.conflicts for report in reports) == 1
+    assert (trade.crm.sales(), trade.erp.sales()) == ({"1": "b@x"}, {"1": "b@x"})
+
+
+@pytest.mark.parametrize("there", [True, False], ids=["update", "create"])
+async def test_a_reference_whose_parent_is_there_does_not_wait_for_that_of_another(trade: Trade, there: bool) -> None:
+    """Of two references of one record; a create waits for the one that it must not be without."""
+    text, optional = {"type": "string"}, {"type": ["string", "null"]}
+    needed = ["email"] if there else ["email", "favourite"]
+    workers = trade.policy(
+        "people",
+        "customer",
+        {"email": text, "boss": optional, "favourite": optional if there else text},
+        required=needed,
+        fields={"boss": {"references": "people"}, "favourite": {"references": "sales"}},
+    )
+    sales = trade.policy("sales", "sale", {"number": text}, required=["number"])
+    sale = trade.crm.add("sale", number="1")
+    boss = trade.crm.add("customer", email="b@x", favourite=sale)
+    keep_out(trade, "customer", "b@x")
+    keep_out(trade, "sale", "1")
+    if there:
+        trade.crm.add("customer", email="a@x")
+        await trade.run(sales, workers)
+        trade.crm.edit("customer", "email = 'a@x'", boss=boss, favourite=sale)
+    else:
+        trade.crm.add("customer", email="a@x", boss=boss, favourite=sale)
+    await trade.run(sales, workers)
+    await let_in(trade, "sale", sales)
+    await trade.run(workers)
+    query = "SELECT number, boss FROM customer JOIN sale ON sale.id = favourite WHERE customer.email = 'a@x'"
+    assert trade.erp.database.execute(query).fetchall() == [("1", None)]
+    await let_in(trade, "customer", workers)
+    assert trade.erp.linked("boss")["a@x"] == "b@x"
 
 
 async def test_what_waits_survives_a_restart(trade: Trade) -> None:

@@ -86,6 +86,27 @@ async def test_references_that_are_moved_survive_a_death(trade: Trade, nth: int,
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize("nth", range(1, LAST + 1))
+async def test_an_edit_of_which_a_part_waits_survives_a_death(trade: Trade, nth: int, after: bool) -> None:
+    trade.crm.add("sale", number="1", customer=trade.crm.add("customer", email="a@x"), note="n")
+    await trade.run(trade.customers(), trade.sales())
+    trade.erp.database.execute("CREATE TRIGGER no BEFORE INSERT ON customer BEGIN SELECT RAISE(ABORT, 'closed'); END")
+    trade.crm.edit("sale", "number = '1'", customer=trade.crm.add("customer", email="b@x"), note="flows")
+    await trade.run(trade.customers())
+    await trade.host.close()
+    await die_in(trade, trade.sales(), nth, after=after)
+    await trade.run(trade.sales())
+    query = "SELECT email, note FROM sale JOIN customer ON customer.id = customer"
+    assert trade.erp.database.execute(query).fetchall() == [("a@x", "flows")]
+    trade.erp.database.execute("DROP TRIGGER no")
+    await trade.run(trade.customers(), kind=Kind.RESYNC)
+    await trade.host.close()
+    await die_in(trade, trade.sales(), nth, after=after)
+    await trade.run(trade.sales())
+    assert trade.erp.database.execute(query).fetchall() == [("b@x", "flows")]
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("nth", range(1, LAST + 1))
 async def test_a_circle_survives_a_death(trade: Trade, nth: int, after: bool) -> None:
     properties = {"email": {"type": "string"}, "boss": {"type": ["string", "null"]}}
     people = trade.policy(

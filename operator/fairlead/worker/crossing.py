@@ -106,7 +106,7 @@ class Crossing:
         return self._whole.get((intent.record, intent.system), intent.write)
 
     def complete(self, intents: Sequence[Intent]) -> None:
-        """Remembers what is still to be written to records that were created; a deleted one waits for nothing."""
+        """Remembers what is still to be written to records that were written to; a deleted one waits for nothing."""
         if self._references is None:
             return
         for intent in intents:
@@ -115,7 +115,14 @@ class Crossing:
                 self._references.gone(intent.system, [side.key] if side is not None else [])
             write = self._later.get((intent.record, intent.system))
             if write is not None:
-                self._settlement.undelivered.append(self._undelivered(intent, write, min(write.values)))
+                self._leave(intent, write, min(write.values), self._references)
+
+    def _leave(self, intent: Intent, write: Write, name: str, references: References) -> None:
+        """The rest of a write is done, and this waits; after a create it is a new write, and no old one goes on."""
+        if intent.write.operation is Operation.CREATE:
+            self._settlement.undelivered.append(self._undelivered(intent, write, name))
+        else:
+            self._wait(msgspec.structs.replace(intent, write=write), name, references)
 
     def _wait(self, intent: Intent, name: str, references: References) -> None:
         memory = self._memories.get(intent.record)

@@ -19,7 +19,7 @@ from fairlead.worker.settlement import Lossy, Settlement
 from fairlead.worker.tally import Note, SystemTally
 
 _PARTS = 7
-"""Of a parcel. Who adds one changes this, and with it what another version is told by."""
+"""What a parcel consists of: by their number one of another version is told."""
 
 
 class Share(msgspec.Struct, frozen=True):

@@ -5,8 +5,8 @@ the same in every system, so that decisions are made as for any other field; wha
 system that it is written to. One look-up serves a page of records, or a batch of writes.
 
 A reference to a record that is not known yet says nothing: the field is left out of what was read, its old fingerprint
-stays, and an `Orphan` is remembered, so that the record is read again as soon as the other one is known. A write that
-needs a record which the target has not yet waits for it.
+stays, and an `Orphan` is remembered, so that the record is read again as soon as the other one is known. What of a write
+refers to a record which the target has not yet waits for it.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ class Outgoing(msgspec.Struct):
     """A batch of writes to one system, as that system is told them.
 
     Attributes:
-        intents: what goes out; a create without what is completed afterwards.
+        intents: what goes out, without what is completed afterwards.
         values: record → canonical values with references translated, where there are any.
         waiting: writes whose parent is not there, with the field.
-        later: what is still to be written once a create is done.
+        later: what is still to be written once the rest is done.
     """
 
     intents: list[Intent] = []
@@ -183,7 +183,7 @@ class References:
         return list(dict.fromkeys(o.key for o in orphans if (o.field, o.parent) in found or o.field not in fields))
 
     async def sendable(self, items: Sequence[Undelivered]) -> tuple[list[Undelivered], list[Undelivered]]:
-        """Those writes whose records are there by now, and those that speak of a record which is no more."""
+        """Those writes of which something can go out by now, and those that speak of a record which is no more."""
         ready, void = [], []
         for system in dict.fromkeys(item.system for item in items):
             its = [item for item in items if item.system == system]
@@ -192,7 +192,7 @@ class References:
                 named = self._named(system, item.write)
                 if any((name, identity) not in found for name, identity in named.items()):
                     void.append(item)
-                elif not self._missing(system, item.write, found):
+                elif not self._bars(item.write, self._missing(system, item.write, found)):
                     ready.append(item)
         return ready, void
 
@@ -202,15 +202,14 @@ class References:
         """Writes as the system is told them.
 
         A create whose reference may be empty goes out without what is not there yet, and is completed afterwards: two
-        records that refer to each other could not be created otherwise.
+        records that refer to each other could not be created otherwise. So does an update: what it says of other fields
+        is not to wait for a parent that may never be there.
         """
         outgoing = Outgoing()
         found = await self._keys(system, [intent.write for intent in intents])
         for intent in intents:
             missing = self._missing(system, intent.write, found)
-            creates = intent.write.operation is Operation.CREATE
-            bars = [name for name in missing if not creates or name in self._rules.contract.required | self._matching]
-            if bars:
+            if bars := self._bars(intent.write, missing):
                 outgoing.waiting.append((intent, bars[0]))
                 continue
             if present := [name for name in missing if name in intent.write.values]:
@@ -246,6 +245,12 @@ class References:
                 name for name in self.of(system) if name not in write.values and self._expected(system, name, write)
             ]
         return missing
+
+    def _bars(self, write: Write, missing: Sequence[str]) -> list[str]:
+        """Those of the missing references without which nothing of a write can go out."""
+        if write.operation is Operation.CREATE:
+            return [name for name in missing if name in self._rules.contract.required | self._matching]
+        return list(missing) if len(missing) == len(write.values) else []
 
     def _expected(self, system: str, name: str, write: Write) -> bool:
         """Whether a new copy is not to be without this reference, and one of those that it is made of has it."""
