@@ -451,6 +451,47 @@ async def test_a_record_that_a_run_deleted_comes_back_in_every_system(firm: Firm
     assert firm.names() == ["Ada King"] * 3
 
 
+async def test_a_deleted_record_comes_back_whole_where_one_system_had_stored_less_of_it(firm: Firm) -> None:
+    shorten(firm.shop)
+    firm.crm.edit("a@x.com", name="Ada Lovelace")
+    await firm.did()
+    firm.crm.remove("a@x.com")
+    run = await firm.did()
+    await firm.undo(run)
+    assert (firm.names(), firm.refused) == (["Ada Lovelace", "Ada Lovelace", "Ada L"], [])
+    await firm.rests()
+
+
+async def test_of_a_deleted_record_the_owner_of_a_field_is_believed_and_an_empty_value_is_none(firm: Firm) -> None:
+    firm.spec |= {"firstSync": "FillEmptyOnly", "fields": {"name": {"systemOfRecord": "shop"}}}
+    firm.crm.add("c@x.com", name="of the CRM")
+    firm.erp.add("c@x.com", name="of the ERP", note="n")
+    firm.shop.add("c@x.com", name="of the shop")
+    await firm.undo(await firm.did())
+    firm.crm.remove("c@x.com")
+    run = await firm.did()
+    await firm.undo(run)
+    expected = [("of the shop", None, "n"), ("of the ERP", None, "n"), ("of the shop", None, None)]
+    assert [its["c@x.com"] for its in firm.all()] == expected
+    await firm.rests()
+
+
+@pytest.mark.parametrize(("country", "believed"), [("EU", "of the ERP"), ("US", "of the shop")])
+async def test_the_owner_of_a_field_of_a_deleted_record_is_the_one_that_it_had(
+    firm: Firm, country: str, believed: str
+) -> None:
+    owners = {"when": "record.note == 'EU'", "then": "erp", "otherwise": "shop"}
+    firm.spec |= {"firstSync": "FillEmptyOnly", "fields": {"name": {"systemOfRecordWhen": owners}}}
+    firm.crm.add("c@x.com", name="of the CRM", note=country)
+    firm.erp.add("c@x.com", name="of the ERP", note=country)
+    firm.shop.add("c@x.com", name="of the shop", note=country)
+    await firm.did()
+    firm.crm.remove("c@x.com")
+    run = await firm.did()
+    await firm.undo(run)
+    assert firm.names("c@x.com") == [believed, "of the ERP", "of the shop"]
+
+
 async def test_a_deleted_record_that_was_entered_anew_is_not_created_twice(firm: Firm) -> None:
     firm.crm.remove("a@x.com")
     run = await firm.did()

@@ -13,10 +13,12 @@ from hashlib import blake2b
 
 import msgspec
 
+from fairlead.engine.canonical import is_empty
 from fairlead.engine.case import EDIT, UNDO, FindingKind
+from fairlead.engine.expression import Expression, ExpressionError
 from fairlead.engine.fields import empty_prints
 from fairlead.engine.fingerprint import UNSEEN, Fingerprints, field
-from fairlead.engine.rules import Rules
+from fairlead.engine.rules import FieldRule, Rules
 from fairlead.model.record import Value
 from fairlead.model.syncpolicy import Edits
 from fairlead.state import codec
@@ -275,7 +277,7 @@ class Reversals:
         if memory is not None and (changed := self._changed_meanwhile(memory, wanted)):
             reversal.refuse(what, f"{changed} changed since")
             return
-        whole = {name: value for values in wanted.values() for name, value in values.items()}
+        whole = self._whole(wanted)
         origin = await self._deleted_first(reversal.record)
         if origin and origin not in wanted and (memory is None or origin not in memory.sides):
             wanted[origin] = whole
@@ -292,6 +294,14 @@ class Reversals:
         for system, values in wanted.items():
             writable = self._systems[system].writable
             reversal.creates[system] = {name: value for name, value in values.items() if name in writable}
+
+    def _whole(self, copies: Mapping[str, Mapping[str, Value]]) -> dict[str, Value]:
+        """What the copies of a record say together: of each field its owner's value, or that of whoever has one."""
+        names = set[str]().union(*copies.values())
+        rules = {name: rule for name, rule in self._rules.fields.items() if name in names}
+        whole = {name: _said(rule, copies) for name, rule in rules.items()}
+        owned = [r.condition.then for r in rules.values() if r.condition and _holds(r.condition.when, whole)]
+        return whole | {rule.field.name: _said(rule, copies) for rule in owned}
 
     def _changed_meanwhile(self, memory: Recollection, wanted: Mapping[str, Mapping[str, Value]]) -> str:
         """The first system in which a record that lives on says something else than the copy that was deleted did."""
@@ -390,6 +400,21 @@ class Reversals:
     def _print(self, name: str, value: Value) -> bytes:
         spec = self._rules.fields[name].field
         return self._prints.one(spec.kind.print_bytes(value), spec.slot)
+
+
+def _said(rule: FieldRule, copies: Mapping[str, Mapping[str, Value]]) -> Value:
+    """The value of a field in the first of the copies that has one: the owner's, else by priority."""
+    name, order = rule.field.name, dict.fromkeys([rule.system_of_record, *rule.priority, *sorted(copies)])
+    said = [copies[system][name] for system in order if name in copies.get(system, {})]
+    return next((value for value in said if not is_empty(value)), said[0])
+
+
+def _holds(condition: Expression, record: Mapping[str, Value]) -> bool:
+    """Whether a condition is met; one that fails is not."""
+    try:
+        return condition.evaluate({"record": dict(record)}) is True
+    except ExpressionError:
+        return False
 
 
 def started(run: str) -> float:
