@@ -5,8 +5,8 @@ the same in every system, so that decisions are made as for any other field; wha
 system that it is written to. One look-up serves a page of records, or a batch of writes.
 
 A reference to a record that is not known yet says nothing: the field is left out of what was read, its old fingerprint
-stays, and an `Orphan` is remembered, so that the record is read again as soon as the other one is known. What of a write
-refers to a record which the target has not yet waits for it.
+stays, and an `Orphan` is remembered, so that the record is read again as soon as the other one is known. What of a
+write refers to a record that the target has not yet waits for it.
 """
 
 from __future__ import annotations
