@@ -211,6 +211,58 @@ async def test_undoing_twice_is_told_and_changes_nothing(firm: Firm) -> None:
     assert firm.names() == ["Ada"] * 3
 
 
+async def test_what_a_first_undo_left_out_is_undone_by_calling_it_again(firm: Firm) -> None:
+    firm.spec["fields"] = {"name": {"onConflict": "Manual"}}
+    firm.crm.edit("a@x.com", name="Wrong", note="bad")
+    run = await firm.did()
+    firm.erp.edit("a@x.com", name="of the ERP")
+    firm.shop.edit("a@x.com", name="of the shop")
+    await firm.did()
+    await firm.undo(run)
+    why = "it waits for a person: decide the conflict first"
+    assert firm.refused == [f"name of crm/1 = erp/1 = shop/1: {why}"]
+    for book in (firm.erp, firm.shop):
+        book.edit("a@x.com", name="Wrong")
+    firm.crm.edit("a@x.com", note="entered since")
+    await firm.did()
+    second = await firm.undo(run)
+    assert ([its["a@x.com"] for its in firm.all()], firm.refused) == ([("Ada", None, "entered since")] * 3, [])
+    await firm.rests()
+    await firm.undo(run)
+    assert firm.refused == [f"crm/1 = erp/1 = shop/1: undone already, by run {second}"]
+
+
+async def test_what_was_undone_already_is_not_undone_again_where_somebody_enters_it_anew(firm: Firm) -> None:
+    firm.crm.edit("a@x.com", name="Wrong", note="bad")
+    run = await firm.did()
+    firm.shop.edit("a@x.com", name="Right")
+    await firm.did()
+    await firm.undo(run)
+    assert firm.refused == ["name of crm/1 = erp/1 = shop/1: erp changed since"]
+    firm.erp.edit("a@x.com", name="Wrong", note="bad")
+    await firm.did()
+    await firm.undo(run)
+    assert ([its["a@x.com"] for its in firm.all()], firm.refused) == ([("Ada", None, "bad")] * 3, [])
+    await firm.rests()
+
+
+async def test_a_copy_that_a_first_undo_left_out_is_deleted_by_calling_it_again(firm: Firm) -> None:
+    firm.crm.add("c@x.com", name="Cem")
+    run = await firm.did()
+    firm.systems = [*SYSTEMS[:2], {**SYSTEMS[2], "access": "ReadOnly"}]
+    await firm.undo(run)
+    assert (firm.names("c@x.com"), firm.refused) == (
+        ["Cem", None, "Cem"],
+        ["the copy in shop of crm/3 = erp/3 = shop/3: nothing may be deleted there"],
+    )
+    firm.systems = SYSTEMS
+    second = await firm.undo(run)
+    assert (firm.names("c@x.com"), firm.refused) == (["Cem", None, None], [])
+    await firm.rests()
+    await firm.undo(run)
+    assert firm.refused == [f"crm/3 = erp/3 = shop/3: undone already, by run {second}"]
+
+
 async def test_what_changed_since_is_left_alone_field_by_field(firm: Firm) -> None:
     firm.crm.edit("a@x.com", name="Wrong", note="bad")
     firm.crm.edit("b@x.com", name="Wrong too")

@@ -9,6 +9,7 @@ run created is deleted, a record that it deleted is created again. What changed 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from hashlib import blake2b
 
 import msgspec
@@ -49,7 +50,7 @@ class Reversal(msgspec.Struct):
         deletes: systems where it is deleted.
         matches: its match keys, where it was gone everywhere.
         refused: what is not undone, and why.
-        undone: the run that undid it before.
+        undone: the run that undid it before, where nothing of it is left to be undone.
         mark: a fingerprint of all that is to be written, with the policy's key; empty where that is nothing.
     """
 
@@ -78,9 +79,10 @@ class _Refused(Exception):
 
 
 class _Field(msgspec.Struct):
-    """What a run wrote of one field of a record, by system."""
+    """What a run wrote of one field of a record, by system; `done` are those where that was undone before."""
 
     name: str
+    done: frozenset[str]
     entries: dict[str, list[AuditEntry]] = {}
 
 
@@ -173,33 +175,38 @@ class Reversals:
         if not mine:
             return
         others = [each for each in entries if each.entry.run != self._run]
-        undo = f"{UNDO} {self._run}, "
-        again = [e.entry for e in others if e.number > mine[-1].number and e.entry.rule.startswith(undo)]
-        if again:
-            reversal.undone = again[-1].run
+        writes = [each for each in mine if each.entry.system]
+        undos = [each for each in others if each.entry.system and each.entry.rule.startswith(f"{UNDO} {self._run}, ")]
+        done = _taken_back(writes, undos)
+        if undos and all(_is_done(each.entry, done) for each in writes):
+            reversal.undone = undos[-1].entry.run
             return
         for told in (_PERSONS[each.entry.kind] for each in mine if each.entry.kind in _PERSONS):
             reversal.refuse(*told)
-        writes = [each for each in mine if each.entry.system]
         lost = [each.entry for each in reversed(mine) if each.entry.kind in _DECIDED]
         if writes and heir is not None and heir[1] >= writes[-1].entry.at:
             reversal.refuse("what the run wrote", _ANOTHER)
         elif writes:
-            await self._reverse_writes(reversal, others, writes, lost, memory)
+            await self._reverse_writes(reversal, others, writes, done, lost, memory)
 
     async def _reverse_writes(
         self,
         reversal: Reversal,
         others: Sequence[Audited],
         mine: Sequence[Audited],
+        done: AbstractSet[tuple[str, str]],
         lost: Sequence[AuditEntry],
         memory: Recollection | None,
     ) -> None:
-        """Reverses `mine`, what was written. `lost` tells of values that the run decided between, newest first."""
+        """Reverses `mine`, what was written, without what is `done`.
+
+        `lost` tells of values that the run decided between, newest first.
+        """
         writes = [each.entry for each in mine]
+        ended = {system for system, name in done if not name}
         copies = {each.entry.system: each.number for each in mine if each.entry.kind == WriteKind.CREATED}
         deleted = {e.system: e for e in writes if e.kind == WriteKind.DELETED}
-        for system in sorted(copies.keys() - deleted.keys()):
+        for system in sorted(copies.keys() - deleted.keys() - ended):
             later = [each.entry for each in others if each.number > copies[system]]
             try:
                 self._uncreate(reversal, system, later, memory)
@@ -207,16 +214,17 @@ class Reversals:
                 reversal.refuse(f"the copy in {system}", str(why))
         for system in sorted(entry.system for entry in writes if entry.kind == WriteKind.ARCHIVED):
             reversal.refuse(f"the archiving in {system}", "take it out of the archive there")
-        restored = {system: entry for system, entry in deleted.items() if system not in copies}
+        restored = {system: entry for system, entry in deleted.items() if system not in copies.keys() | ended}
         if restored:
             await self._undelete(reversal, restored, memory)
             return
         fields: dict[str, _Field] = {}
         for entry in writes:
-            if entry.kind == WriteKind.UPDATED and entry.system not in copies.keys() | deleted.keys():
-                group = fields.setdefault(entry.field, _Field(entry.field))
+            if entry.kind == WriteKind.UPDATED and entry.system not in copies.keys() | deleted.keys() | ended:
+                name = entry.field
+                group = fields.setdefault(name, _Field(name, frozenset(s for s, its in done if its == name)))
                 group.entries.setdefault(entry.system, []).append(entry)
-        for group in fields.values():
+        for group in (each for each in fields.values() if not each.entries.keys() <= each.done):
             try:
                 self._unwrite(reversal, group, lost, memory)
             except _Refused as why:
@@ -334,13 +342,13 @@ class Reversals:
         if any(name in item.write.values or item.write.halts for item in memory.pending.values()):
             raise _Refused("another value is on its way")
         values = {system: self._before(name, its, lost) for system, its in sorted(written.entries.items())}
-        for system, (_, new) in values.items():
-            self._check_target(memory, system, name, new)
-        back = {system: old for system, (old, _) in values.items()}
+        back = {system: old for system, (old, _) in values.items() if system not in written.done}
+        for system in back:
+            self._check_target(memory, system, name, values[system][1])
         first = written.entries[min(written.entries)][0]
-        if first.rule == EDIT and self._agreed_before(name, back.values(), lost):
+        if first.rule == EDIT and self._agreed_before(name, [old for old, _ in values.values()], lost):
             old, new = next(iter(values.values()))
-            back |= dict.fromkeys(self._others(memory, name, back.keys(), old, new), old)
+            back |= dict.fromkeys(self._others(memory, name, values.keys() | written.done, old, new), old)
         elif rule.edits is Edits.SYSTEM_OF_RECORD_ONLY and not first.rule.startswith(f"{UNDO} "):
             raise _Refused(f"only {rule.system_of_record} may edit it: change spec.fields.{name}.edits first")
         if waiting := sorted(back.keys() & memory.pending.keys()):  # a write that fails is kept in its place
@@ -400,6 +408,17 @@ class Reversals:
     def _print(self, name: str, value: Value) -> bytes:
         spec = self._rules.fields[name].field
         return self._prints.one(spec.kind.print_bytes(value), spec.slot)
+
+
+def _taken_back(writes: Iterable[Audited], undos: Iterable[Audited]) -> frozenset[tuple[str, str]]:
+    """(system, field) of what was undone since it was written; without a field: the record's whole copy there."""
+    last = {(each.entry.system, each.entry.field): each.number for each in writes}
+    places = {(each.entry.system, each.entry.field): each.number for each in undos}
+    return frozenset(place for place, number in places.items() if number > last.get(place, 0))
+
+
+def _is_done(entry: AuditEntry, done: AbstractSet[tuple[str, str]]) -> bool:
+    return (entry.system, entry.field) in done or (entry.system, "") in done
 
 
 def _said(rule: FieldRule, copies: Mapping[str, Mapping[str, Value]]) -> Value:
