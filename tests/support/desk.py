@@ -98,6 +98,11 @@ class OneRecord:
         """Declares fields anew, for the next `policy_of`."""
         self._properties |= properties
 
+    def declare(self, properties: Mapping[str, Any]) -> None:
+        """Declares these fields in this order for the next `policy_of`, behind `id` where that is not among them."""
+        first = {} if "id" in properties else {"id": {"type": "integer"}}
+        self._properties = {**first, **properties}
+
     def undeclare(self, name: str) -> None:
         """Declares a field no more, for the next `policy_of`."""
         del self._properties[name]

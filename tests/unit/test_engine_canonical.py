@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fairlead.engine.canonical import NULL, ContractError, Kind, is_empty, kind_of
+from fairlead.engine.canonical import NULL, ContractError, Kind, form_of, is_empty, kind_of
 from fairlead.model.record import MISSING, Value
 
 STRING = {"type": "string"}
@@ -494,3 +494,45 @@ def test_what_an_expression_makes_is_no_other_spelling_of_the_type(schema: dict[
     with pytest.raises(ContractError) as refused:
         kind_of(schema).made(made)
     assert str(refused.value) == why
+
+
+# --- the form that values have ---
+
+LINE = {"type": "object", "properties": {"a": NUMBER, "b": STRING}}
+FORM = {"type": "array", "items": LINE}
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {**FORM, "description": "Lines.", "maxItems": 9},
+        dict(reversed(FORM.items())),
+        {**FORM, "items": {**LINE, "required": ["a"]}},
+        {"type": "array", "items": {"type": "object", "properties": {"b": STRING, "a": NUMBER}}},
+    ],
+    ids=["described and bounded", "in another order", "bounded inside", "in another order inside"],
+)
+def test_values_keep_their_form(other: dict[str, Any]) -> None:
+    assert form_of(other) == form_of(FORM)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (STRING, {"type": "integer"}),
+        (STRING, BINARY),
+        (STRING, DAY),
+        (TIME, SECONDS),
+        (NUMBER, MONEY),
+        ({"type": "array"}, {"type": "array", "uniqueItems": True}),
+        ({"type": "array"}, {"type": "array", "items": STRING}),
+        ({"type": "object"}, {"type": "object", "properties": {"a": STRING}}),
+        ({"type": "array", "items": STRING}, {"type": "array", "items": DAY}),
+    ],
+)
+def test_values_get_another_form(one: dict[str, Any], other: dict[str, Any]) -> None:
+    assert form_of(one) != form_of(other)
+
+
+def test_a_format_that_is_only_checked_changes_no_form() -> None:
+    assert form_of({**STRING, "format": "email"}) == form_of(STRING)

@@ -27,6 +27,13 @@ def test_the_same_value_in_two_fields_cannot_be_recognised() -> None:
     assert PRINTS.one(b"ada", 0) != PRINTS.one(b"ada", 1)
 
 
+def test_a_named_field_keeps_its_fingerprints_wherever_it_stands() -> None:
+    before, after = Fingerprints(KEY, ("x", "y")), Fingerprints(KEY, ("a", "y", "x"))
+    assert (before.one(b"ada", 0), before.one(b"ada", 1)) == (after.one(b"ada", 2), after.one(b"ada", 1))
+    assert before.fields([[b"ada"]], [0], 2)[0][:WIDTH] == before.one(b"ada", 0)
+    assert len({after.one(b"ada", slot) for slot in range(3)}) == 3
+
+
 def test_a_fingerprint_does_not_hold_its_value() -> None:
     assert b"ada" not in PRINTS.one(b"ada", 0)
 
@@ -40,8 +47,10 @@ def test_state_of_an_earlier_release_is_understood() -> None:
     prints = Fingerprints(KEY)
     rows = prints.rows([b"", b"ada", b"row"], 3)
     match_keys = prints.many([b"", b"ada", b"row"], 1 << 20)
-    assert (prints.one(b"ada", 2).hex(), rows, match_keys) == (
+    named = Fingerprints(KEY, ("x",)).one(b"ada", 0)
+    assert (prints.one(b"ada", 2).hex(), named.hex(), rows, match_keys) == (
         "4ef9d179c173169c",
+        "63c7223851d4b7c4",
         [-8338319482755009746, -4776099676889039020, 3314449626049954836],
         [-3437402890672148921, -5028441028418626628, -7045514133737223087],
     )

@@ -147,6 +147,20 @@ def kind_of(schema: dict[str, Any]) -> Kind:
     return {"integer": _INTEGER, "boolean": _BOOLEAN}.get(name, _ANY)
 
 
+_FORM = ("type", "contentEncoding", PRECISION, "multipleOf", "uniqueItems")
+
+
+def form_of(schema: Any) -> str:
+    """Text that changes when a property's values may get another canonical form, not when they have other bounds."""
+    if not isinstance(schema, dict):
+        return ""
+    own = {name: schema[name] for name in _FORM if name in schema}
+    if schema.get("format") in _STRINGS:
+        own["format"] = schema["format"]
+    inner = {name: form_of(its) for name, its in schema.get("properties", {}).items()}
+    return repr((sorted(own.items()), form_of(schema.get("items")), sorted(inner.items())))
+
+
 def _text_kind(schema: dict[str, Any]) -> Kind:
     if schema.get("contentEncoding") == "base64":
         return _BINARY

@@ -26,9 +26,14 @@ _RECORD = "urn:fairlead:record"
 
 
 class Contract:
-    """Checks whole pages at once: one call into a compiled validator for thousands of records."""
+    """Checks whole pages at once: one call into a compiled validator for thousands of records.
+
+    Attributes:
+        declaration: text that changes when the contract does.
+    """
 
     def __init__(self, schema: Mapping[str, Any]) -> None:
+        self.declaration = json.dumps(schema, sort_keys=True)
         self.required = frozenset(schema.get("required", ()))
         constrained = {n: p for n, p in schema.get("properties", {}).items() if not _assured(p)}
         rest = {k: v for k, v in schema.items() if k not in ("properties", "required", "type", "description", "title")}

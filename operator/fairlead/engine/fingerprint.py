@@ -24,13 +24,20 @@ UNSEEN = bytes(WIDTH)
 
 
 class Fingerprints:
-    """Computes the fingerprints of one policy. `key` is secret and at least 16 bytes."""
+    """Computes the fingerprints of one policy.
 
-    def __init__(self, key: bytes) -> None:
+    Args:
+        key: secret, and at least 16 bytes.
+        fields: the policy's, in the order of their slots. A field's fingerprints stay what they are when it gets
+            another slot because others come or go. Where none are named, fields are told apart by their slots.
+    """
+
+    def __init__(self, key: bytes, fields: Sequence[str] = ()) -> None:
         cipher = Cipher(algorithms.AES(_derive(key, b"fields")), modes.ECB())  # noqa: S305 - one block a value
         self._encryptor = cipher.encryptor()  # blocks are apart, so one serves for all
         self._seed = int.from_bytes(_derive(key, b"rows")[:8], "big")
         self._salt = int.from_bytes(_derive(key, b"salt")[:8], "big")
+        self._seeds = [self._salt ^ _number_of(name) for name in fields]
 
     def rows(self, raws: Iterable[bytes], shape: int) -> list[int]:
         """One signed 64-bit fingerprint per native row; `shape` changes when the mapping does."""
@@ -48,27 +55,34 @@ class Fingerprints:
         if not columns or not columns[0]:
             return []
         count = len(columns[0])
-        sealed = memoryview(self._seal(columns, slots)).cast("Q")
+        sealed = memoryview(self._seal(columns, [self._seed_of(slot) for slot in slots])).cast("Q")
         whole = memoryview(bytearray(count * width * WIDTH)).cast("Q")
         for position, slot in enumerate(slots):
             whole[slot::width] = sealed[2 * position :: 2 * len(slots)]
         prints, size = whole.tobytes(), width * WIDTH
         return [prints[start : start + size] for start in range(0, count * size, size)]
 
-    def _seal(self, columns: Sequence[Sequence[bytes]], slots: Sequence[int]) -> bytes:
+    def _seed_of(self, slot: int) -> int:
+        return self._seeds[slot] if self._seeds else self._salt ^ slot
+
+    def _seal(self, columns: Sequence[Sequence[bytes]], seeds: Sequence[int]) -> bytes:
         digest = xxhash.xxh3_128_digest
-        hashed = [map(digest, column, repeat(self._salt ^ slot)) for column, slot in zip(columns, slots, strict=True)]
+        hashed = [map(digest, column, repeat(seed)) for column, seed in zip(columns, seeds, strict=True)]
         return self._encryptor.update(b"".join(chain.from_iterable(zip(*hashed, strict=True))))
 
     def one(self, value: bytes, slot: int) -> bytes:
         """The fingerprint of one field's encoded value."""
-        return self._encryptor.update(xxhash.xxh3_128_digest(value, self._salt ^ slot))[:WIDTH]
+        return self._encryptor.update(xxhash.xxh3_128_digest(value, self._seed_of(slot)))[:WIDTH]
 
     def many(self, values: Sequence[bytes], seed: int) -> list[int]:
         """Signed 64-bit fingerprints of independent values, for match keys."""
         if not values:
             return []
-        return memoryview(self._seal([values], [seed])).cast("q")[::2].tolist()
+        return memoryview(self._seal([values], [self._salt ^ seed])).cast("q")[::2].tolist()
+
+
+def _number_of(name: str) -> int:
+    return int.from_bytes(hashlib.blake2b(name.encode(), person=b"field", digest_size=8).digest(), "big")
 
 
 def _derive(key: bytes, purpose: bytes) -> bytes:

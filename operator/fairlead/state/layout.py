@@ -17,11 +17,14 @@ class SystemLayout(msgspec.Struct, frozen=True):
 
     Attributes:
         identity: which object of which Connection it is; another one makes all that is remembered of it void.
-        fields: field → text that changes when its mapping does.
+        fields: field → text that changes when its mapping does, or the form of its values: it is met anew then.
+        reading: text that changes when the records do that take part, or that can be taken in: with another filter,
+            archive or schema all are read anew, and nothing that is remembered of them is void.
     """
 
     identity: str
     fields: dict[str, str]
+    reading: str = ""
 
 
 class Layout(msgspec.Struct, frozen=True):
@@ -30,11 +33,18 @@ class Layout(msgspec.Struct, frozen=True):
     Attributes:
         kept: fields whose old values are kept (`engine.bases`). One that is kept from now on must be read anew
             wherever it is, without its fingerprints being forgotten.
+        salted: what tells the fingerprints of one field from those of another: fingerprints that an older version
+            salted otherwise mean nothing any more.
     """
 
     fields: tuple[str, ...]
     systems: dict[str, SystemLayout]
     kept: tuple[str, ...] = ()
+    salted: str = ""
+
+
+BY_NAME = "name"
+"""See `Layout.salted`: fields may come and go around another one."""
 
 
 Prints: TypeAlias = "Mapping[str, Sequence[bytes | None]]"
@@ -107,12 +117,18 @@ class Folding:
 
 
 def converted(side: Side, system: str, old: Layout, new: Layout) -> Side:
-    """`side` in another layout: fields that are new or mapped otherwise are unseen, and the row is read anew."""
+    """`side` in another layout: fields that are new or mapped otherwise are unseen, and their row is read anew.
+
+    So is a row with fields whose old values are to be kept from now on.
+    """
     before, after = old.systems[system].fields, new.systems[system].fields
+    gained = set(new.kept).difference(old.kept)
+    same = before == after and old.salted == new.salted and gained.isdisjoint(after)
     slots = {name: slot for slot, name in enumerate(old.fields)}
     kept = {
         slot: field(side.prints, slots[name])
         for slot, name in enumerate(new.fields)
-        if name in after and name in slots and before.get(name) == after[name]
+        if old.salted == new.salted and name in after and name in slots and before.get(name) == after[name]
     }
-    return msgspec.structs.replace(side, row=None, prints=replaced(b"", kept, len(new.fields)))
+    row = side.row if same else None
+    return msgspec.structs.replace(side, row=row, prints=replaced(b"", kept, len(new.fields)))

@@ -186,12 +186,15 @@ class SQLBase(ABC):
             slots[name] = next(n for n in itertools.count() if n not in slots.values())
             await self._apply(self._add_system(slots[name]))
         seal = Seal((), self._key)
-        before = Rows(Layout(old.fields, {n: old.systems[n] for n in new.systems if n in kept}), slots, seal)
+        shape = msgspec.structs.replace(old, systems={n: old.systems[n] for n in new.systems if n in kept})
+        before = Rows(shape, slots, seal)
         self._rows = Rows(new, slots, seal)
         if kept:
             await self._convert(before)
         stale |= frozenset(
-            n for n in new.systems if n not in kept or old.fields != new.fields or old.systems[n] != new.systems[n]
+            n
+            for n in new.systems
+            if n not in kept or (old.fields, old.salted) != (new.fields, new.salted) or old.systems[n] != new.systems[n]
         )
         gained = set(new.kept) - set(old.kept)
         stale |= frozenset(name for name, system in new.systems.items() if gained & system.fields.keys())

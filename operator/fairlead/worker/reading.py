@@ -53,7 +53,7 @@ class Reader:
         self._width = len(rules.fields)
         self._slots = [field.slot for field in self._mapping.fields]
         self._names = [field.name for field in self._mapping.fields]
-        self._shape = zlib.crc32(self._mapping.declaration.encode())
+        self._shape = zlib.crc32(f"{self._mapping.declaration} {self._contract.declaration}".encode())
         self._times = times
 
     def rows(self, page: Page) -> list[int]:

@@ -92,7 +92,7 @@ class Reversals:
     def __init__(self, rules: Rules, store: Store, run: str) -> None:
         self._rules = rules
         self._store = store
-        self._prints = Fingerprints(store.key)
+        self._prints = Fingerprints(store.key, tuple(rules.fields))
         self._run = run
         self._systems = rules.systems
 

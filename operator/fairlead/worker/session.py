@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from fairlead.connectors.base import Capabilities, Page, System
+from fairlead.engine.canonical import form_of
 from fairlead.engine.case import Case, Observation, Side, Write
 from fairlead.engine.decide import Decider
 from fairlead.engine.fingerprint import Fingerprints
@@ -14,7 +15,7 @@ from fairlead.engine.rules import Rules
 from fairlead.model.record import Value
 from fairlead.model.syncpolicy import SyncPolicy
 from fairlead.state.base import Recollection, Store
-from fairlead.state.layout import Layout, SystemLayout
+from fairlead.state.layout import BY_NAME, Layout, SystemLayout
 from fairlead.transport.failure import Failure
 from fairlead.worker.late import LateSystem
 from fairlead.worker.planning import Plan, PlanningSystem
@@ -54,7 +55,7 @@ class Session:
         """When a dead letter was last tried for no other reason than that it is one."""
         self.store = store
         self.clock = clock
-        self.prints = Fingerprints(store.key)
+        self.prints = Fingerprints(store.key, tuple(rules.fields))
         self.decider = Decider(rules, self.prints)
         self.kinds = {name: rule.field.kind for name, rule in rules.fields.items()}
         self.keeps_values = policy.spec.state.encryption_key is not None
@@ -160,13 +161,15 @@ class Session:
 def layout_of(policy: SyncPolicy, rules: Rules) -> Layout:
     """The layout of a policy's state."""
     systems = {}
+    properties = policy.spec.schema["properties"]
     parents = {name: f" references {parent}" for name, parent in policy.references().items()}
     for spec in policy.spec.systems:
         mapping = rules.systems[spec.name].mapping
         fields = {
-            f.name: f"{policy.spec.schema['properties'][f.name]} {mapping.field_declaration(f.name)}"
-            + parents.get(f.name, "")
+            f.name: f"{form_of(properties[f.name])} {mapping.field_declaration(f.name)}{parents.get(f.name, '')}"
             for f in mapping.fields
         }
-        systems[spec.name] = SystemLayout(f"{spec.connection}/{spec.object}/{spec.key or ''}", fields)
-    return Layout(tuple(rules.fields), systems, tuple(name for name, rule in rules.fields.items() if rule.keeps_base))
+        identity = f"{spec.connection}/{spec.object}/{spec.key or ''}"
+        systems[spec.name] = SystemLayout(identity, fields, f"{rules.contract.declaration} {mapping.declaration}")
+    kept = tuple(name for name, rule in rules.fields.items() if rule.keeps_base)
+    return Layout(tuple(rules.fields), systems, kept, salted=BY_NAME)

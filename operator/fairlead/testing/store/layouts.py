@@ -57,6 +57,19 @@ class LayoutTests:
         assert (stale, await store.checkpoint("crm"), await store.checkpoint("erp")) == (ALL, None, None)
         await store.close()
 
+    async def test_what_is_read_otherwise_is_read_anew_and_not_forgotten(self, again: Callable[[], Store]) -> None:
+        crm = msgspec.structs.replace(LAYOUT.systems["crm"], reading="another filter")
+        store, stale = await self.reopened(again, Layout(LAYOUT.fields, {**LAYOUT.systems, "crm": crm}))
+        assert (await store.recall([1]))[1].sides["crm"] == Side("a", 1, prints(5, 6))
+        assert (stale, await store.checkpoint("crm")) == (frozenset({"crm"}), None)
+        await store.close()
+
+    async def test_fingerprints_that_were_salted_otherwise_mean_nothing(self, again: Callable[[], Store]) -> None:
+        store, stale = await self.reopened(again, msgspec.structs.replace(LAYOUT, salted="otherwise"))
+        side = (await store.recall([1]))[1].sides["crm"]
+        assert (side, stale) == (Side("a", None, prints(0, 0)), ALL)
+        await store.close()
+
     async def test_old_values_of_a_field_that_is_not_kept_any_more_are_gone(self, again: Callable[[], Store]) -> None:
         first = again()
         await first.open(LAYOUT)
