@@ -145,6 +145,11 @@ def test_a_part_of_a_write_says_what_the_whole_says_of_these_fields() -> None:
     )
 
 
+def test_a_part_of_a_write_goes_on_to_tell_what_decided_about_the_whole_record() -> None:
+    whole = Write(Operation.CREATE, {"x": 1, "y": 2}, rules={"": "undo r1"})
+    assert only(whole, {"y"}) == Write(Operation.CREATE, {"y": 2}, rules={"": "undo r1"})
+
+
 def test_a_mapping_without_some_names_has_the_others() -> None:
     assert without({"x": 1, "y": 2}, {"y", "z"}) == {"x": 1}
 

@@ -59,7 +59,7 @@ def with_sources(write: Write, sources: Mapping[str, View]) -> Write:
 
 
 def only(write: Write, names: AbstractSet[str]) -> Write:
-    """The write with these fields alone."""
+    """The write with these fields alone; what decided about the whole record decided about them."""
     return msgspec.structs.replace(
         write,
         values={f: v for f, v in write.values.items() if f in names},
@@ -68,7 +68,7 @@ def only(write: Write, names: AbstractSet[str]) -> Write:
         guarded=tuple(f for f in write.guarded if f in names),
         earlier={f: e for f, e in write.earlier.items() if f in names},
         unsure=tuple(f for f in write.unsure if f in names),
-        rules={f: r for f, r in write.rules.items() if f in names},
+        rules={f: r for f, r in write.rules.items() if f in names or not f},
     )
 
 

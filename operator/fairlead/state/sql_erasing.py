@@ -103,7 +103,7 @@ class SQLErasing(SQLMemory):
         commit = Commit(meta={NUMBERED: str(await self.next_record() - 1)}, forget=numbers)
         commit.revived = commit.alive = commit.arrived = commit.adopted = places
         commit.checkpoints = {system: None for system, key in places if named_by(await self.checkpoint(system), key)}
-        marks: list[Row] = [(self._mark(*place),) for place in places]
+        marks: list[Row] = [(mark,) for place in places for mark in self._marks(*place)]
         await self._apply([*self._rows.steps(commit, 0.0), Put(ERASED, ("mark",), marks, ())])
         await self._apply([query for place in places for query in _hanging_on(place)])
         for number in numbers:
@@ -170,7 +170,7 @@ class SQLErasing(SQLMemory):
             self._anybody_erased = await self._one("SELECT 1 FROM erased LIMIT 1") is not None
         if not self._anybody_erased or not keys:
             return frozenset()
-        by_mark = {self._mark(system, key): key for key in keys}
+        by_mark = {mark: key for key in keys for mark in self._marks(system, key)}
         query = f"SELECT e.mark FROM {self.NUMBERS} erased e ON e.mark = j.value"
         return frozenset(by_mark[row[0]] for row in await self._all(query, list(by_mark)))
 
@@ -178,15 +178,22 @@ class SQLErasing(SQLMemory):
         """See `Store.readmit`."""
         async with self._transaction():
             known = [(system, key) for system, key in places if await self.erased(system, [key])]
-            marks: list[Row] = [(self._mark(*place),) for place in known]
+            marks: list[Row] = [(mark,) for place in known for mark in self._marks(*place)]
             await self._apply([Drop(ERASED, ERASED.key, marks), *self._rows.steps(Commit(waiting=known), 0.0)])
         self._anybody_erased = None
         return frozenset(known)
 
-    def _mark(self, system: str, key: str) -> int:
-        """What is left of an erased key: a fingerprint."""
-        text = f"{system}\x00{key}".encode()
-        digest = blake2b(text, key=self._key, person=b"fairlead/erased", digest_size=8).digest()
+    def _marks(self, system: str, key: str) -> set[int]:
+        """What is left of an erased key: fingerprints, of what the policy calls its system and of which that is.
+
+        Either may become another one, and the system goes on to have the person.
+        """
+        layout = self._rows.layout.systems.get(system)
+        names = [system] if layout is None else [system, f"\x00{layout.identity}"]
+        return {self._mark(f"{name}\x00{key}") for name in names}
+
+    def _mark(self, text: str) -> int:
+        digest = blake2b(text.encode(), key=self._key, person=b"fairlead/erased", digest_size=8).digest()
         return int.from_bytes(digest, "big", signed=True)
 
 

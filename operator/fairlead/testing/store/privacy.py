@@ -21,6 +21,7 @@ from fairlead.state.base import (
     Store,
 )
 from fairlead.state.history import Counts, RunRecord
+from fairlead.state.layout import Layout, SystemLayout
 from fairlead.state.referring import Orphan
 from fairlead.state.requests import Answer, Request, RetryDeadLetters
 from fairlead.testing.store.sample import (
@@ -177,10 +178,13 @@ class PrivacyTests:
         assert await store.erased("crm", ["a", "b"]) == {"a"}
         assert await store.erased("erp", ["a"]) == frozenset()
         await store.close()
-        reopened = again()
-        await reopened.open(LAYOUT)
-        assert await reopened.erased("crm", ["b", "a"]) == {"a"}
-        await reopened.close()
+        crm, erp = LAYOUT.systems["crm"], LAYOUT.systems["erp"]
+        moved = SystemLayout("crm2/customers", crm.fields)
+        for name, declared in (("crm", crm), ("renamed", crm), ("crm", moved)):
+            reopened = again()
+            await reopened.open(Layout(LAYOUT.fields, {name: declared, "erp": erp}))
+            assert await reopened.erased(name, ["b", "a"]) == {"a"}
+            await reopened.close()
 
     async def test_no_other_record_gets_the_number_of_an_erased_one(self, store: Store) -> None:
         await store.commit(Commit(records=[recollection(n, crm=Side(f"{n}", 1, prints(1, 2))) for n in (1, 2, 3)]))
