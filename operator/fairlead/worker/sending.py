@@ -107,14 +107,23 @@ class Sending:
             return
         self._journal_id = max(journal)
         memories = await self._store.recall(sorted({i.record for intents in journal.values() for i in intents}))
-        systems = self._session.systems  # one may have been taken out of the policy since
         alive = {
-            number: [self._named(i) for i in intents if i.record in memories and i.system in systems]
+            number: [self._named(i) for i in intents if self._has_somewhere_to_go(i, memories.get(i.record))]
             for number, intents in journal.items()
         }
         # All parts, before anything is decided anew: a record may have writes in several of them.
         batch = Batch(Commit(journal=alive), memories=memories)
         await self.send(await self._write(batch, recovering=True))
+
+    def _has_somewhere_to_go(self, intent: Intent, memory: Recollection | None) -> bool:
+        """Whether what it was meant for is still there: a record to be created, or its side in the system.
+
+        The system may have been taken out of the policy since, or be another object by now, where nothing that was
+        decided for the one before means anything: that is met anew.
+        """
+        if memory is None or intent.system not in self._session.systems:
+            return False
+        return intent.write.operation is Operation.CREATE or intent.system in memory.sides
 
     def _named(self, intent: Intent) -> Intent:
         """With this run where it is not known which one decided it: an older version did not keep that."""
