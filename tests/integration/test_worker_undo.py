@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from fairlead.connectors.base import Client
 from fairlead.state.audit import AuditQuery
@@ -407,6 +408,123 @@ async def test_a_copy_that_was_edited_is_not_deleted(firm: Firm) -> None:
     assert firm.names("c@x.com") == ["Cem B."] * 3
 
 
+NEVER = {"propagate": "Never", "guard": {"maxRecords": 100, "maxPercent": 100}}
+LAST = "nothing of the record would be left"
+
+
+async def test_copies_that_are_all_that_is_left_are_not_deleted(firm: Firm) -> None:
+    firm.spec["deletes"] = NEVER
+    firm.crm.add("c@x.com", name="Cem")
+    run = await firm.did()
+    firm.crm.remove("c@x.com")
+    await firm.did()
+    await firm.undo(run)
+    assert firm.names("c@x.com") == [None, "Cem", "Cem"]
+    assert firm.refused == [f"the copy in {system} of crm/3 = erp/3 = shop/3: {LAST}" for system in ("erp", "shop")]
+
+
+async def test_copies_that_an_undo_brought_back_are_not_deleted_where_they_are_all_that_is_left(firm: Firm) -> None:
+    firm.spec["deletes"] = NEVER
+    firm.crm.add("c@x.com", name="Cem")
+    back = await firm.undo(await firm.undo(await firm.did()))
+    firm.crm.remove("c@x.com")
+    await firm.did()
+    await firm.undo(back)
+    assert firm.names("c@x.com") == [None, "Cem", "Cem"]
+    assert [why.endswith(LAST) for why in firm.refused] == [True, True]
+
+
+async def test_a_record_that_an_undo_brought_back_from_nowhere_is_gone_again_when_that_is_undone(firm: Firm) -> None:
+    firm.crm.remove("a@x.com")
+    undoing = await firm.did()
+    for expected in (["Ada"] * 3, [None] * 3, ["Ada"] * 3):
+        undoing = await firm.undo(undoing, approved="a plan")
+        assert (firm.names(), firm.refused) == (expected, [])
+        await firm.rests()
+
+
+async def test_the_last_copies_of_a_record_that_was_nowhere_are_deleted_by_calling_the_undo_again(firm: Firm) -> None:
+    firm.crm.remove("a@x.com")
+    back = await firm.undo(await firm.did())
+    firm.systems = [SYSTEMS[0], *({**system, "access": "ReadOnly"} for system in SYSTEMS[1:])]
+    await firm.undo(back, approved="a plan")
+    assert firm.names() == [None, "Ada", "Ada"]
+    firm.systems = SYSTEMS
+    await firm.undo(back, approved="a plan")
+    assert (firm.names(), firm.refused) == ([None] * 3, [])
+    await firm.rests()
+
+
+async def test_a_record_that_a_person_entered_in_place_of_a_copy_is_not_deleted(firm: Firm) -> None:
+    firm.crm.add("c@x.com", name="Cem")
+    run = await firm.did()
+    firm.erp.remove("c@x.com")
+    gone = await firm.did()
+    firm.erp.add("c@x.com", name="Cem")
+    await firm.did()
+    await firm.undo(run)
+    assert firm.names("c@x.com") == ["Cem", "Cem", None]
+    why = f"it was deleted there since (run {gone})"
+    assert firm.refused == [f"the copy in erp of crm/3 = erp/3 = shop/3: {why}"]
+    await firm.rests()
+
+
+async def test_a_duplicate_that_a_person_put_in_place_of_a_copy_is_not_deleted(firm: Firm) -> None:
+    firm.spec["firstSync"] = "FillEmptyOnly"
+    firm.crm.add("c@x.com", name="Cem")
+    run = await firm.did()
+    key = firm.erp.add("C@X.com", name="Cem GmbH")
+    await firm.did()
+    report = await firm.run(asked=Link(("crm", "3"), ("erp", str(key))))
+    assert (report is not None, firm.refused) == (True, [])
+    linking = report.id if report else ""
+    await firm.undo(run)
+    assert ([*firm.erp.all()], firm.names("c@x.com")) == (["C@X.com", "a@x.com", "b@x.com", "c@x.com"], ["Cem"] * 3)
+    name, why = f"crm/3 = erp/{key} = shop/3", f"a person linked the record since (run {linking})"
+    assert firm.refused == [f"the copy in {system} of {name}: {why}" for system in ("erp", "shop")]
+
+
+async def test_a_record_that_a_person_entered_where_the_copy_was_split_off_is_not_deleted(firm: Firm) -> None:
+    firm.crm.add("c@x.com", name="Cem")
+    run = await firm.did()
+    await firm.run(asked=Split(("erp", "3"), create=False))
+    firm.erp.edit("c@x.com", email="z@x.com")
+    await firm.did()
+    firm.erp.add("c@x.com", name="Cem")
+    await firm.did()
+    await firm.undo(run)
+    assert (firm.names("c@x.com"), firm.names("z@x.com")) == (["Cem", "Cem", None], [None, "Cem", None])
+    assert firm.refused == ["the copy in erp of crm/3 = erp/4 = shop/3: another one was split off since"]
+    await firm.rests()
+
+
+async def test_a_record_that_came_back_with_another_copy_keeps_it(firm: Firm) -> None:
+    firm.spec["deletes"] = {"propagate": "FromAny", "guard": {"maxRecords": 1, "maxPercent": 100}}
+    firm.crm.add("c@x.com", name="Cem")
+    run = await firm.did()
+    firm.spec["deletes"]["guard"]["maxRecords"] = 0
+    for book in (firm.crm, firm.erp):
+        book.remove("c@x.com")
+    await firm.did()
+    firm.erp.add("c@x.com", name="Cem")
+    await firm.did()
+    firm.spec["deletes"]["guard"]["maxRecords"] = 100
+    await firm.undo(run)
+    assert firm.names("c@x.com")[1:] == ["Cem", "Cem"]
+
+
+async def test_a_copy_that_is_another_one_than_was_shown_is_not_deleted(firm: Firm) -> None:
+    firm.crm.add("c@x.com", name="Cem")
+    run = await firm.did()
+    shown = await firm.shown(run)
+    session = await firm.open()
+    memory = (await session.store.recall([3]))[3]
+    memory.sides["erp"] = structs.replace(memory.sides["erp"], key="99")
+    await session.store.commit(Commit(records=[memory]))
+    await session.store.close()
+    assert {record for record, mark in await firm.shown(run) if dict(shown)[record] != mark} == {3}
+
+
 OTHERWISE = "undoing it takes something else by now than was shown: look at the plan again"
 
 
@@ -581,7 +699,7 @@ async def test_the_plan_names_each_record_once_and_what_is_not_there_plans_nothi
     await store.unlock([KEY])
     reversals = Reversals(session.rules, store, run)
     planned = [each async for page in reversals.pages() for each in page]
-    assert [(each.record, sorted(each.updates), each.deletes) for each in planned] == [
+    assert [(each.record, sorted(each.updates), sorted(each.deletes)) for each in planned] == [
         (1, ["crm", "erp", "shop"], []),
         *((n, [], ["erp", "shop"]) for n in (3, 4, 5)),
     ]

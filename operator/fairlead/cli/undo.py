@@ -60,7 +60,9 @@ class _Plan(msgspec.Struct):
         self.updates += len(reversal.updates)
         self.creates += len(reversal.creates)
         self.deletes += len(reversal.deletes)
-        self.digest.update("".join(f"{reversal.record}/{system}\n" for system in reversal.deletes).encode())
+        self.digest.update(
+            "".join(f"{reversal.record}/{system}/{key}\n" for system, key in reversal.deletes.items()).encode()
+        )
         self.shown += _rows(reversal)[: max(0, _SHOWN - len(self.shown))]
 
     @property

@@ -32,6 +32,18 @@ PAGE = 200
 _NO_VALUES = "it was kept without values: give state.encryptionKey to keep them from now on"
 _UNKNOWN = "what was there before is not known: the worker had to write it twice"
 _ANOTHER = "it is a part of another record since, or that of it: split them first, or mend it by hand"
+_LAST = "nothing of the record would be left"
+_CAME_BACK = "the record ended since, and came back"
+_SINCE = {
+    FindingKind.DELETED.value: _CAME_BACK,
+    FindingKind.ARCHIVED.value: _CAME_BACK,
+    FindingKind.DELETE_NOT_SPREAD.value: "it was deleted there since",
+    FindingKind.RECREATED.value: "it was deleted there since",
+    FindingKind.LINKED.value: "a person linked the record since",
+    FindingKind.SPLIT.value: "a person split the record since",
+}
+"""What is told of a record whose copy may be another one since: it has another native id, and may be nobody's copy."""
+
 _PERSONS = {
     FindingKind.LINKED.value: ("the link", "split off what is another one with `fairlead matches split`"),
     FindingKind.SPLIT.value: ("the split", "link the two again with `fairlead matches link`"),
@@ -47,7 +59,7 @@ class Reversal(msgspec.Struct):
         name: the record as people name it.
         updates: system → field → value.
         creates: system → the values of the record that is created again.
-        deletes: systems where it is deleted.
+        deletes: system → native key of the copy that is deleted there.
         matches: its match keys, where it was gone everywhere.
         refused: what is not undone, and why.
         undone: the run that undid it before, where nothing of it is left to be undone.
@@ -58,7 +70,7 @@ class Reversal(msgspec.Struct):
     name: str
     updates: dict[str, dict[str, Value]] = {}
     creates: dict[str, dict[str, Value]] = {}
-    deletes: list[str] = []
+    deletes: dict[str, str] = {}
     matches: list[int] = []
     refused: list[str] = []
     undone: str = ""
@@ -84,6 +96,22 @@ class _Field(msgspec.Struct):
     name: str
     done: frozenset[str]
     entries: dict[str, list[AuditEntry]] = {}
+
+
+class _Known(msgspec.Struct):
+    """What is known of a record besides what the run wrote to it.
+
+    Attributes:
+        told: what else the audit tells since the run began, oldest first.
+        lost: what it tells of values that the run decided between, newest first.
+        done: (system, field) of what was undone before; without a field: the record's whole copy there.
+        parted: when another record was split off from it for the last time, in epoch seconds.
+    """
+
+    told: list[Audited]
+    lost: list[AuditEntry]
+    done: frozenset[tuple[str, str]]
+    parted: float
 
 
 class Reversals:
@@ -121,7 +149,7 @@ class Reversals:
         """
         entries = await self._entries(records)
         memories = await self._store.recall(records)
-        heirs = await self._heirs(records, memories)
+        heirs = await self._store.heirs(records)
         names = await self._store.names([*records, *(heir for heir, _ in heirs.values())])
         found = []
         for record in records:
@@ -138,17 +166,11 @@ class Reversals:
                 found.append(reversal)
         return found
 
-    async def _heirs(
-        self, records: Sequence[int], memories: Mapping[int, Recollection]
-    ) -> dict[int, tuple[int, float]]:
-        gone = [record for record in records if record not in memories]
-        return await self._store.heirs(gone) if gone else {}
-
     def _mark(self, reversal: Reversal) -> str:
         values = [
             sorted((s, sorted(its.items())) for s, its in w.items()) for w in (reversal.updates, reversal.creates)
         ]
-        what = codec.dump((self._run, reversal.record, values, sorted(reversal.deletes)))
+        what = codec.dump((self._run, reversal.record, values, sorted(reversal.deletes.items())))
         return blake2b(what, key=self._store.key[:64], digest_size=8, person=b"fairlead/undo").hexdigest()
 
     async def _entries(self, records: Sequence[int]) -> dict[int, list[Audited]]:
@@ -183,35 +205,22 @@ class Reversals:
             return
         for told in (_PERSONS[each.entry.kind] for each in mine if each.entry.kind in _PERSONS):
             reversal.refuse(*told)
-        lost = [each.entry for each in reversed(mine) if each.entry.kind in _DECIDED]
-        if writes and heir is not None and heir[1] >= writes[-1].entry.at:
+        if writes and memory is None and heir is not None and heir[1] >= writes[-1].entry.at:
             reversal.refuse("what the run wrote", _ANOTHER)
         elif writes:
-            await self._reverse_writes(reversal, others, writes, done, lost, memory)
+            besides = [each for each in entries if each.entry.run != self._run or not each.entry.system]
+            lost = [each.entry for each in reversed(mine) if each.entry.kind in _DECIDED]
+            known = _Known(besides, lost, done, heir[1] if heir else 0.0)
+            await self._reverse_writes(reversal, writes, known, memory)
 
     async def _reverse_writes(
-        self,
-        reversal: Reversal,
-        others: Sequence[Audited],
-        mine: Sequence[Audited],
-        done: AbstractSet[tuple[str, str]],
-        lost: Sequence[AuditEntry],
-        memory: Recollection | None,
+        self, reversal: Reversal, mine: Sequence[Audited], known: _Known, memory: Recollection | None
     ) -> None:
-        """Reverses `mine`, what was written, without what is `done`.
-
-        `lost` tells of values that the run decided between, newest first.
-        """
         writes = [each.entry for each in mine]
-        ended = {system for system, name in done if not name}
-        copies = {each.entry.system: each.number for each in mine if each.entry.kind == WriteKind.CREATED}
+        ended = {system for system, name in known.done if not name}
+        copies = {each.entry.system: each for each in mine if each.entry.kind == WriteKind.CREATED}
         deleted = {e.system: e for e in writes if e.kind == WriteKind.DELETED}
-        for system in sorted(copies.keys() - deleted.keys() - ended):
-            later = [each.entry for each in others if each.number > copies[system]]
-            try:
-                self._uncreate(reversal, system, later, memory)
-            except _Refused as why:
-                reversal.refuse(f"the copy in {system}", str(why))
+        await self._uncreate(reversal, copies, deleted.keys() | ended, known, memory)
         for system in sorted(entry.system for entry in writes if entry.kind == WriteKind.ARCHIVED):
             reversal.refuse(f"the archiving in {system}", "take it out of the archive there")
         restored = {system: entry for system, entry in deleted.items() if system not in copies.keys() | ended}
@@ -222,19 +231,65 @@ class Reversals:
         for entry in writes:
             if entry.kind == WriteKind.UPDATED and entry.system not in copies.keys() | deleted.keys() | ended:
                 name = entry.field
-                group = fields.setdefault(name, _Field(name, frozenset(s for s, its in done if its == name)))
+                group = fields.setdefault(name, _Field(name, frozenset(s for s, its in known.done if its == name)))
                 group.entries.setdefault(entry.system, []).append(entry)
         for group in (each for each in fields.values() if not each.entries.keys() <= each.done):
             try:
-                self._unwrite(reversal, group, lost, memory)
+                self._unwrite(reversal, group, known.lost, memory)
             except _Refused as why:
                 reversal.refuse(group.name, str(why))
 
     # --- creates ---
 
-    def _uncreate(
-        self, reversal: Reversal, system: str, later: Iterable[AuditEntry], memory: Recollection | None
+    async def _uncreate(
+        self,
+        reversal: Reversal,
+        copies: Mapping[str, Audited],
+        gone: AbstractSet[str],
+        known: _Known,
+        memory: Recollection | None,
     ) -> None:
+        """Deletes the copies, without those that are `gone`, as long as the record lives on without them."""
+        deletes: dict[str, str] = {}
+        parted = await self._parted(copies, known, memory)
+        for system in sorted(copies.keys() - gone):
+            later = [each.entry for each in known.told if each.number > copies[system].number]
+            try:
+                deletes[system] = self._copy(system, later, parted, memory)
+            except _Refused as why:
+                reversal.refuse(f"the copy in {system}", str(why))
+        left = memory.sides.keys() - deletes.keys() - memory.away if memory else frozenset()
+        lives_on = any(self._systems[system].reads for system in left)
+        if deletes and not lives_on and not await self._was_nowhere(reversal.record, copies, known):
+            for system in deletes:
+                reversal.refuse(f"the copy in {system}", _LAST)
+            return
+        reversal.deletes = deletes
+
+    async def _parted(
+        self, copies: Mapping[str, Audited], known: _Known, memory: Recollection | None
+    ) -> frozenset[str]:
+        """Systems where something was split off since the record was copied: what is there now may be another one."""
+        if memory is None or not any(known.parted >= each.entry.at for each in copies.values()):
+            return frozenset()
+        apart = await self._store.apart([(system, side.key) for system, side in memory.sides.items()])
+        return frozenset(system for others in apart.values() for system, _ in others)
+
+    async def _was_nowhere(self, record: int, copies: Mapping[str, Audited], known: _Known) -> bool:
+        """Whether the run undid a delete of the record everywhere, and only an undo of that has ended it since."""
+        first = min(copies.values(), key=lambda each: each.number)
+        if known.parted >= first.entry.at or not all(e.entry.rule.startswith(f"{UNDO} ") for e in copies.values()):
+            return False
+        since = [each.entry for each in known.told if each.number > first.number and each.entry.kind in _SINCE]
+        names = await self._store.names([record])
+        return names.get(record, {}).keys() <= copies.keys() and all(
+            entry.rule.startswith(f"{UNDO} {self._run}, ") for entry in since
+        )
+
+    def _copy(
+        self, system: str, later: Sequence[AuditEntry], parted: AbstractSet[str], memory: Recollection | None
+    ) -> str:
+        """The native key of a copy that may be deleted."""
         side = memory.sides.get(system) if memory else None
         if memory is None or side is None:
             raise _Refused("it is not there any more")
@@ -243,15 +298,18 @@ class Reversals:
         since = next((entry for entry in later if entry.system and system in (entry.system, entry.winner)), None)
         if since is not None:
             raise _Refused(f"it changed since (run {since.run})")
+        another = next((entry for entry in later if _may_replace(entry, system)), None)
+        if another is not None:
+            raise _Refused(f"{_SINCE[another.kind]} (run {another.run})")
+        if system in parted:
+            raise _Refused("another one was split off since")
         if memory.pending:
             raise _Refused("something of the record is still on its way")
-        if not any(s != system and self._systems[s].reads and s not in memory.away for s in memory.sides):
-            raise _Refused("it is the only one that is left")
         if memory.frozen:
             raise _Refused("a conflict of the record waits for a person: decide it first")
         if alone := self._said_there_alone(memory, system):
             raise _Refused(f"{alone} was edited there, and no other system has that value")
-        reversal.deletes.append(system)
+        return side.key
 
     def _said_there_alone(self, memory: Recollection, system: str) -> str:
         """The first field that was filled in one system, where it is, and that may be written to none of the others.
@@ -408,6 +466,15 @@ class Reversals:
     def _print(self, name: str, value: Value) -> bytes:
         spec = self._rules.fields[name].field
         return self._prints.one(spec.kind.print_bytes(value), spec.slot)
+
+
+def _may_replace(told: AuditEntry, system: str) -> bool:
+    """Whether the copy of the record in a system may be another one since this was told."""
+    if told.system or told.kind not in _SINCE:
+        return False
+    if told.kind in (FindingKind.DELETE_NOT_SPREAD, FindingKind.RECREATED):
+        return told.winner == system
+    return True  # which of its copies it was is not told: several may be gone at once, and be entered anew
 
 
 def _taken_back(writes: Iterable[Audited], undos: Iterable[Audited]) -> frozenset[tuple[str, str]]:
