@@ -1,4 +1,4 @@
-"""A worker dies while it writes, and then the system is another object: what was meant for the old one is not sent."""
+"""A system is another object from now on: nothing that was meant for the old one is sent, nor decided meanwhile."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from fairlead.model.syncpolicy import FirstSync
 from fairlead.testing.memory_system import MemorySystem, Traits
 from fairlead.worker.run import Outcome
 from support.desk import OneRecord
@@ -75,3 +76,43 @@ async def test_a_create_is_done_in_the_new_object(tmp_path: Path) -> None:
     move(desk)
     assert [(await desk.run()).outcome for _ in range(2)] == [Outcome.SUCCEEDED] * 2
     assert desk.values("x") == {"crm": "new", "erp": "new"}
+
+
+@pytest.mark.parametrize("first_sync", FirstSync)
+async def test_a_conflict_waits_on_for_what_a_system_says_that_got_another_name(
+    tmp_path: Path, first_sync: FirstSync
+) -> None:
+    spec = {"fields": {"x": {"onConflict": "Manual"}}, "firstSync": first_sync.value}
+    desk = desk_of(tmp_path, **spec)
+    desk.enter("crm", x="old")
+    await desk.run()
+    desk.enter("crm", x="one")
+    desk.enter("erp", x="two")
+    await desk.run()
+    desk.systems["erp2"] = desk.systems.pop("erp")
+    desk.policy = desk.policy_of({"crm": {}, "erp2": {}}, **spec)
+    assert [(await desk.run()).outcome for _ in range(2)] == [Outcome.SUCCEEDED] * 2
+    assert (desk.values("x"), await desk.frozen()) == ({"crm": "one", "erp2": "two"}, ["x"])
+    desk.enter("crm", x="two")
+    assert (await desk.run()).outcome is Outcome.SUCCEEDED
+    assert (desk.values("x"), await desk.frozen()) == ({"crm": "two", "erp2": "two"}, [])
+
+
+@pytest.mark.parametrize("first_sync", FirstSync)
+async def test_a_system_that_joins_a_conflict_is_not_overwritten_by_the_agreement_of_the_others(
+    tmp_path: Path, first_sync: FirstSync
+) -> None:
+    spec = {"fields": {"x": {"onConflict": "Manual"}}, "firstSync": first_sync.value}
+    desk = desk_of(tmp_path, **spec)
+    desk.enter("crm", x="old")
+    await desk.run()
+    desk.enter("crm", x="one")
+    desk.enter("erp", x="two")
+    await desk.run()
+    desk.systems["shop"] = MemorySystem("things", Traits(), clock=lambda: datetime.fromtimestamp(desk.now, UTC))
+    desk.systems["shop"].add({"id": 1, "x": "three"})
+    desk.policy = desk.policy_of({**SYSTEMS, "shop": {}}, **spec)
+    await desk.run()
+    desk.enter("erp", x="one")
+    await desk.run()
+    assert (desk.values("x"), await desk.frozen()) == ({"crm": "one", "erp": "one", "shop": "three"}, ["x"])

@@ -187,3 +187,48 @@ def test_what_is_reviewed_is_decided_by_no_rule() -> None:
 def test_what_is_reviewed_waits_though_it_has_an_only_editor() -> None:
     x = OneField("crm", "erp", **REVIEW, **OWNED)
     assert waiting(x, x.same("crm", "crm's"), x.same("erp", "erp's")) == {"waits": {"crm": "crm's", "erp": "erp's"}}
+
+
+# --- a system that is met while it waits ---
+
+
+def test_a_filled_value_that_is_met_meanwhile_competes_under_every_rule_of_a_first_meeting() -> None:
+    for first_sync in ("SystemOfRecordWins", "FillEmptyOnly", "Review"):
+        x = OneField(onConflict="Manual", firstSync=first_sync)
+        found = waiting(x, x.same("crm", "one"), x.edited("erp", "one", before="two"), x.met("shop", "shop's"))
+        assert found == {"waits": {"crm": "one", "erp": "one", "shop": "shop's"}}
+
+
+def test_it_ends_when_what_was_met_agrees_too() -> None:
+    x = OneField("crm", "erp2", onConflict="Manual")
+    found = waiting(x, x.same("crm", "one"), x.met("erp2", "one"), competing={"crm", "erp"})
+    assert found == {
+        "stands": ("crm", "one"),
+        "told": [told(FindingKind.RESOLVED, "agreement", "crm", crm="one", erp2="one")],
+    }
+
+
+def test_an_empty_value_that_is_met_meanwhile_is_filled_by_the_agreement() -> None:
+    x = OneField(onConflict="Manual")
+    found = waiting(x, x.same("crm", "one"), x.edited("erp", "one", before="two"), x.met("shop", None))
+    assert found is not None
+    assert (found["stands"], found["goes_to"]) == (("crm", "one"), ("shop",))
+
+
+def test_what_a_rule_overwrites_where_it_was_just_met_is_for_the_guard() -> None:
+    x = OneField(onConflict="Priority", priority=["erp", "crm", "shop"])
+    found = waiting(x, x.same("crm", "one"), x.same("erp", "two"), x.met("shop", "shop's"))
+    values = {"erp": "two", "crm": "one", "shop": "shop's"}
+    assert found == {
+        "stands": ("erp", "two"),
+        "goes_to": ("crm", "shop"),
+        "overwritten": {"shop"},
+        "told": [told(FindingKind.RESOLVED, "onConflict: Priority", "erp", **values)],
+    }
+
+
+def test_what_is_overwritten_where_edits_do_not_count_and_it_was_just_met_is_for_the_guard() -> None:
+    x = OneField("crm", "erp", WRITE_ONLY, onConflict="Manual")
+    found = waiting(x, x.same("crm", "one"), x.edited("erp", "one", before="two"), x.met("shop", "shop's"))
+    assert found is not None
+    assert (found["goes_to"], found["overwritten"]) == (("shop",), {"shop"})

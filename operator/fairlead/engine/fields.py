@@ -271,9 +271,12 @@ class FieldJudge:
         return Verdict(frozen=values, findings=(finding,))
 
     def _still_frozen(self, views: Sequence[View], competing: AbstractSet[str], read_at: datetime) -> Verdict:
-        """A conflict ends when those who competed, and the only editor, agree, or when a rule decides it by now."""
+        """A conflict ends when those who competed, and the only editor, agree, or when a rule decides it by now.
+
+        What is met meanwhile, and says something, competes: no first meeting decides what waits for a person.
+        """
         readers = [view for view in views if view.reads]
-        rivals = [view for view in readers if view.changed or view.system in competing or not competing]
+        rivals = [v for v in readers if v.changed or v.system in competing or not competing or self._met_filled(v)]
         if self._reviews:
             rivals += [view for view in views if view not in rivals and (view.met or view.system in competing)]
         rivals = rivals or readers
@@ -302,7 +305,8 @@ class FieldJudge:
         if unread is not None and verdict.targets:
             return Verdict(needs=unread.system)
         finding = self._finding(FindingKind.RESOLVED, rule, winner, views)
-        return msgspec.structs.replace(verdict, findings=(finding,))
+        met = frozenset(view.system for view in views if view.system in verdict.targets and self._met_filled(view))
+        return msgspec.structs.replace(verdict, overwritten=met, findings=(finding,))
 
     def _first_meeting(
         self, views: Sequence[View], edited: Verdict | None, undelivered: Mapping[str, View]
@@ -434,6 +438,9 @@ class FieldJudge:
             return is_empty(edited.winner.value)
         coming = undelivered.get(view.system)
         return is_empty(coming.value) if coming is not None and not view.known else self._is_empty(view)
+
+    def _met_filled(self, view: View) -> bool:
+        return view.met and not self._is_empty(view)
 
     def _is_empty(self, view: View) -> bool:
         return is_empty(view.value) if view.known else view.now in self._empty_prints or view.now == UNSEEN
