@@ -20,6 +20,9 @@ from fairlead.engine.writes import without
 from fairlead.model.record import Value
 from fairlead.model.syncpolicy import DeleteAction, Edits, OnLeave, OnUpdateConflict
 
+ON_LEAVE = "onLeave: "
+"""Begins the rule of what ends because it left a system's filter; its value follows."""
+
 Views = Callable[[Case, str], list[View]]
 """The views of a field of a case."""
 
@@ -133,7 +136,7 @@ class Deletes:
 
     def _why(self, case: Case, system: str) -> str:
         if system in case.left:
-            return f"onLeave: {self._rules.systems[system].on_leave.value}"
+            return f"{ON_LEAVE}{self._rules.systems[system].on_leave.value}"
         return self._rules.deletes.propagate.value
 
     def _remaining(self, case: Case) -> dict[str, Side]:

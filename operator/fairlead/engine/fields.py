@@ -17,10 +17,13 @@ from fairlead.engine.view import View
 from fairlead.model.record import Value
 from fairlead.model.syncpolicy import Edits, FirstSync, WhenEmpty
 
+FIRST_SYNC = "firstSync: "
+"""Begins the rule of what a first meeting decides; its value follows."""
+
 _OWNED = "edits: SystemOfRecordOnly"
 _KEEP = "whenEmpty: Keep"
 _READ_ONLY = "access: ReadOnly"
-_REVIEW = "firstSync: Review"
+_REVIEW = f"{FIRST_SYNC}{FirstSync.REVIEW.value}"
 _ENFORCED = "resync --enforce"
 
 
@@ -329,7 +332,7 @@ class FieldJudge:
         filled = [view for view in full if view not in strayed]
         if self._first_sync is FirstSync.FILL_EMPTY_ONLY:
             differing, filled = [view for view in differing if view not in filled], []
-        rule = f"firstSync: {self._first_sync.value}" if self._first_sync else _ENFORCED
+        rule = f"{FIRST_SYNC}{self._first_sync.value}" if self._first_sync else _ENFORCED
         if not differing:
             # A copy that is on its way may still have what was said where the record is gone by now.
             outdated = any(view.now != winner.now for view in undelivered.values())

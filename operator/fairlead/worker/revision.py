@@ -3,6 +3,7 @@
 They say and do no more than the policy permits now: fields that it does not have any more, or may not write in a
 system, are left out, and so are creates and deletes in a system that became ReadOnly. Nothing is lost by it: what was
 to be written stands where it came from. Nor are identities written whose field refers to another policy now, or none.
+What the guard holds back is taken back where the rule that decided it does not hold any more (`withdrawal`).
 """
 
 from __future__ import annotations
@@ -15,12 +16,16 @@ from fairlead.engine.case import Operation, Write
 from fairlead.engine.rules import Rules
 from fairlead.engine.writes import only, permitted
 from fairlead.state.base import Commit, Intent, Store, Undelivered
+from fairlead.worker.withdrawal import withdraw
 
 MEANINGS = "references"
 """Fact in the store: field → the policy that its undelivered values are records of, as JSON."""
 
 PERMITTED = "permitted"
 """Fact in the store: system → what may be written there, as JSON: undelivered writes hold nothing else."""
+
+DECIDING = "deciding"
+"""Fact in the store: the rules that decide about deletes and first meetings, as JSON: held writes rest on no other."""
 
 _Revise = Callable[[str, Write], Write | None]
 """(system, write) → what is left of it; None when nothing is."""
@@ -32,8 +37,13 @@ async def revise(store: Store, rules: Rules, references: Mapping[str, str]) -> N
     An identity means nothing outside its policy, and must not be written as if it were a value. Its field is met anew
     in every system anyway (`session.layout_of`), so that what was dropped is decided again.
     """
-    now = {MEANINGS: _encoded(references), PERMITTED: _encoded(_permissions(rules))}
-    told = {MEANINGS: await store.meta(MEANINGS) or "{}", PERMITTED: await store.meta(PERMITTED)}
+    now = {
+        MEANINGS: _encoded(references),
+        PERMITTED: _encoded(_permissions(rules)),
+        DECIDING: _encoded(_deciding(rules)),
+    }
+    told = {name: await store.meta(name) for name in now}
+    told[MEANINGS] = told[MEANINGS] or "{}"
     if told == now:
         return
     before = msgspec.json.decode(told[MEANINGS] or "{}", type=dict[str, str])
@@ -57,11 +67,23 @@ async def revise(store: Store, rules: Rules, references: Mapping[str, str]) -> N
         await store.commit(_revised(items, left))
     async for conflicts in store.walk_conflicts():
         await store.commit(Commit(thawed=[(c.record, c.field) for c in conflicts if c.field in changed]))
+    if told[DECIDING] != now[DECIDING]:
+        await withdraw(store, rules)
     await store.commit(Commit(meta={**now}))
 
 
 def _permissions(rules: Rules) -> dict[str, tuple[list[str], bool, bool]]:
     return {name: (sorted(rule.writable), rule.creates, rule.deletes) for name, rule in rules.systems.items()}
+
+
+def _deciding(rules: Rules) -> dict[str, object]:
+    return {
+        "firstSync": rules.first_sync,
+        "propagate": rules.deletes.propagate,
+        "action": rules.deletes.action,
+        "systemOfRecord": rules.system_of_record,
+        "onLeave": {name: rule.on_leave for name, rule in rules.systems.items()},
+    }
 
 
 def _encoded(fact: Mapping[str, object]) -> str:
