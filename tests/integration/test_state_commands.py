@@ -130,6 +130,17 @@ def test_a_person_with_a_double_is_forgotten_as_a_whole_or_not_at_all(desk: Desk
     assert sorted(desk.erp.all()) == sorted(PEOPLE)
 
 
+def test_nobody_is_forgotten_before_doubles_are_known_by_new_match_rules(desk: Desk) -> None:
+    desk.declare(match=ANY_CASE)
+    desk.crm.add("ADA@example.com", name="Ada's double")
+    desk.run()
+    desk.declare(match=[{"fields": ["email"], "normalize": ["Trim", "Lowercase"]}])
+    forget = ("forget", *POLICY_OPTION, "--record", "erp/1")
+    assert desk.command(*forget, check=1)[1].startswith("nothing was forgotten: spec.match is another one than before")
+    desk.run()
+    assert desk.command(*forget, check=1)[1].startswith("crm/4 (Duplicate) may be the same person\n")
+
+
 def test_a_double_that_is_somebody_else_is_kept(desk: Desk) -> None:
     desk.declare(match=ANY_CASE)
     desk.crm.add("ADA@example.com", name="Another Ada")

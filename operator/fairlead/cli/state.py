@@ -10,7 +10,7 @@ from typing import BinaryIO
 import msgspec
 
 from fairlead.cli.place import Place, Refused, Target, at_place, closing, record_at, tell
-from fairlead.state.base import DeadLetter, StateError, Store
+from fairlead.state.base import REMATCH, DeadLetter, StateError, Store
 from fairlead.state.erasure import Erasure
 from fairlead.state.requests import kind_of
 from fairlead.worker.exit import OK
@@ -20,6 +20,11 @@ _CHUNK = 1 << 20
 """Bytes of lines that are read at once."""
 
 _UNSEEN = "With --unseen, what will have it is not taken in"
+
+_UNMATCHED = (
+    "nothing was forgotten: spec.match is another one than before, so it is not known yet which dead letters may be "
+    "the same person: let the worker run once, and give the same command again"
+)
 
 _MOST = 20
 """Dead letters that are named."""
@@ -63,6 +68,8 @@ def forget(target: Target, records: Sequence[str], keep: Sequence[str], *, unsee
     async def erase(place: Place) -> int:
         named, others = _places(place, "--record", records), _places(place, "--keep", keep)
         async with _opened(place) as store:
+            if await _unmatched(store, {*named, *others}):
+                raise Refused(_UNMATCHED)
             erasure = await store.erase(named, others, unseen=unseen)
         if erasure.unknown:
             names = ", ".join(map("/".join, erasure.unknown))
@@ -105,6 +112,16 @@ async def _opened(place: Place) -> AsyncIterator[Store]:
 
 def _places(place: Place, option: str, names: Sequence[str]) -> list[tuple[str, str]]:
     return [record_at(place, name, option) for name in names]
+
+
+async def _unmatched(store: Store, told: set[tuple[str, str]]) -> bool:
+    """Whether dead letters besides those of `told` cannot be compared with known records by their match keys."""
+    if await store.meta(REMATCH) is None:
+        return False
+    async for letters in store.walk_letters(discarded=True):
+        if any((letter.system, letter.key) not in told for letter in letters):
+            return True
+    return False
 
 
 def _in_doubt(letters: Sequence[DeadLetter]) -> str:

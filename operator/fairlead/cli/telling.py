@@ -43,6 +43,7 @@ _WORDS = Wording(
         "WaitingForParent": "{field} of {record} refers to a record that is not there yet: it waits ({rule})",
         "LossyField": "field {field}: {rule}",
         "ClockSkew": "{record}: {rule}",
+        "Rematching": "{record} cannot be read: {rule}",
         "Forgotten": "{record}: {rule}",
         "Refused": "{winner} asked to {record}; refused: {rule}",
     },

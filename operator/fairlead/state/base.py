@@ -241,6 +241,12 @@ LONGEST_OUTAGE = 90 * 86400.0
 STALE = "stale"
 """Fact in the store: the systems that `open` names, until whoever took note of them removes it."""
 
+REMATCH = "rematch"
+"""Fact in the store: records lost their match keys, as the rules are others: the last one that has its new ones.
+
+-1 while the dead letters have not theirs. Whoever renews them (`worker.rematching`) removes it.
+"""
+
 
 class Store(Matched, Referring, Protocol):
     """One policy's memory. Calls may overlap: they are done one at a time, in the order in which they were made."""

@@ -35,12 +35,14 @@ class Layout(msgspec.Struct, frozen=True):
             wherever it is, without its fingerprints being forgotten.
         salted: what tells the fingerprints of one field from those of another: fingerprints that an older version
             salted otherwise mean nothing any more.
+        match: what each match rule says → its fields. Match keys are of these rules (`rematched`).
     """
 
     fields: tuple[str, ...]
     systems: dict[str, SystemLayout]
     kept: tuple[str, ...] = ()
     salted: str = ""
+    match: dict[str, tuple[str, ...]] = {}
 
 
 BY_NAME = "name"
@@ -114,6 +116,14 @@ class Folding:
         if mask == self._full:
             return shared
         return (int.from_bytes(shared, "big") & mask).to_bytes(WIDTH * self._width, "big")
+
+
+def rematched(old: Layout, new: Layout) -> bool:
+    """Whether records that are known in both have other match keys in `new`: by other rules, or of fields read anew."""
+    matched = {name for fields in new.match.values() for name in fields}
+    pairs = [(old.systems[name].fields, new.systems[name].fields) for name in old.systems.keys() & new.systems.keys()]
+    anew = any(before.get(name) != after.get(name) for before, after in pairs for name in matched)
+    return old.match != new.match or anew
 
 
 def converted(side: Side, system: str, old: Layout, new: Layout) -> Side:

@@ -17,11 +17,11 @@ from typing import ClassVar, TypeVar
 
 import msgspec
 
-from fairlead.state.base import STALE, Commit, StateError, StateMissing
-from fairlead.state.layout import Layout, converted
+from fairlead.state.base import REMATCH, STALE, Commit, StateError, StateMissing
+from fairlead.state.layout import Layout, converted, rematched
 from fairlead.state.rows import Rows
 from fairlead.state.seal import OPEN, Seal, seal_as_used
-from fairlead.state.tables import Query, Row, Step, Table, Type, side_columns
+from fairlead.state.tables import FOUND_BY, Query, Row, Step, Table, Type, side_columns
 
 T = TypeVar("T")
 
@@ -30,6 +30,12 @@ PAGE = 2000
 
 SEALED_WITH = "sealed"
 """Fact: the ids of the keys that bodies may be sealed with."""
+
+_WITHOUT_MATCH_KEYS = [
+    Query("DELETE FROM match WHERE record > 0"),
+    Query(f"UPDATE record SET {FOUND_BY} = NULL WHERE {FOUND_BY} IS NOT NULL"),
+]
+"""Those of dead letters stay until they are renewed: they tell which dead letters hold any."""
 
 _DROPPED_WITH_SYSTEM = ("checkpoint", "tombstone", "pending", "dead", "waiting", "orphan", "apart")
 
@@ -202,6 +208,9 @@ class SQLBase(ABC):
         layout, numbers = msgspec.json.encode(new).decode(), msgspec.json.encode(slots).decode()
         facts: dict[str, str | None] = {"key": self._key.hex(), "slots": numbers, "layout": layout}
         facts[STALE] = ",".join(sorted(stale))
+        if old.systems and rematched(old, new):
+            await self._apply(_WITHOUT_MATCH_KEYS)
+            facts[REMATCH] = "-1"
         await self._apply(self._rows.steps(Commit(checkpoints=dict.fromkeys(stale), meta=facts), time.time()))
         return stale
 

@@ -61,6 +61,8 @@ class Intake:
         """What is decided now goes out although the guard counts it: a person said so."""
         self.passed_over: set[str] = set()
         """Systems with records that are there, and not known, because a person was erased."""
+        self.meets = True
+        """Whether what is unknown is met: not while known records cannot be found by their match keys."""
         self.returning = False
         """Some of `unlinked` can be linked as soon as they are read again."""
 
@@ -161,7 +163,10 @@ class Intake:
             return
         memories = await self._recall(known, batch)
         moved = self.matching.moved(system, [(memory, known[r]) for r, memory in memories.items()])
-        if moved:
+        if moved and not self.meets:
+            self._put_off(system, [each.observation for each in moved], batch)
+            memories = {r: m for r, m in memories.items() if r not in {each.memory.record for each in moved}}
+        elif moved:
             taken = await self.reuse.among(system, moved, lambda records: self._recall(records, batch), batch.commit)
             self.matching.follow([each for each in moved if each.memory.record not in taken], batch.commit)
             memories = {record: memory for record, memory in memories.items() if record not in taken}
@@ -307,7 +312,9 @@ class Intake:
 
     def _may_create(self, system: str) -> bool:
         """Whether what is new was met in a system, and in all others but the one that is being read."""
-        return system in self.read and self.read.issuperset(self._session.systems.keys() - {self._reading})
+        return (
+            self.meets and system in self.read and self.read.issuperset(self._session.systems.keys() - {self._reading})
+        )
 
     def may_be_there(self, record: int, system: str) -> bool:
         """Whether what is there, and could not be linked, may be or is this record."""
@@ -343,6 +350,9 @@ class Intake:
         references = self._session.references
         if references is not None:
             unknown = [observation for observation in unknown if not references.unmatchable(system, observation)]
+        if not self.meets:
+            self._put_off(system, unknown, batch)
+            return
         unknown = await self._returned(system, unknown, batch)
         keys = self.matching.keys([o.record.values for o in unknown])
         candidates = await self.matching.candidates((key for its in keys for key in its), batch.commit)
@@ -380,6 +390,10 @@ class Intake:
                 for match in its:
                     candidates.setdefault(match, []).append(new.record)
         await self.decide(cases, memories, batch)
+
+    def _put_off(self, system: str, observed: Sequence[Observation], batch: Batch) -> None:
+        """Leaves to a later run what may be a record that cannot be found by its match keys now."""
+        batch.commit.waiting += [(system, observation.record.key) for observation in observed]
 
     def _meet_later(self, system: str, key: str, memory: Recollection, batch: Batch) -> None:
         """A record that was deleted and created again: both are read again, and the delete is decided first."""

@@ -161,6 +161,10 @@ class Matching:
         """The dead letters."""
         return self._letters.keys()
 
+    def reason(self, place: Place) -> str:
+        """Why a dead letter is one."""
+        return self._letters[place][0]
+
     def number(self, system: str, key: str) -> int:
         """Under which a record holds match keys as a dead letter; 0 when it is none."""
         return reservation(system, key) if (system, key) in self._letters else 0

@@ -24,7 +24,7 @@ from fairlead.model.record import Value
 from fairlead.model.syncpolicy import Edits
 from fairlead.state import codec
 from fairlead.state.audit import NEW, OLD, Audited, AuditEntry, AuditQuery, WriteKind, created_records
-from fairlead.state.base import Recollection, Store
+from fairlead.state.base import REMATCH, Recollection, Store
 
 PAGE = 200
 """Records that are looked at together, and asked for in one request."""
@@ -352,6 +352,9 @@ class Reversals:
             reversal.refuse(what, f"nothing may be created in {', '.join(barred)}: create it there")
             return
         if memory is None:
+            if await self._store.meta(REMATCH) is not None:
+                reversal.refuse(what, "what is there cannot be found by the new spec.match yet: ask again later")
+                return
             keys = self._rules.match.keys([whole], self._prints)[0]
             if await self._store.candidates(keys):
                 reversal.refuse(what, "a record with its match values is there, or is a dead letter")

@@ -31,12 +31,13 @@ from fairlead.worker.handling import Scope
 from fairlead.worker.intake import LACKING, Intake
 from fairlead.worker.missing import missing
 from fairlead.worker.reading import ahead, differing
+from fairlead.worker.rematching import PUT_OFF, WAITS, Rematching
 from fairlead.worker.requests import Requests
 from fairlead.worker.revision import revise
 from fairlead.worker.revival import Revival
 from fairlead.worker.sending import Scans, Sending, Stopped
 from fairlead.worker.session import Session
-from fairlead.worker.tally import Tally
+from fairlead.worker.tally import Note, Tally
 
 MET = "met"
 """Fact in the store: the systems whose every record was met, comma separated."""
@@ -117,6 +118,7 @@ class Run:
         self._kind = kind
         self._gate = Gate(session, approved)
         self._enforces = enforce
+        self._stopping = stopping
         self._absence = Absence(session)
         self.tally = Tally()
         self._down: dict[str, Failure] = {}
@@ -155,6 +157,7 @@ class Run:
         self._lacking = await self._store.meta(LACKING) is not None
         await self._sending.prepare()
         self._down.update(await self._session.open())
+        await self._rematch()
         await self._sending.replay()
         scope = Scope(self._session, self._intake, self.tally, self.id, self._gate)
         await Requests(scope, self._sending.send).take_up()
@@ -177,13 +180,20 @@ class Run:
         await revival.by_answer(self._down)
         await self._retry(dead=self._kind is Kind.RESYNC)  # by now a create whose answer was lost has been met
         await self._delete_missing()
-        if self._lacking or self._intake.incomplete:
+        if self._intake.meets and (self._lacking or self._intake.incomplete):
             await self._complete()
         await self._adoption.run()
         await self._absence.heard(name for name in self._session.systems if name not in self._down)
         if self._enforces:
             await Enforcement(self._session, self._intake).run(self._sending.send)
         await self._guard()
+
+    async def _rematch(self) -> None:
+        """Gives known records their match keys by other rules; until all have them, nothing unknown is met."""
+        rematching = Rematching(self._session, self._intake.matching, self._down, self._stopping)
+        self._intake.meets = await rematching.run(self._intake.next_record)
+        if not self._intake.meets:
+            self.tally.note(Note(PUT_OFF, ", ".join(sorted(self._down)), "", WAITS, ""))
 
     def _order(self) -> list[str]:
         """The system of record last: what it alone has can then be created everywhere at once."""
@@ -246,6 +256,8 @@ class Run:
         cursor = None
         if system in self._down:
             return
+        if not self._intake.meets and not await self._store.known(system):
+            return  # all that it has is unknown, and would wait
         if self._kind is Kind.CHANGES and system in self._intake.met:
             if not rule.reads:
                 return

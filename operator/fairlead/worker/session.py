@@ -172,4 +172,4 @@ def layout_of(policy: SyncPolicy, rules: Rules) -> Layout:
         identity = f"{spec.connection}/{spec.object}/{spec.key or ''}"
         systems[spec.name] = SystemLayout(identity, fields, f"{rules.contract.declaration} {mapping.declaration}")
     kept = tuple(name for name, rule in rules.fields.items() if rule.keeps_base)
-    return Layout(tuple(rules.fields), systems, kept, salted=BY_NAME)
+    return Layout(tuple(rules.fields), systems, kept, salted=BY_NAME, match=rules.match.declared)

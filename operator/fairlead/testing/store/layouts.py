@@ -8,8 +8,9 @@ from collections.abc import Callable
 import msgspec
 
 from fairlead.engine.case import Side
-from fairlead.state.base import STALE, Commit, Recollection, Store
+from fairlead.state.base import REMATCH, STALE, Commit, Recollection, Store
 from fairlead.state.layout import Layout, SystemLayout
+from fairlead.state.place import reservation
 from fairlead.testing.store.sample import (
     ALL,
     LAYOUT,
@@ -30,6 +31,46 @@ class LayoutTests:
         await first.close()
         second = again()
         return second, await second.open(layout)
+
+    async def test_match_keys_of_other_rules_are_dropped_but_for_those_of_dead_letters(
+        self, again: Callable[[], Store]
+    ) -> None:
+        store, held = again(), reservation("erp", "7")
+        await store.open(msgspec.structs.replace(LAYOUT, match={"by email": ("email",)}))
+        records = [Recollection(1, {"crm": Side("a", 1, prints(5, 6))})]
+        await store.commit(Commit(records=records, matches=[(5, 1), (6, 1), (7, held)], checkpoints={"crm": "c"}))
+        await store.commit(Commit(meta={STALE: None}))
+        await store.close()
+        store = again()
+        stale = await store.open(msgspec.structs.replace(LAYOUT, match={"by name": ("name",)}))
+        found = await store.match_keys([1]), await store.match_keys([held]), await store.meta(REMATCH)
+        assert (found, stale, await store.checkpoint("crm")) == (({}, {held: [7]}, "-1"), frozenset(), "c")
+        await store.close()
+
+    async def test_match_keys_of_a_field_that_is_mapped_otherwise_are_dropped(self, again: Callable[[], Store]) -> None:
+        store, layout = again(), msgspec.structs.replace(LAYOUT, match={"by email": ("email",)})
+        await store.open(layout)
+        records = [Recollection(1, {"crm": Side("a", 1, prints(5, 6))})]
+        await store.commit(Commit(records=records, matches=[(5, 1)]))
+        await store.close()
+        crm = SystemLayout("crm/customers", {"email": "mail", "name": "name"})
+        store = again()
+        await store.open(msgspec.structs.replace(layout, systems={**LAYOUT.systems, "crm": crm}))
+        assert (await store.match_keys([1]), await store.meta(REMATCH)) == ({}, "-1")
+        await store.close()
+
+    async def test_match_keys_of_the_same_rules_stay(self, again: Callable[[], Store]) -> None:
+        rules = {"by email": ("email",), "by name": ("name",)}
+        store, layout = again(), msgspec.structs.replace(LAYOUT, match=rules)
+        await store.open(layout)
+        records = [Recollection(1, {"erp": Side("1", 1, prints(5, 0))})]
+        await store.commit(Commit(records=records, matches=[(5, 1)]))
+        await store.close()
+        swapped = {name: rules[name] for name in reversed(rules)}
+        store = again()
+        await store.open(msgspec.structs.replace(layout, systems={"erp": LAYOUT.systems["erp"]}, match=swapped))
+        assert (await store.match_keys([1]), await store.meta(REMATCH)) == ({1: [5]}, None)
+        await store.close()
 
     async def test_a_new_field_is_unseen_everywhere(self, again: Callable[[], Store]) -> None:
         crm = SystemLayout("crm/customers", {"name": "name", "phone": "phone", "email": "email"})
