@@ -121,7 +121,7 @@ class DeadLetter(msgspec.Struct, frozen=True):
 
     Attributes:
         candidates: the records that it may be, and (negative, see `reservation`) such dead letters.
-        row: fingerprint of the native row that was refused.
+        row: fingerprint of the native row that was refused, whatever the contract says.
     """
 
     system: str

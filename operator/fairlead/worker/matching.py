@@ -89,6 +89,7 @@ class Matching:
             said = message if reason == "ContractBroken" else f"{reason}: {message}"
             self._tally.note(Note("DeadLetter", f"{system}/{key}", "", said, ""))
         self._claim((system, key), candidates)
+        row = self._session.readers[system].whatever_contract(row)
         commit.dead.append(DeadLetter(system, key, reason, message, self._session.clock(), tuple(candidates), row))
 
     def discard(self, letter: DeadLetter, commit: Commit) -> None:
@@ -103,7 +104,8 @@ class Matching:
         """What is to be taken in: not what a person gave up and did not change since."""
         if not self._discarded:
             return found
-        return {i: hit for i, hit in found.items() if self._discarded.get((system, keys[i])) != rows[i]}
+        stands_for = self._session.readers[system].whatever_contract
+        return {i: hit for i, hit in found.items() if self._discarded.get((system, keys[i])) != stands_for(rows[i])}
 
     def _claim(self, place: Place, candidates: Sequence[int]) -> None:
         system, key = place

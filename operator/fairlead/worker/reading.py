@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import zlib
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from datetime import UTC, datetime
 from itertools import repeat
 from typing import TypeVar
@@ -53,12 +53,20 @@ class Reader:
         self._width = len(rules.fields)
         self._slots = [field.slot for field in self._mapping.fields]
         self._names = [field.name for field in self._mapping.fields]
-        self._shape = zlib.crc32(f"{self._mapping.declaration} {self._contract.declaration}".encode())
+        self._shape = zlib.crc32(self._mapping.declaration.encode())
+        self._terms = zlib.crc32(self._contract.declaration.encode())
         self._times = times
 
     def rows(self, page: Page) -> list[int]:
-        """The fingerprint of each native row of the page."""
-        return self._prints.rows(page.raws, self._shape)
+        """The fingerprint of each native row of the page; all are others under another contract."""
+        return self._rows(page.raws)
+
+    def _rows(self, raws: Iterable[bytes]) -> list[int]:
+        return [row ^ self._terms for row in self._prints.rows(raws, self._shape)]
+
+    def whatever_contract(self, row: int | None) -> int | None:
+        """What stands for a row under any contract, of its fingerprint under this one."""
+        return None if row is None else row ^ self._terms
 
     def row(self, raw: bytes | None) -> int | None:
         """The fingerprint of one native row, where it is known."""
@@ -66,7 +74,7 @@ class Reader:
 
     def rows_of(self, raws: Sequence[bytes | None]) -> list[int | None]:
         """The fingerprints of native rows, where they are known."""
-        known = iter(self._prints.rows([raw for raw in raws if raw is not None], self._shape))
+        known = iter(self._rows([raw for raw in raws if raw is not None]))
         return [None if raw is None else next(known) for raw in raws]
 
     def read(self, page: Page, indices: Sequence[int], rows: Sequence[int | None]) -> Reading:
