@@ -113,10 +113,10 @@ async def test_the_audit_has_what_each_system_said_and_what_came_of_it(make: Mak
 
 
 async def test_only_the_last_value_of_a_merged_field_is_kept(make: Make, tmp_path: Path) -> None:
-    desk = await agreed(make(TAGS, **MERGE), ["former"])
-    await edited(desk, crm=["second"])
-    assert await desk.bases() == {"x": [["second"]]}
-    assert b"former" not in (tmp_path / "state.db").read_bytes()
+    desk = await agreed(make(TAGS, **MERGE), ["emerald"])
+    await edited(desk, crm=["ruby"])
+    assert await desk.bases() == {"x": [["ruby"]]}
+    assert b"emerald" not in (tmp_path / "state.db").read_bytes()
 
 
 async def test_no_value_of_other_fields_is_kept(make: Make) -> None:
