@@ -362,6 +362,33 @@ async def test_a_record_that_breaks_the_contract_heals_when_it_is_mended(town_of
     assert (town.letters, town.values("erp")) == ([], {"b@x": "short", "a@x": "Ada"})
 
 
+async def test_a_known_record_that_broke_the_contract_heals_when_it_is_put_back_to_what_it_was(town_of) -> None:
+    town = town_of()
+    town.add("crm", "a@x", name="Ada")
+    await town.agree()
+    town.edit("crm", "a@x", name={"no": "text"})
+    await town.run()
+    assert len(town.letters) == 1
+    town.edit("crm", "a@x", name="Ada")
+    await town.run()
+    assert town.letters == []
+
+
+@pytest.mark.parametrize("find", [True, False])
+async def test_nobody_is_doubled_who_cannot_be_read_in_another_field(town_of, find: bool) -> None:
+    town = town_of()
+    town["erp"].traits = Traits(find=find)
+    town.add("erp", "a@x", name={"no": "text"})
+    town.add("crm", "a@x", name="Ada")
+    for _ in range(2):
+        await town.run()
+    assert (list(town["erp"].records), len(town.letters)) == (["1"], 2)
+    town.edit("erp", "a@x", name="Ada")
+    for _ in range(2):
+        await town.run()
+    assert (list(town["erp"].records), list(town["crm"].records), town.letters) == (["1"], ["1"], [])
+
+
 async def test_a_known_record_that_breaks_the_contract_keeps_its_last_good_value_elsewhere(town_of) -> None:
     town = town_of()
     town.policy["schema"]["properties"]["name"] = {"type": "string", "maxLength": 5}

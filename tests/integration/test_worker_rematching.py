@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 
-from fairlead.state.base import REMATCH
+from fairlead.engine.case import Operation, Write
+from fairlead.state.base import REMATCH, Commit, Recollection, Undelivered
 from fairlead.testing.memory_system import MemorySystem, Traits
 from fairlead.transport.failure import Transient
 from fairlead.worker import rematching
 from fairlead.worker.run import Kind, Outcome, Run, RunReport
-from support.desk import OneRecord
+from support.desk import MINUTE, OneRecord
 
 TWO: dict[str, dict[str, Any]] = {"crm": {}, "erp": {}}
 THREE: dict[str, dict[str, Any]] = {**TWO, "shop": {}}
@@ -227,6 +228,57 @@ async def test_a_state_of_an_older_version_gets_new_match_keys(tmp_path: Path) -
         db.execute("DELETE FROM match")
     desk.systems["erp"].add({"id": 9, "a": "17", "x": "Ada again"})
     assert told(await desk.run()) == ["DeadLetter"]
+    assert await match_keys(desk) == 1
+
+
+UNREADABLE = {"no": "text"}
+
+
+async def unreadable(path: Path, field: str, *, find: bool = True) -> OneRecord:
+    """A record that is in crm alone, and can be read there but for one field, when the rules change."""
+    desk = desk_of(path, by("a"), find=find)
+    desk.enter("crm", a="17", b="50", x="Ada")
+    await desk.run()
+    desk.delete("erp")
+    desk.enter("crm", **{field: UNREADABLE})
+    await desk.run()
+    rematch(desk, "b")
+    await desk.run()
+    return desk
+
+
+@searched
+async def test_a_record_with_another_field_that_cannot_be_read_is_found_by_the_new_rules(
+    tmp_path: Path, *, find: bool
+) -> None:
+    desk = await unreadable(tmp_path, "x", find=find)
+    desk.systems["erp"].add({"id": 2, "a": "17", "b": "50", "x": "Ada"})
+    await desk.run()
+    assert [len(system.records) for system in desk.systems.values()] == [1, 1]
+
+
+@pytest.mark.parametrize("kind", list(Kind))
+@pytest.mark.parametrize("field", ["b", "x"])
+async def test_a_record_that_can_be_read_again_is_found_by_the_new_rules(
+    tmp_path: Path, field: str, kind: Kind
+) -> None:
+    desk = await unreadable(tmp_path, field)
+    desk.enter("crm", **{field: {"b": "50", "x": "Ada"}[field]})
+    await desk.run(kind)
+    desk.systems["erp"].add({"id": 2, "a": "17", "b": "50", "x": "Ada"})
+    await desk.run()
+    assert names(desk) == {"crm": ["Ada"], "erp": ["Ada"]}
+
+
+async def test_a_record_that_is_only_on_its_way_is_found_by_the_new_rules(tmp_path: Path) -> None:
+    desk = desk_of(tmp_path, by("a"))
+    values = {"a": "17", "b": "50", "x": "Ada"}
+    session = await desk.session()
+    waits = Undelivered(1, "erp", Write(Operation.CREATE, values), desk.now + 10 * MINUTE)
+    await session.store.commit(Commit(records=[Recollection(1, {})], pending=[waits]))
+    await desk.stop()
+    rematch(desk, "b")
+    await desk.run()
     assert await match_keys(desk) == 1
 
 

@@ -179,6 +179,28 @@ async def test_a_held_overwrite_stays_held_where_only_deletes_are_decided_otherw
     assert desk.values("x") == {"crm": "one", "erp": "one"}
 
 
+OTHER_OWNERS: list[dict[str, Any]] = [
+    {"systemOfRecord": "erp"},
+    {"fields": {"x": {"systemOfRecord": "erp", "edits": "SystemOfRecordOnly"}}},
+    {"fields": {"x": {"systemOfRecordWhen": {"when": "record.y != 'crm'", "then": "erp"}}}},
+]
+
+
+@pytest.mark.parametrize("owner", OTHER_OWNERS)
+async def test_a_held_overwrite_is_not_done_where_another_system_owns_the_field_by_now(
+    tmp_path: Path, owner: dict[str, Any]
+) -> None:
+    desk = await differing(tmp_path, y="crm's")
+    assert await desk.ends(TWO, **owner) == HALTS
+    assert desk.values("x") == {"crm": "two", "erp": "two"}
+
+
+async def test_a_held_overwrite_stays_held_where_another_field_gets_another_owner(tmp_path: Path) -> None:
+    desk = await differing(tmp_path, y="crm's")
+    assert await desk.ends(TWO, fields={"y": {"systemOfRecord": "erp"}}) == HALTS
+    assert desk.values("x") == {"crm": "one", "erp": "one"}
+
+
 async def test_a_later_edit_spreads_after_an_overwrite_was_taken_back(tmp_path: Path) -> None:
     desk = await differing(tmp_path)
     await desk.ends(TWO, firstSync="FillEmptyOnly")

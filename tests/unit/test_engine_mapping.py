@@ -379,6 +379,12 @@ def test_what_is_written_reads_as_what_was_meant(values: dict[str, Any]) -> None
     assert read(made, native) == [dict.fromkeys(PATHS) | canonical]
 
 
+def test_of_a_record_that_cannot_be_read_whole_is_told_what_can_be() -> None:
+    made = mapping(email="mail", credit="credit", active={"read": "state == 'on'"}, stage={"read": "state.no"})
+    rows = Rows({}, {"mail": "a@x", "credit": "much", "state": "on"})
+    assert made.legible(rows, 1) == {"email": "a@x", "active": True}
+
+
 def test_missing_is_not_null_where_it_is_read() -> None:
     assert attribute({"a": None}, "a") is None
     assert attribute({}, "a") is MISSING

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping as MappingType
 from collections.abc import Sequence
+from contextlib import suppress
 from itertools import repeat
 from operator import itemgetter
 from typing import Any, Protocol
@@ -144,6 +145,18 @@ class Mapping:
             for computed in self._computed:
                 columns[computed.field.name] = _convert(computed.field, [_evaluate(computed, row) for row in rows])
         return [columns[field.name] for field in self.fields]
+
+    def legible(self, page: Rows, index: int) -> dict[str, Value]:
+        """Canonical values of the fields of one record that have one."""
+        found: dict[str, Value] = {}
+        natives = page.columns([index], [item.path for item in self._paths])
+        for item, native in zip(self._paths, natives, strict=True):
+            with suppress(ContractError):
+                found[item.field.name] = _convert(item.field, _unpack(item, native))[0]
+        for computed in self._computed:
+            with suppress(ContractError):
+                found[computed.field.name] = _convert(computed.field, [_evaluate(computed, *page.rows([index]))])[0]
+        return found
 
     @property
     def copies(self) -> bool:

@@ -107,6 +107,13 @@ class Matching:
         stands_for = self._session.readers[system].whatever_contract
         return {i: hit for i, hit in found.items() if self._discarded.get((system, keys[i])) != stands_for(rows[i])}
 
+    def known_letters(self, system: str, keys: Sequence[str], records: Sequence[int | None]) -> dict[int, int]:
+        """Index → record of dead letters that are known: one that was put back to what it was differs in nothing."""
+        if not self._letters:
+            return {}
+        pairs = enumerate(zip(keys, records, strict=True))
+        return {i: record for i, (key, record) in pairs if record is not None and (system, key) in self._letters}
+
     def _claim(self, place: Place, candidates: Sequence[int]) -> None:
         system, key = place
         for record in self._claims.pop(place, ()):
@@ -229,8 +236,12 @@ class Matching:
         return alone, others
 
     def moved(self, system: str, known: Sequence[tuple[Recollection, Observation]]) -> list[Moved]:
-        """Known records whose match fields changed."""
-        changed = [(memory, there) for memory, there in known if self._differs(memory, system, there)]
+        """Known records whose match fields changed, or could not be read when the match rules did."""
+        changed = [
+            (memory, there)
+            for memory, there in known
+            if (system, there.record.key) in self._letters or self._differs(memory, system, there)
+        ]
         keys = self.keys([there.record.values for _, there in changed])
         return [Moved(memory, there, its) for (memory, there), its in zip(changed, keys, strict=True)]
 

@@ -32,7 +32,7 @@ class Reading(msgspec.Struct):
         observed: records that are in order.
         left: records that the system's filter excludes.
         broken: records that break the contract, with what is wrong.
-        refused: canonical values of those of `broken` that have any, so that nothing is matched past them.
+        refused: what can be read of those of `broken`, canonical, so that nothing is matched past them.
     """
 
     observed: dict[int, Observation] = {}
@@ -105,10 +105,12 @@ class Reader:
         return self.read(StoredPage([key], [native], [version]), [0], [self.row(raw)]).observed.get(0)
 
     def excluded(self, page: Page, indices: Sequence[int]) -> list[tuple[str, dict[str, Value]]]:
-        """(key, canonical values) of records that the filter excludes, as far as they can be read."""
-        readable, columns = self._columns(page, list(indices), Reading())
-        rows = zip(*columns, strict=True)
-        return [(page.keys[i], dict(zip(self._names, row, strict=True))) for i, row in zip(readable, rows, strict=True)]
+        """(key, canonical values) of records whatever the filter says, as far as they can be read."""
+        reading = Reading()
+        readable, columns = self._columns(page, list(indices), reading)
+        rows = (dict(zip(self._names, row, strict=True)) for row in zip(*columns, strict=True))
+        found = reading.refused | dict(zip(readable, rows, strict=True))
+        return [(page.keys[i], found[i]) for i in indices]
 
     def _columns(self, page: Page, indices: list[int], reading: Reading) -> tuple[list[int], list[list[Value]]]:
         """Canonical columns of what can be read; the rest becomes `broken`. A page is read whole when it can be."""
@@ -125,6 +127,7 @@ class Reader:
                 row = self._mapping.read(page, [i])
             except ContractError as error:
                 reading.broken[i] = str(error)
+                reading.refused[i] = self._mapping.legible(page, i)
                 continue
             readable.append(i)
             for column, value in zip(columns, row, strict=True):

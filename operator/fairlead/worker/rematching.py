@@ -96,8 +96,14 @@ class Rematching:
                     told[owners[key]].append(prints)
                 keys = self._matching.keys(list(found.values()))
                 commit.matches += [(match, owners[key]) for key, its in zip(found, keys, strict=True) for match in its]
-        commit.matches = list(dict.fromkeys(commit.matches))
+        commit.matches = list(dict.fromkeys([*commit.matches, *self._on_their_way(memories)]))
         await self._store.commit(commit)
+
+    def _on_their_way(self, memories: Mapping[int, Recollection]) -> list[tuple[int, int]]:
+        """(match key, record) of those that are nowhere yet: an undo brings them back."""
+        items = [each for memory in memories.values() if not memory.sides for each in memory.pending.values()]
+        keys = self._matching.keys([item.write.values for item in items])
+        return [(key, item.record) for item, its in zip(items, keys, strict=True) for key in its]
 
     def _sources(
         self, memories: Mapping[int, Recollection], tried: set[tuple[int, str]], told: Mapping[int, Sequence[bytes]]

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 import msgspec
 
 from fairlead.engine.case import Operation, Write
-from fairlead.engine.rules import Rules
+from fairlead.engine.rules import FieldRule, Rules
 from fairlead.engine.writes import only, permitted
 from fairlead.state.base import Commit, Intent, Store, Undelivered
 from fairlead.worker.withdrawal import withdraw
@@ -68,7 +68,7 @@ async def revise(store: Store, rules: Rules, references: Mapping[str, str]) -> N
     async for conflicts in store.walk_conflicts():
         await store.commit(Commit(thawed=[(c.record, c.field) for c in conflicts if c.field in changed]))
     if told[DECIDING] != now[DECIDING]:
-        await withdraw(store, rules)
+        await withdraw(store, rules, _decided_otherwise(told[DECIDING], now[DECIDING]))
     await store.commit(Commit(meta={**now}))
 
 
@@ -83,7 +83,21 @@ def _deciding(rules: Rules) -> dict[str, object]:
         "action": rules.deletes.action,
         "systemOfRecord": rules.system_of_record,
         "onLeave": {name: rule.on_leave for name, rule in rules.systems.items()},
+        "fields": {name: _chosen_by(rule) for name, rule in rules.fields.items()},
     }
+
+
+def _chosen_by(rule: FieldRule) -> list[object]:
+    """What decides whose value of a field stands at a first meeting."""
+    condition = rule.condition
+    when = condition and [condition.when.source, condition.then.system_of_record, condition.then.priority]
+    return [rule.edits, rule.system_of_record, rule.priority, when]
+
+
+def _decided_otherwise(before: str | None, after: str) -> frozenset[str]:
+    """Fields of which another system's value may stand at a first meeting now."""
+    old, new = (msgspec.json.decode(fact or "{}").get("fields", {}) for fact in (before, after))
+    return frozenset(name for name in old.keys() & new.keys() if old[name] != new[name])
 
 
 def _encoded(fact: Mapping[str, object]) -> str:

@@ -305,7 +305,7 @@ class Run:
         rows = self._session.readers[system].rows(page)
         known = await self._store.lookup(system, page.keys)
         self.tally.of(system).read += len(page.keys)
-        changed = differing(known, rows)
+        changed = differing(known, rows) | self._intake.matching.known_letters(system, page.keys, known.records)
         stale = {i: page.keys[i] for i, record in changed.items() if record in later}
         if page.deleted:  # what is told to be there as well is as reading it by id says
             gone = set(page.deleted)

@@ -20,14 +20,19 @@ from fairlead.model.syncpolicy import DeleteAction, OnLeave, Propagate
 from fairlead.state.base import Commit, Recollection, Store, Undelivered
 
 
-async def withdraw(store: Store, rules: Rules) -> None:
+async def withdraw(store: Store, rules: Rules, otherwise: Collection[str]) -> None:
     """Takes back what is held and would not be decided any more.
 
     Each commit is whole: a write goes in the same one in which is remembered what is to be read again instead of it. So
     a worker that dies here goes on with what is held then.
+
+    Args:
+        store: the policy's memory.
+        rules: those of now.
+        otherwise: fields of which another system's value may stand at a first meeting than by the rules of before.
     """
     async for items in store.held():
-        withdrawal = Withdrawal(rules, await store.recall(sorted({item.record for item in items})))
+        withdrawal = Withdrawal(rules, otherwise, await store.recall(sorted({item.record for item in items})))
         for item in items:
             withdrawal.weigh(item)
         await store.commit(withdrawal.commit)
@@ -36,8 +41,9 @@ async def withdraw(store: Store, rules: Rules) -> None:
 class Withdrawal:
     """Of some held writes, and of what is remembered of their records, which it changes."""
 
-    def __init__(self, rules: Rules, memories: Mapping[int, Recollection]) -> None:
+    def __init__(self, rules: Rules, otherwise: Collection[str], memories: Mapping[int, Recollection]) -> None:
         self._rules = rules
+        self._otherwise = otherwise
         self._memories = memories
         self._slots = {name: rule.field.slot for name, rule in rules.fields.items()}
         self.commit = Commit()
@@ -91,9 +97,10 @@ class Withdrawal:
     # --- overwrites ---
 
     def _weigh_overwrites(self, item: Undelivered, memory: Recollection) -> None:
-        """What a first meeting by another rule overwrites; and fills, as it was held with that."""
+        """What a first meeting by another rule, or owner, overwrites; and fills, as it was held with that."""
         write, rule = item.write, f"{FIRST_SYNC}{self._rules.first_sync.value}"
-        void = {name for name, its in write.rules.items() if its.startswith(FIRST_SYNC) and its != rule}
+        met = {name: its for name, its in write.rules.items() if its.startswith(FIRST_SYNC)}
+        void = {name for name, its in met.items() if its != rule or name in self._otherwise}
         if not void:
             return
         self._keep(item, only(write, write.values.keys() - void))
