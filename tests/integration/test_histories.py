@@ -54,7 +54,7 @@ async def deaths_that_leave_other_than(
 
 
 async def test_a_record_that_left_its_last_system_while_it_was_met_is_created_nowhere(tmp_path: Path) -> None:
-    removed = Doing(meanwhile={4: (("remove", "b", "t0"),)})
+    removed = Doing(meanwhile={6: (("remove", "b", "t0"),)})
     replay = await played(tmp_path, ("add", "b", "t0", FIELDS), ("run", removed))
     assert shown(replay, "m") == {"a": [], "b": []}
 
@@ -84,7 +84,7 @@ async def test_a_copy_made_while_another_system_was_not_read_yet_does_not_speak_
 
 
 async def test_a_copy_on_its_way_of_a_record_that_is_gone_gets_what_the_one_says_that_is_left(tmp_path: Path) -> None:
-    removed = Doing(meanwhile={10: (("remove", "c", "t0"),)})
+    removed = Doing(meanwhile={12: (("remove", "c", "t0"),)})
     acts = [("add", "c", "t0", FIELDS), ("add", "a", "t0", FIELDS), ("run", removed)]
     replay = await played(tmp_path, *acts, systems="abc", traits={name: Traits(changes=False) for name in "abc"})
     assert (shown(replay, "x"), len(replay.systems["b"].writes)) == ({"a": ["x3-abc"], "b": ["x3-abc"], "c": []}, 1)
@@ -138,7 +138,7 @@ async def test_a_create_that_was_never_sent_is_not_done_however_often_another_re
         "b": msgspec.structs.replace(silent, unique=("m",)),
         "c": msgspec.structs.replace(silent, find=False),
     }
-    acts = [("add", "a", "t0", FIELDS), ("run", Doing(crash=14)), ("split", "a", "t0", False), RUN]
+    acts = [("add", "a", "t0", FIELDS), ("run", Doing(crash=16)), ("split", "a", "t0", False), RUN]
     linked = [("split", "a", "t0", True), ("link", "b", "t0", "c", "t0")]
     systems = ["a", {"name": "b", **mapped}, {"name": "c", **mapped}]
     replay = await played(tmp_path, *acts, *linked, systems=systems, traits=traits)
@@ -238,8 +238,8 @@ async def test_a_delete_that_is_found_while_held_writes_go_out_counts_for_the_gu
         ({"name": "a"}, {"name": "b"}, {"name": "c"}), {"c": Traits(unique=("m",))}, {}, {"deletes": deletes}
     )
     gone = 0
-    for moment in range(40, 55):
-        met = Doing(meanwhile={33: (("add", "c", "t0", FIELDS),), moment: (("remove", "c", "t0"),)})
+    for moment in range(42, 57):
+        met = Doing(meanwhile={35: (("add", "c", "t0", FIELDS),), moment: (("remove", "c", "t0"),)})
         replay = Replay(setting, tmp_path / f"{moment}.db")
         await replay.play([("add", "b", "t1", ()), ("add", "b", "t0", ("x",)), ("run", met)])
         await replay.stop()
@@ -308,7 +308,7 @@ async def test_a_page_that_was_read_before_our_write_is_not_taken_for_an_edit(tm
 
 async def test_a_create_whose_answer_was_lost_is_not_repeated_when_it_is_decided_again(tmp_path: Path) -> None:
     traits = {"a": Traits(find=False)}
-    lost = Doing(meanwhile={3: (("add", "b", "t0", ("x",)),)}, faults={("a", 2): Fault.LOST})
+    lost = Doing(meanwhile={5: (("add", "b", "t0", ("x",)),)}, faults={("a", 2): Fault.LOST})
     replay = await played(tmp_path, ("run", lost), systems=("a", "b", "c"), traits=traits)
     assert shown(replay, "m") == {"a": ["t0"], "b": ["t0"], "c": ["t0"]}
 
@@ -368,8 +368,8 @@ async def test_no_value_that_is_on_its_way_spares_what_a_write_only_system_was_g
 
 async def test_what_was_met_in_place_of_a_create_is_told_when_a_delete_takes_it_along(tmp_path: Path) -> None:
     traits = {"b": Traits(unique=("m",))}
-    for moment in range(11, 20):
-        users = {2: ("edit", "c", "t0", "y", "out"), 10: ("add", "b", "t0", ("x", "y")), moment: ("remove", "c", "t0")}
+    for moment in range(13, 22):
+        users = {4: ("edit", "c", "t0", "y", "out"), 12: ("add", "b", "t0", ("x", "y")), moment: ("remove", "c", "t0")}
         acts = [("add", "c", "t0", ()), ("run", Doing(meanwhile={at: (act,) for at, act in users.items()}))]
         path = tmp_path / str(moment)
         await played(path, *acts, systems=("a", "b", "c"), traits=traits, deletes={"propagate": "FromAny"})
@@ -387,7 +387,7 @@ async def test_a_create_whose_answer_was_lost_after_the_reading_is_not_done_agai
 
 
 async def test_what_was_on_its_way_when_a_record_was_to_end_is_met_anew_when_it_lives_on(tmp_path: Path) -> None:
-    met = [("add", "c", "t0", ("x",)), ("run", Doing(meanwhile={1: (("add", "a", "t0", ("x", "y")),)}))]
+    met = [("add", "c", "t0", ("x",)), ("run", Doing(meanwhile={3: (("add", "a", "t0", ("x", "y")),)}))]
     edited = Doing(meanwhile={1: (("edit", "b", "t0", "y", "new"), ("remove", "a", "t0"))})
     acts = [*met, ("run", edited), ("edit", "b", "t0", "x", "new")]
     held = {"guard": {"maxRecords": 0, "maxPercent": 100}}
@@ -496,7 +496,7 @@ async def test_a_record_that_left_two_filters_at_once_is_not_waited_for_in_eithe
     replay = await played(
         tmp_path,
         ("add", "a", "t0", FIELDS),
-        ("run", Doing(meanwhile={1: (edit,)})),
+        ("run", Doing(meanwhile={3: (edit,)})),
         edit,
         RUN,
         edit,
