@@ -14,6 +14,7 @@ from fairlead.engine.arbiter import Arbiter
 from fairlead.engine.case import Decision, Observation, Side
 from fairlead.engine.edits import PlainEdits
 from fairlead.engine.fields import FieldJudge
+from fairlead.state import sql_base
 from fairlead.state.base import Commit, Intent, Recollection
 from fairlead.worker import guard
 from fairlead.worker.delivery import Delivery
@@ -122,8 +123,14 @@ def nothing_is_created(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Session, "creates_in", lambda *_: False)
 
 
+def match_keys_stay_what_they_were(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(sql_base, "rematched", lambda *_: False)
+
+
 GUARD = {"propagate": "FromAny", "guard": {"maxRecords": 1, "maxPercent": 100}}
 TWO_GONE = (("add", "a", "t0", ()), ("add", "a", "t1", ()), RUN, ("remove", "a", "t0"), ("remove", "a", "t1"), RUN)
+AGAIN = (("edit", "b", "t0", "x", "new"), ("remove", "a", "t0"), ("add", "a", "t0", FIELDS))
+REWORDED = (*BEGIN, ("reword",), *AGAIN)
 OWNED = {"fields": {"x": {"edits": "SystemOfRecordOnly"}}}
 TAGGED = (*BEGIN, ("edit", "a", "t0", "y", "new"), ("edit", "b", "t0", "y", "new"))
 
@@ -142,6 +149,7 @@ TAGGED = (*BEGIN, ("edit", "a", "t0", "y", "new"), ("edit", "b", "t0", "y", "new
         (the_last_one_wins, CONFLICT, {}, "is not won as its rule says"),
         (a_conflict_is_not_told, CONFLICT, {}, "lost: {'x4'}"),
         (a_merge_forgets_what_one_added, TAGGED, {"onConflict": "Merge"}, "lost: {'y"),
+        (match_keys_stay_what_they_were, REWORDED, {}, "has t0 twice"),
         (what_was_written_is_taken_for_an_edit, EDITED, {}, "what we wrote came back as a change"),
     ],
     ids=lambda value: value.__name__ if callable(value) else "",

@@ -153,7 +153,7 @@ class Acts:
         self.user = st.one_of(*user, *user, self.asked) if persons else st.one_of(*user)
         self.fault = st.tuples(st.tuples(system, st.integers(1, 6)), st.sampled_from(list(Fault)))
         self.other = st.one_of(st.tuples(st.just("wait")), feed, outage)
-        words = ["user", "user", "user", "clash", "clash", "run", "run", "run", "quiet", "other"]
+        words = ["user", "user", "user", "clash", "clash", "run", "run", "run", "quiet", "other", "reword"]
         self.word = st.sampled_from([*words, *(["asked"] * 2 if persons else [])])
 
     def acts(self, draw: Any, count: int) -> list[Act]:
@@ -163,6 +163,8 @@ class Acts:
             word = draw(self.word)
             if word in ("run", "quiet"):
                 drawn.append(("run", self.doing(draw) if word == "run" else Doing(draw(KIND))))
+            elif word == "reword":
+                drawn.append((word,))
             elif word == "clash":
                 drawn += self.edits(*draw(self.clash))
             else:

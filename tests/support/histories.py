@@ -61,6 +61,7 @@ Act = tuple[Any, ...]
 ("lag", system), ("late", system, backwards): the feed stops telling, and tells what it held back
 ("down", system), ("up", system)
 ("wait",): an hour goes by
+("reword",): the policy says the same in other words, and a new worker goes by it
 ("link", system, thing, system, thing), ("split", system, thing, create): a person says which records are the same
 ("resolve", number, "policy" | "value" | system), ("retry", number), ("discard", number): of a conflict or dead letter
 ("undo", back, approved): a person undoes the run that was so many runs ago
@@ -162,15 +163,26 @@ def parts(value: object) -> set[object]:
     return {core(value), *items(value)}
 
 
-def policy_of(setting: Setting) -> SyncPolicy:
-    """The policy of a setting."""
+def policy_of(setting: Setting, *, reworded: bool = False) -> SyncPolicy:
+    """The policy of a setting.
+
+    Where it is reworded, every text stands elsewhere or is another one, of which nothing follows for any record here:
+    other match keys, fields in another order, a bound in the contract, and filters that exclude the same.
+    """
     systems = [
         {"connection": s["name"], "object": "things", "fields": {f: f for f in FIELDS}, **s} for s in setting.systems
     ]
+    properties = {**dict.fromkeys(FIELDS, KINDS["text"]), "y": KINDS[setting.kind]}
+    normalize = ["Lowercase"]
+    if reworded:
+        properties = dict(reversed(properties.items()))
+        properties["x"] = {**properties["x"], "maxLength": 1000}
+        systems = [{**s, **({"filter": f"({s['filter']})"} if "filter" in s else {})} for s in systems]
+        normalize = ["Trim", *normalize]
     spec = {
         "entity": "Thing",
-        "schema": {"type": "object", "properties": {**dict.fromkeys(FIELDS, KINDS["text"]), "y": KINDS[setting.kind]}},
-        "match": [{"fields": ["m"], "normalize": ["Lowercase"]}],
+        "schema": {"type": "object", "properties": properties},
+        "match": [{"fields": ["m"], "normalize": normalize}],
         "systemOfRecord": systems[0]["name"],
         "deletes": {"guard": {"maxRecords": 100, "maxPercent": 100}},
         **setting.spec,
@@ -197,6 +209,7 @@ class Replay:
 
     def __init__(self, setting: Setting, path: Path) -> None:
         self.setting = setting
+        self.reworded = False
         self.policy = policy_of(setting)
         self.rules = compile_rules(self.policy.spec)
         self.path = path
@@ -358,6 +371,8 @@ class Replay:
                 await self.run(act[1])
             elif act[0] == "rest":
                 await self.rest()
+            elif act[0] == "reword":
+                await self._reword()
             else:
                 self._user(act)
         return self
@@ -391,6 +406,12 @@ class Replay:
             await self.stop()
         self._count_deletes(before, carried, approved)
         return report
+
+    async def _reword(self) -> None:
+        await self.stop()
+        self.reworded = not self.reworded
+        self.policy = policy_of(self.setting, reworded=self.reworded)
+        self.rules = self.persons.rules = compile_rules(self.policy.spec)
 
     async def plan(self, kind: Kind, *, approved: str = "") -> Plan:
         """What such a run would write by now, once a person approved it."""

@@ -57,7 +57,7 @@ class Persons:
         self, path: Path, rules: Rules, clock: Callable[[], float], key: Callable[[str, str], str | None]
     ) -> None:
         self._path = path
-        self._rules = rules
+        self.rules = rules
         self._clock = clock
         self._key = key
         self.runs: list[str] = []
@@ -99,7 +99,7 @@ class Persons:
 
     def _new(self, field: str) -> str:
         """A value that nobody entered before, as JSON."""
-        nth, kind = len(self.asked), self._rules.fields[field].field.kind
+        nth, kind = len(self.asked), self.rules.fields[field].field.kind
         text = f'"{field}p{nth}-abc"'
         return str(10_000 + nth) if kind.name == "integer" else f"[{text}]" if kind.item is not None else text
 
@@ -127,7 +127,7 @@ class Persons:
         run = self.runs[-back]
 
         async def demand(store: Beside) -> Undo | None:
-            planned = [each async for page in Reversals(self._rules, store, run).pages() for each in page if each.does]
+            planned = [each async for page in Reversals(self.rules, store, run).pages() for each in page if each.does]
             self.deletes += sum(len(each.deletes) for each in planned) if approved else 0
             shown = tuple((each.record, each.mark) for each in planned)
             name = f"{int(self._clock()):x}-undo{len(self.asked)}"
