@@ -21,11 +21,12 @@ async def played(
     *acts: Act,
     systems: Sequence[Any] = ("a", "b"),
     traits: dict[str, Traits] | None = None,
+    lossy: dict[str, str] | None = None,
     **spec: Any,
 ) -> Replay:
     """What came of a history, at rest and after every invariant was checked. The first system is that of record."""
     named = [s if isinstance(s, dict) else {"name": s} for s in systems]
-    replay = Replay(Setting(tuple(named), traits or {}, {}, spec), tmp_path / "state.db")
+    replay = Replay(Setting(tuple(named), traits or {}, lossy or {}, spec), tmp_path / "state.db")
     try:
         await replay.play(acts)
         await check(replay)
@@ -469,6 +470,24 @@ async def test_a_value_that_did_not_compete_is_told_when_a_person_ends_the_confl
     assert len({value for (value,) in shown(replay, "x").values()}) == 1
     (told,) = [f["values"] for f in replay.findings if f["kind"] == "Resolved"]
     assert [told[name] for name in "abc"] == ["x4-abc", "x5-abc", "x3-abc"]
+
+
+async def test_what_arrived_without_an_answer_is_no_edit_after_nobody_owned_it(tmp_path: Path) -> None:
+    owned = {"y": {"systemOfRecordWhen": {"when": "record.x == 'out'", "then": "a"}}}
+    only_y = {"name": "b", "fields": {"m": "m", "y": "y"}}
+    systems = ({"name": "a", "access": "ReadOnly"}, only_y, "c", {"name": "d", "access": "WriteOnly"})
+    traits = {name: Traits(changes=False, deletions=False, tells=name in "cd") for name in "abcd"}
+    begin = [("add", "b", "t0", FIELDS), ("add", "d", "t0", FIELDS), ("run", Doing(faults={("d", 2): Fault.LOST}))]
+    failing = ("run", Doing(faults={("d", 1): Fault.TRANSIENT}))
+    acts = [*begin, ("edit", "b", "t0", "y", "new"), ("add", "a", "t0", FIELDS), failing]
+    replay = await played(tmp_path, *acts, systems=systems, traits=traits, fields=owned)
+    assert shown(replay, "y") == {name: ["y6-abc"] for name in "abcd"}
+
+
+async def test_a_lossy_system_keeps_an_edit_that_is_undone_elsewhere(tmp_path: Path) -> None:
+    edit, undo = ("edit", "a", "t0", "x", "new"), ("undo", 1, False)
+    replay = await played(tmp_path, ("add", "b", "t0", ("x",)), RUN, edit, RUN, undo, lossy={"a": "upper"})
+    assert shown(replay, "x") == {"a": ["X2-ABC"], "b": ["x1-abc"]}
 
 
 async def test_an_edit_that_was_never_seen_is_told_when_its_record_is_deleted_elsewhere(tmp_path: Path) -> None:

@@ -84,9 +84,22 @@ async def words_of(store: InlineStore, persons: Persons) -> Words:
         before.setdefault((each.run, each.record, each.field), set()).add(str(each.values.get(OLD)))
     words.apart = {(each.record, each.field) for each in updates if each.rule != EDIT}
     words.apart |= {key[1:] for key, olds in before.items() if len(olds) > 1}  # each has its own back, spelling and all
+    taken = {(_taken_back(e), e.record, e.field, e.system) for e in entries if _taken_back(e)}
+    fields = {its[:3] for its in taken}
+    words.apart |= {  # where it was made nobody knows what was there before
+        (e.record, e.field)
+        for e in updates
+        if (e.run, e.record, e.field) in fields and (e.run, e.record, e.field, e.winner) not in taken
+    }
     for entry in entries:
         _weigh(entry, entries, words)
     return words
+
+
+def _taken_back(entry: AuditEntry) -> str:
+    """The run that an undo's write takes back; nothing for what is none."""
+    whole = entry.system and entry.rule.startswith(f"{UNDO} ")
+    return entry.rule.removeprefix(f"{UNDO} ").partition(",")[0] if whole else ""
 
 
 def _weigh(entry: AuditEntry, entries: list[AuditEntry], words: Words) -> None:
@@ -98,7 +111,7 @@ def _weigh(entry: AuditEntry, entries: list[AuditEntry], words: Words) -> None:
         words.discarded |= {(entry.record, system, entry.field) for system in entry.values}
     elif entry.system and entry.rule.startswith(f"{UNDO} "):
         words.undone |= said
-        run = entry.rule.removeprefix(f"{UNDO} ").partition(",")[0]
+        run = _taken_back(entry)
         its = [each for each in entries if each.run == run and each.system == entry.system]
         created = [record for each in its if each.kind == WriteKind.CREATED for record in created_records(each)]
         if entry.kind == WriteKind.DELETED and entry.record not in created:

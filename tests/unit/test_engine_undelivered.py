@@ -51,6 +51,15 @@ def test_a_value_that_arrived_is_no_rival_of_a_newer_one() -> None:
     assert (decision.writes["erp"].values, decision.findings) == ({"x": "newer"}, ())
 
 
+@pytest.mark.parametrize(("sent", "read"), [({"shop"}, {"shop"}), (set(), set())], ids=["sent", "not sent"])
+def test_what_may_have_arrived_is_read_before_a_conflict_drops_it(sent: set[str], read: set[str]) -> None:
+    desk = desk_of("crm", "erp", {"name": "shop", "access": "WriteOnly"}, onConflict="Manual")
+    observed = {"crm": desk.read("crm", x="crm's", y="old"), "erp": desk.read("erp", x="erp's", y="old")}
+    sides, pending = sides_of(desk, crm="new", erp="new", shop="old"), {"shop": desk.update("crm", x="new")}
+    decision = desk.decide(sides, observed, pending=pending, unsure=frozenset(sent))
+    assert (decision.needs, decision.frozen.keys()) == (read, set() if read else {"x"})
+
+
 def test_an_edit_goes_along_with_what_is_on_its_way() -> None:
     desk = desk_of()
     observed = {"crm": desk.read("crm", x="new", y="new")}

@@ -85,7 +85,8 @@ class Decider:
                 return weighed
             case = weighed
         verdicts = self._verdicts(case)
-        needs = [verdict.needs for verdict in verdicts.values() if verdict.needs]
+        needs = {verdict.needs for verdict in verdicts.values() if verdict.needs}
+        needs |= {target for name, its in verdicts.items() if its.frozen is not None for target in _doubtful(case, name)}
         if needs:
             return Decision(needs=frozenset(needs))
         return self._conclude(case, verdicts)
@@ -371,6 +372,11 @@ def _view(
     record = observation.record
     modified = record.time_of(name) if record.times else record.modified
     return View(rule.name, rule.reads, seen, now, True, record.values.get(name), modified, writable)
+
+
+def _doubtful(case: Case, name: str) -> list[str]:
+    """Systems to be read before a value that is on its way there is dropped: found later, it would pass for an edit."""
+    return [s for s in _unsure(case, name) if s in case.sides and s not in case.observed and s not in case.away]
 
 
 def _unsure(case: Case, name: str) -> frozenset[str]:
