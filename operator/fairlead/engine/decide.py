@@ -86,7 +86,9 @@ class Decider:
             case = weighed
         verdicts = self._verdicts(case)
         needs = {verdict.needs for verdict in verdicts.values() if verdict.needs}
-        needs |= {target for name, its in verdicts.items() if its.frozen is not None for target in _doubtful(case, name)}
+        needs |= {
+            target for name, its in verdicts.items() if its.frozen is not None for target in _doubtful(case, name)
+        }
         if needs:
             return Decision(needs=frozenset(needs))
         return self._conclude(case, verdicts)
