@@ -22,11 +22,12 @@ async def played(
     systems: Sequence[Any] = ("a", "b"),
     traits: dict[str, Traits] | None = None,
     lossy: dict[str, str] | None = None,
+    kind: str = "text",
     **spec: Any,
 ) -> Replay:
     """What came of a history, at rest and after every invariant was checked. The first system is that of record."""
     named = [s if isinstance(s, dict) else {"name": s} for s in systems]
-    replay = Replay(Setting(tuple(named), traits or {}, lossy or {}, spec), tmp_path / "state.db")
+    replay = Replay(Setting(tuple(named), traits or {}, lossy or {}, spec, kind), tmp_path / "state.db")
     try:
         await replay.play(acts)
         await check(replay)
@@ -482,6 +483,14 @@ async def test_what_arrived_without_an_answer_is_no_edit_after_nobody_owned_it(t
     acts = [*begin, ("edit", "b", "t0", "y", "new"), ("add", "a", "t0", FIELDS), failing]
     replay = await played(tmp_path, *acts, systems=systems, traits=traits, fields=owned)
     assert shown(replay, "y") == {name: ["y6-abc"] for name in "abcd"}
+
+
+async def test_what_one_system_had_before_an_undone_merge_takes_nothing_from_another_one(tmp_path: Path) -> None:
+    clash: list[Act] = [("edit", "a", "t0", "y", "new"), ("edit", "b", "t0", "y", "new")]
+    acts = [("add", "a", "t0", FIELDS), RUN, *clash, RUN, *clash, ("undo", 1, False)]
+    merge = {"y": {"onConflict": "Merge"}}
+    replay = await played(tmp_path, *acts, kind="tags", fields=merge)
+    assert shown(replay, "y") == {name: [["y4-abc", "y5-abc", "y6-abc"]] for name in "ab"}
 
 
 async def test_a_lossy_system_keeps_an_edit_that_is_undone_elsewhere(tmp_path: Path) -> None:

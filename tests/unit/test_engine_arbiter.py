@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from fairlead.engine.arbiter import COMPUTED, MERGED
-from fairlead.engine.case import Decision, Finding, FindingKind
+from fairlead.engine.case import UNDONE, Decision, Finding, FindingKind
 from fairlead.model.record import Value
 from support.simulation import START, Desk, spec_of
 
@@ -183,6 +183,15 @@ def coming(desk: Desk, value: Value, *unsure: str, **now: Value) -> Decision:
 def test_a_sum_counts_what_was_on_its_way() -> None:
     desk = Desk(spec_of(("crm", "erp"), **SUM))
     assert stands(coming(desk, 15, erp=11)) == (MERGED, {"crm": {"x": 16}, "erp": {"x": 16}})
+
+
+def test_what_an_undo_would_give_back_is_no_part_of_a_merge_of_later_edits() -> None:
+    desk = Desk(spec_of(("crm", "erp"), **SUM))
+    sides = {name: desk.side(name, x=10, y="y") for name in ("crm", "erp")}
+    observed = {"crm": desk.read("crm", x=11, y="y"), "erp": desk.read("erp", x=12, y="y")}
+    pending = {"crm": desk.update(UNDONE, x=7), "erp": desk.update(UNDONE, x=3)}
+    decision = desk.decide(sides, observed, pending=pending, bases={"x": {desk.print_of("x", 10): 10}})
+    assert stands(decision) == (MERGED, {"crm": {"x": 13}, "erp": {"x": 13}})
 
 
 def test_a_sum_waits_for_a_person_where_it_is_not_known_what_arrived() -> None:

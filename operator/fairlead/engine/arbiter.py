@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from fairlead.engine.canonical import ContractError
+from fairlead.engine.case import UNDONE
 from fairlead.engine.expression import ExpressionError, to_cel
 from fairlead.engine.fingerprint import UNSEEN, Fingerprints
 from fairlead.engine.merge import Unmergeable
@@ -129,7 +130,8 @@ class Arbiter:
         """Each edit, applied to what the others come to.
 
         An edit is what lies between the value its system had and the one it has now. Where something was on its way
-        there, that is applied first: the system is then as far as the others.
+        there, that is applied first: the system is then as far as the others. Not what an undo gives back: to each its
+        own, and an undo leaves alone what was edited since.
         """
         merge = self._rule.merge
         if merge is None:
@@ -140,7 +142,7 @@ class Arbiter:
             for view in edits:
                 base, value = self._base(view, dispute), view.value
                 coming = dispute.undelivered.get(view.system)
-                if coming is not None and coming.now not in (view.seen, view.now):
+                if coming is not None and coming.system != UNDONE and coming.now not in (view.seen, view.now):
                     self._check_sure(view, dispute)
                     value, base = merge(base, coming.value, value), coming.value
                 found = [merge(base, found[0], value) if found else value]
