@@ -493,6 +493,14 @@ async def test_what_one_system_had_before_an_undone_merge_takes_nothing_from_ano
     assert shown(replay, "y") == {name: [["y4-abc", "y5-abc", "y6-abc"]] for name in "ab"}
 
 
+async def test_an_owner_that_is_found_at_last_and_says_nothing_keeps_nobody_apart(tmp_path: Path) -> None:
+    rule = {"whenEmpty": "Keep", "systemOfRecordWhen": {"when": "record.x < 'x5'", "then": "a"}}
+    begin = [("add", "a", "t0", ()), RUN, ("edit", "b", "t0", "y", "new"), RUN]
+    clash = [("edit", name, "t0", field, "new") for name, field in (("b", "y"), ("c", "y"), ("a", "x"))]
+    replay = await played(tmp_path, *begin, *clash, systems="abcd", fields={"y": rule})
+    assert shown(replay, "y") == {name: ["y2-abc"] for name in "abcd"}
+
+
 async def test_a_lossy_system_keeps_an_edit_that_is_undone_elsewhere(tmp_path: Path) -> None:
     edit, undo = ("edit", "a", "t0", "x", "new"), ("undo", 1, False)
     replay = await played(tmp_path, ("add", "b", "t0", ("x",)), RUN, edit, RUN, undo, lossy={"a": "upper"})

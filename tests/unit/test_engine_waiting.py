@@ -36,6 +36,14 @@ def test_it_ends_when_they_agree_and_says_so() -> None:
     }
 
 
+def test_an_owner_that_says_nothing_ends_nothing_where_nothing_overwrites_nothing() -> None:
+    x = OneField(whenEmpty="Keep")
+    edits = [x.edited(name, f"{name}'s", before="old") for name in ("erp", "shop")]
+    found = waiting(x, x.same("crm", None), *edits, competing={"crm", "erp", "shop"})
+    assert found is not None
+    assert (found["stands"], found["goes_to"]) == (("erp", "erp's"), ("crm", "shop"))
+
+
 def test_the_value_they_agree_on_comes_from_one_that_was_read() -> None:
     x = OneField("crm", "erp", onConflict="Manual")
     found = waiting(x, x.seen("crm", "crm's"), x.edited("erp", "crm's", before="erp's"))

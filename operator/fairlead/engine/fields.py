@@ -282,6 +282,8 @@ class FieldJudge:
         rivals = [v for v in readers if v.changed or v.system in competing or not competing or self._met_filled(v)]
         if self._reviews:
             rivals += [view for view in views if view not in rivals and (view.met or view.system in competing)]
+        if self._keeps_filled:  # what says nothing overwrites nothing
+            rivals = [v for v in rivals if not self._is_empty(v) or (not v.known and v.now == UNSEEN)] or rivals
         rivals = rivals or readers
         owner, agreed = self._owner(views), {view.now for view in rivals}
         if len(agreed) <= 1 and (owner is None or owner.now in agreed):
